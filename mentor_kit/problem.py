@@ -1,0 +1,41 @@
+"""A problem: a question with its accepted answers, where it comes from and which tools it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mentor_kit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question and what is needed to ask it, answer it and judge the answer.
+
+    Args:
+        id: stable and unique within a study, e.g. `gsm_symbolic/12/train/00007`.
+        question: the text shown to teacher and student.
+        answers: accepted final answers (any one may match); never empty.
+        source: name of the problem source, e.g. `gsm_symbolic`.
+        split: `train`, or the evaluation split it belongs to.
+        toolbox: name of the toolbox it is solved with (see `mentor_kit.toolbox.load_toolbox`).
+        meta: JSON-able facts of the source (template id, worked solution, ...).
+
+    Raises:
+        UserError: for an empty id, question or answer list.
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    source: str
+    split: str
+    toolbox: str = "arithmetic"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "answers", tuple(str(a) for a in self.answers))
+        for name in ("id", "question", "answers"):
+            if not getattr(self, name):
+                raise UserError(f"Problem {self.id!r} has an empty {name!r}: every problem needs one.")

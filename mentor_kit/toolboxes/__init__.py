@@ -1,0 +1,3 @@
+"""The toolboxes that come with the kit, by name."""
+
+BUILT_IN = {"arithmetic": "mentor_kit.toolboxes.arithmetic:ARITHMETIC"}

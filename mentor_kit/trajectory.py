@@ -1,0 +1,243 @@
+"""A trajectory: the steps of reasoning, tool use and observation that lead to an answer.
+
+Made by a teacher or a student, in training or evaluation; always kept as the exact text that was
+written (ChatML turns, Hermes tool calls), so that text -> Trajectory -> text is the identity. What the
+steps are, which calls were executed and how each ended is derived from that text, in one place.
+
+The text of a trajectory is what follows the first `<|im_start|>assistant\\n`:
+
+    reasoning <tool_call>
+    {"name": "add", "arguments": {"a": 1, "b": 2}}
+    </tool_call><|im_end|>
+    <|im_start|>user
+    <tool_response>
+    3
+    </tool_response><|im_end|>
+    <|im_start|>assistant
+    The answer is \\boxed{3}.<|im_end|>
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from mentor_kit.toolbox import Observation
+
+EOS = "<|im_end|>"
+ASSISTANT = "<|im_start|>assistant\n"
+Finish = Literal["eos", "length", "tool_cap", "error"]
+FINISHES = ("eos", "length", "tool_cap", "error")
+
+CALL_RE = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+RESPONSE_RE = re.compile(r"<tool_response>\n?(.*?)\n?</tool_response>", re.DOTALL)
+THINK_RE = re.compile(r"</?think>")
+ERROR_PREFIX = "{'error':"
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One `<tool_call>` as written, and what became of it.
+
+    `name` is None for malformed calls (no JSON object with a text under "name"); `observation` is
+    None for calls that were never executed.
+    """
+
+    text: str
+    name: str | None
+    arguments: Any
+    observation: Observation | None = None
+
+    @property
+    def executed(self) -> bool:
+        return self.observation is not None
+
+    @property
+    def ok(self) -> bool:
+        return self.observation is not None and self.observation.ok
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the drawn trajectory: R(easoning), T(ool use), O(bservation) or A(nswer)."""
+
+    kind: Literal["R", "T", "O", "A"]
+    text: str
+    call: ToolCall | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One assistant turn: its exact text without the end token, how it finished, and the exact text
+    of the environment that follows it (tool results and chat markup; empty on the last turn)."""
+
+    text: str
+    finish: Finish = "eos"
+    environment: str = ""
+
+    @cached_property
+    def calls(self) -> tuple[ToolCall, ...]:
+        written = [_parse_call(m) for m in CALL_RE.findall(self.text)]
+        results = [_observation(r) for r in RESPONSE_RE.findall(self.environment)]
+        wellformed = [c for c in written if c.name is not None]
+        targets = wellformed if len(results) <= len(wellformed) else written
+        done = {id(c): o for c, o in zip(targets, results, strict=False)}
+        return tuple(replace(c, observation=done.get(id(c))) for c in written)
+
+    @property
+    def reasoning(self) -> str:
+        """The text around the calls, without think tags."""
+        return THINK_RE.sub("", CALL_RE.sub("", self.text)).strip()
+
+
+def _parse_call(text: str) -> ToolCall:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return ToolCall(text, None, None)
+    if not isinstance(data, dict) or not isinstance(data.get("name"), str):
+        return ToolCall(text, None, None)
+    return ToolCall(text, data["name"], data.get("arguments"))
+
+
+def _observation(content: str) -> Observation:
+    return Observation(content, ok=not content.startswith(ERROR_PREFIX))
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The turns of one attempt at one problem.
+
+    Args:
+        problem_id: the `Problem.id` it answers.
+        turns: assistant turns in order, at least one.
+        producer: who made it, e.g. `teacher:worked_solution`, `student:mentor`.
+        sample: index among the attempts of this producer at this problem.
+        meta: JSON-able facts added later (verdict, reward terms, training step, ...).
+    """
+
+    problem_id: str
+    turns: tuple[Turn, ...]
+    producer: str = ""
+    sample: int = 0
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_text(cls, text: str, problem_id: str = "", *, finish: Finish | None = None, eos: str = EOS,
+                  **kwargs: Any) -> Trajectory:
+        """Split response text into turns. Any text is accepted. `finish` says how the last turn ended;
+        without it, or where the text contradicts it, a text with the end token is `eos`, one without `length`."""
+        boundary = re.compile(re.escape(eos) + r"(\s*<\|im_start\|>(?:user|tool)\n.*?" + re.escape(eos) + r"\s*"
+                              + re.escape(ASSISTANT) + ")", re.DOTALL)
+        pieces = boundary.split(text)
+        turns = [Turn(pieces[i], "eos", pieces[i + 1]) for i in range(0, len(pieces) - 1, 2)]
+        ended = pieces[-1].endswith(eos)
+        if finish not in (("eos", "tool_cap") if ended else ("length", "error")):
+            finish = "eos" if ended else "length"
+        turns.append(Turn(pieces[-1].removesuffix(eos), finish))
+        return cls(problem_id, tuple(turns), **kwargs)
+
+    def to_text(self, eos: str = EOS) -> str:
+        """The exact response text. A last turn that finished by `length` or `error` has no end token."""
+        parts = [t.text + eos + t.environment for t in self.turns[:-1]]
+        last = self.turns[-1]
+        return "".join(parts) + last.text + ("" if last.finish in ("length", "error") else eos)
+
+    @property
+    def finish(self) -> Finish:
+        return self.turns[-1].finish
+
+    @cached_property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """Every written call in order, malformed ones included."""
+        return tuple(call for turn in self.turns for call in turn.calls)
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """Names of the well-formed calls, in order, with repetitions."""
+        return tuple(c.name for c in self.calls if c.name is not None)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The drawn form: R, T, O steps, and A for the last turn when it holds no call."""
+        return tuple(step for turn in self.turns for step in _steps(turn, turn is self.turns[-1]))
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Chat messages (assistant with `tool_calls`, then `tool`), arguments as JSON objects."""
+        return [m for turn in self.turns for m in _messages(turn)]
+
+    @classmethod
+    def from_messages(cls, messages: Iterable[Mapping[str, Any]], problem_id: str = "", **kwargs: Any) -> Trajectory:
+        """The trajectory of assistant and tool messages. `finish` may be given for the last turn."""
+        finish = kwargs.pop("finish", "eos")
+        turns: list[Turn] = []
+        results: list[str] = []
+        for message in messages:
+            if message["role"] == "tool":
+                results.append(str(message["content"]))
+                continue
+            if turns:
+                turns[-1] = replace(turns[-1], environment=render_environment(results))
+            turns.append(Turn(render_turn(message)))
+            results = []
+        if results:
+            turns[-1] = replace(turns[-1], environment=render_environment(results))
+            turns.append(Turn(""))
+        turns[-1] = replace(turns[-1], finish=finish)
+        return cls(problem_id, tuple(turns), **kwargs)
+
+    def with_meta(self, **facts: Any) -> Trajectory:
+        return replace(self, meta={**self.meta, **facts})
+
+    def _repr_html_(self) -> str:
+        from mentor_kit.drawing import trajectory_html
+
+        return trajectory_html(self)
+
+
+def _steps(turn: Turn, last: bool) -> Iterable[Step]:
+    if turn.reasoning:
+        yield Step("A" if last and not turn.calls else "R", turn.reasoning)
+    for call in turn.calls:
+        yield Step("T", call.text.strip(), call)
+    for call in turn.calls:
+        if call.observation is not None:
+            yield Step("O", call.observation.content, call)
+
+
+def _messages(turn: Turn) -> Iterable[dict[str, Any]]:
+    message: dict[str, Any] = {"role": "assistant", "content": turn.text}
+    calls = turn.calls
+    if calls and all(c.name is not None for c in calls):
+        message["content"] = CALL_RE.sub("", turn.text).strip()
+        message["tool_calls"] = [{"type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+                                 for c in calls]
+    yield message
+    for call in calls:
+        if call.observation is not None:
+            yield {"role": "tool", "name": call.name or "", "content": call.observation.content}
+
+
+def render_call(name: str, arguments: Any) -> str:
+    """A call in Hermes form, exactly as our chat template and Qwen's write it."""
+    name, arguments = (json.dumps(x, ensure_ascii=False) for x in (name, arguments))
+    return f'<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>'
+
+
+def render_turn(message: Mapping[str, Any]) -> str:
+    """The text of an assistant message with `content` and `tool_calls`."""
+    parts = [message.get("content") or ""] if message.get("content") else []
+    for call in message.get("tool_calls") or []:
+        function = call.get("function", call)
+        parts.append(render_call(function["name"], function.get("arguments")))
+    return "\n".join(parts)
+
+
+def render_environment(results: Iterable[str], eos: str = EOS) -> str:
+    """Tool results as the text between two assistant turns."""
+    body = "".join(f"\n<tool_response>\n{r}\n</tool_response>" for r in results)
+    return f"\n<|im_start|>user{body}{eos}\n{ASSISTANT}"
