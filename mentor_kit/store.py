@@ -43,11 +43,17 @@ def to_json(value: Any) -> str:
 
 def record_to_row(record: Record) -> dict[str, Any]:
     problem, trajectory = record.problem, record.trajectory
-    return {"problem_id": problem.id, "question": problem.question, "answers": list(problem.answers),
-            "source": problem.source, "split": problem.split, "toolbox": problem.toolbox,
-            "problem_meta": to_json(problem.meta), "producer": trajectory.producer, "sample": trajectory.sample,
-            "response": trajectory.to_text(), "finish": trajectory.finish, "meta": to_json(trajectory.meta),
-            "reference": record.reference.to_text() if record.reference else None}
+    row = {"problem_id": problem.id, "question": problem.question, "answers": [_utf8(a) for a in problem.answers],
+           "source": problem.source, "split": problem.split, "toolbox": problem.toolbox,
+           "problem_meta": to_json(problem.meta), "producer": trajectory.producer, "sample": trajectory.sample,
+           "response": trajectory.to_text(), "finish": trajectory.finish, "meta": to_json(trajectory.meta),
+           "reference": record.reference.to_text() if record.reference else None}
+    return {column: _utf8(value) if isinstance(value, str) else value for column, value in row.items()}
+
+
+def _utf8(text: str) -> str:
+    """Parquet text is UTF-8: unpaired surrogates, which an endpoint's JSON may hold, become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def row_to_record(row: dict[str, Any]) -> Record:
@@ -70,7 +76,7 @@ def save_records(path: Path | str, records: Iterable[Record]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd")
+    pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
     os.replace(temporary, path)
     return path
 
@@ -87,11 +93,13 @@ def load_records(path: Path | str) -> list[Record]:
     if not Path(path).is_file():
         raise UserError(f"No trajectory file at {str(path)!r}: run the stage that writes it first.")
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{str(path)!r} is not a readable Parquet file ({str(error).splitlines()[0]}); delete it and "
+        table = pq.read_table(path, page_checksum_verification=True)
+        missing = [c for c in COLUMNS if c not in table.column_names]
+        records = [] if missing else [row_to_record(row) for row in table.to_pylist()]
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:  # damage shows as any of these
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{str(path)!r} is not a readable Parquet file of trajectories ({reason}); delete it and "
                         "run its stage again.") from error
-    missing = [c for c in COLUMNS if c not in table.column_names]
     if missing:
         raise UserError(f"{str(path)!r} is not a trajectory file: column {missing[0]!r} is missing.")
-    return [row_to_record(row) for row in table.to_pylist()]
+    return records

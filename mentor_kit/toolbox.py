@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from mentor_kit.errors import UserError
 MAX_NUMBER = 1e30  # larger magnitudes are refused as arguments and as results
 MAX_LIST = 1000  # items of a list argument
 MAX_TEXT = 10_000  # characters of a text argument
+MAX_NAME = 200  # characters of an unknown tool's name that its error repeats
+NUMBER_RE = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d*)(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
 JSON_TYPES = {float: {"type": "number"}, int: {"type": "integer"}, str: {"type": "string"},
               list[float]: {"type": "array", "items": {"type": "number"}}}
 
@@ -118,9 +121,10 @@ def _number(where: str, value: Any) -> int | float:
 
 
 def _read_number(where: str, text: str) -> float | int:
-    text = text.strip().replace(",", "")
-    if len(text) > 40 or not text.isascii():
+    text = text.strip()
+    if len(text) > 40 or not NUMBER_RE.fullmatch(text):
         raise ToolError(f"{where} must be a number.")
+    text = text.replace(",", "")
     try:
         return int(text) if text.lstrip("+-").isdigit() else float(text)
     except ValueError:
@@ -157,7 +161,8 @@ class Toolbox:
         """Carry out one call. Every failure is an observation with `ok=False`; nothing is raised."""
         tool = self.tools.get(name) if isinstance(name, str) else None
         if tool is None:
-            return error_observation(f"Tool {name} not found.")
+            shown = name[:MAX_NAME] if isinstance(name, str) else type(name).__name__
+            return error_observation(f"Tool {shown} not found.")
         try:
             return Observation(format_result(tool.function(**tool.bind(arguments))))
         except (ToolError, ArithmeticError, ValueError, TypeError) as error:

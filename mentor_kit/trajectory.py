@@ -24,8 +24,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
+from mentor_kit.errors import UserError
 from mentor_kit.toolbox import Observation
 
 EOS = "<|im_end|>"
@@ -37,6 +39,12 @@ CALL_RE = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 RESPONSE_RE = re.compile(r"<tool_response>\n?(.*?)\n?</tool_response>", re.DOTALL)
 THINK_RE = re.compile(r"</?think>")
 ERROR_PREFIX = "{'error':"
+
+
+def _until_last(end: str, text: str) -> str:
+    """The text up to its last `end`. Beyond it no opened mark is closed, and searching there for the end of each
+    (a model that repeats one mark for ever) would take quadratic time."""
+    return text[:text.rfind(end) + len(end)] if end in text else ""
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,8 @@ class Turn:
 
     @cached_property
     def calls(self) -> tuple[ToolCall, ...]:
-        written = [_parse_call(m) for m in CALL_RE.findall(self.text)]
-        results = [_observation(r) for r in RESPONSE_RE.findall(self.environment)]
+        written = [_parse_call(m) for m in CALL_RE.findall(_until_last("</tool_call>", self.text))]
+        results = [_observation(r) for r in RESPONSE_RE.findall(_until_last("</tool_response>", self.environment))]
         wellformed = [c for c in written if c.name is not None]
         targets = wellformed if len(results) <= len(wellformed) else written
         done = {id(c): o for c, o in zip(targets, results, strict=False)}
@@ -91,7 +99,12 @@ class Turn:
     @property
     def reasoning(self) -> str:
         """The text around the calls, without think tags."""
-        return THINK_RE.sub("", CALL_RE.sub("", self.text)).strip()
+        return THINK_RE.sub("", self.without_calls).strip()
+
+    @property
+    def without_calls(self) -> str:
+        closed = _until_last("</tool_call>", self.text)
+        return CALL_RE.sub("", closed) + self.text[len(closed):]
 
 
 def _parse_call(text: str) -> ToolCall:
@@ -133,7 +146,10 @@ class Trajectory:
         without it, or where the text contradicts it, a text with the end token is `eos`, one without `length`."""
         boundary = re.compile(re.escape(eos) + r"(\s*<\|im_start\|>(?:user|tool)\n.*?" + re.escape(eos) + r"\s*"
                               + re.escape(ASSISTANT) + ")", re.DOTALL)
-        pieces = boundary.split(text)
+        between = re.compile(re.escape(eos) + r"\s*" + re.escape(ASSISTANT))
+        last = max((m.end() for m in between.finditer(text)), default=0)  # no boundary beyond: see _until_last
+        pieces = boundary.split(text[:last])
+        pieces[-1] += text[last:]
         turns = [Turn(pieces[i], "eos", pieces[i + 1]) for i in range(0, len(pieces) - 1, 2)]
         ended = pieces[-1].endswith(eos)
         if finish not in (("eos", "tool_cap") if ended else ("length", "error")):
@@ -172,8 +188,15 @@ class Trajectory:
 
     @classmethod
     def from_messages(cls, messages: Iterable[Mapping[str, Any]], problem_id: str = "", **kwargs: Any) -> Trajectory:
-        """The trajectory of assistant and tool messages. `finish` may be given for the last turn."""
+        """The trajectory of assistant and tool messages. `finish` may be given for the last turn.
+
+        Raises:
+            UserError: for another role, a tool message in front, an assistant message after another without a
+                tool result between them, or no message at all.
+        """
         finish = kwargs.pop("finish", "eos")
+        messages = list(messages)
+        _check_roles([str(m["role"]) for m in messages])
         turns: list[Turn] = []
         results: list[str] = []
         for message in messages:
@@ -199,6 +222,16 @@ class Trajectory:
         return trajectory_html(self)
 
 
+def _check_roles(roles: list[str]) -> None:
+    other = [r for r in roles if r not in ("assistant", "tool")]
+    if other:
+        raise UserError(f"A trajectory has no message of role {other[0]!r}: leave out what comes before the first "
+                        "assistant message.")
+    if roles[:1] != ["assistant"] or ("assistant", "assistant") in pairwise(roles):
+        raise UserError(f"Messages of roles {roles[:12]} are no trajectory: it starts with an assistant message, and "
+                        "tool messages stand between two assistant messages.")
+
+
 def _steps(turn: Turn, last: bool) -> Iterable[Step]:
     if turn.reasoning:
         yield Step("A" if last and not turn.calls else "R", turn.reasoning)
@@ -213,7 +246,7 @@ def _messages(turn: Turn) -> Iterable[dict[str, Any]]:
     message: dict[str, Any] = {"role": "assistant", "content": turn.text}
     calls = turn.calls
     if calls and all(c.name is not None for c in calls):
-        message["content"] = CALL_RE.sub("", turn.text).strip()
+        message["content"] = turn.without_calls.strip()
         message["tool_calls"] = [{"type": "function", "function": {"name": c.name, "arguments": c.arguments}}
                                  for c in calls]
     yield message

@@ -67,7 +67,7 @@ def power(a: float, b: float) -> float:
         raise ToolError("result is too large.")
     if a in (0, 1, -1) and isinstance(b, int):
         return a ** (b % 2 + 2) if b else 1
-    return a**b if isinstance(b, float) or b >= 0 else 1 / a ** float(-b)
+    return a**b
 
 
 def sqrt(x: float) -> float:

@@ -1,0 +1,220 @@
+"""Figures over training steps and over data sizes: training curves, reward terms, data scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from mentor_kit.analysis.frame import SIZE, run_frame
+from mentor_kit.analysis.style import (
+    EXPECTED,
+    TEXT,
+    Picture,
+    legend_handle,
+    method_style,
+    missing_note,
+    note_below,
+    ordered,
+    picture,
+    split_label,
+    unit_axis,
+)
+from mentor_kit.analysis.summaries import in_and_out, metric_intervals, n_seeds, seeds_said
+from mentor_kit.errors import UserError
+from mentor_kit.runs import Run
+
+# Column, title, whether it is a rate: four of training rollouts, four of validation.
+PANELS = (("reward", "Reward", False), ("judge_accuracy", "Accuracy", True), ("tool_calls", "Tool calls", False),
+          ("response_length", "Response tokens", False), ("val/accuracy", "Accuracy", True),
+          ("val/set_match", "Tool-set match", True), ("val/unknown_tool", "Unknown-tool rate", True),
+          ("val/similarity", "1 − JSD to the teacher", True))
+TERM_COLORS = ("#3b4f6b", "#8fb3cf", "#e0a458", "#9a6a8c", "#a9b98c", "#c9c1b6", "#7d7d7d")
+
+
+def seed_table(curves: pd.DataFrame, method: str, column: str) -> pd.DataFrame:
+    """One column of the curves of a method: index step, one column a seed; steps that every seed has."""
+    if column not in curves:
+        return pd.DataFrame()
+    rows = curves.loc[curves["method"] == method, ["step", "seed", column]].dropna()
+    return rows.pivot_table(index="step", columns="seed", values=column).dropna()
+
+
+def draw_seeds(axes: Axes, table: pd.DataFrame, method: str, among: Sequence[str]) -> None:
+    """Mean line over the seeds; a band from the lowest to the highest seed where there are at least two."""
+    s = method_style(method, among)
+    every = max(1, len(table) // 4)  # few marks, at other steps for each method
+    axes.plot(table.index, table.mean(axis=1), color=s.color, linestyle=s.linestyle, marker=s.marker, markersize=3,
+              markevery=(list(among).index(method) * every // len(among), every), label=s.label)
+    if table.shape[1] >= 2:
+        axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=s.color, alpha=0.18, linewidth=0)
+
+
+@picture
+def training_curves(curves: pd.DataFrame, expected: Sequence[str] = EXPECTED) -> Picture:
+    """Reward, accuracies, teacher likeness, tool calls and response length over optimizer steps.
+
+    Args:
+        curves: columns method, seed, step and any of `reward`, `judge_accuracy`, `tool_calls`, `response_length`
+            (training rollouts), `val/accuracy`, `val/set_match`, `val/unknown_tool`, `val/similarity` (validation).
+        expected: methods whose absence the figure notes (the cold start has no training curve of its own).
+
+    Raises:
+        UserError: no rows.
+    """
+    methods = ordered(curves["method"].unique())
+    if not methods:
+        raise UserError("No training curves: run the training stage first.")
+    figure = Figure(figsize=(TEXT, 3.4))
+    grid = figure.subplots(2, 4, sharex=True)
+    for axes, (column, title, rate) in zip(grid.flat, PANELS, strict=True):
+        _panel(axes, curves, methods, column, title, rate)
+    for axes, label in zip(grid[:, 0], ("training rollouts", "validation"), strict=True):
+        axes.set_ylabel(label)
+    for axes in grid[1]:
+        axes.set_xlabel("optimizer step")
+    figure.legend(handles=[legend_handle(m, methods, markersize=3.5) for m in methods], ncols=min(len(methods), 6),
+                  loc="outside upper left")
+    note = missing_note(methods, [m for m in expected if m != "base"])
+    note_below(figure, note)
+    band = "bands: lowest to highest seed" if n_seeds(curves) >= 2 else "no bands: one seed"
+    return figure, f"""Training at equal optimizer steps ({seeds_said(curves)} a method; lines: means over seeds;
+        {band}). Top: sampled training rollouts; bottom: validation by the judge on the same items for every
+        method. Rewards of different presets are on different scales and cannot be compared; the judge's accuracy can.
+        {note}"""
+
+
+def _panel(axes: Axes, curves: pd.DataFrame, methods: list[str], column: str, title: str, rate: bool) -> None:
+    axes.set_title(title)
+    tables = {m: seed_table(curves, m, column) for m in methods}
+    for method in (m for m in methods if len(tables[m])):
+        draw_seeds(axes, tables[method], method, methods)
+    if rate:
+        unit_axis(axes)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    if not any(map(len, tables.values())):
+        axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color="#777777")
+
+
+@picture
+def run_curves(run: Run) -> Picture:
+    """Everything that one run logged, training rollouts and validation; for notebook 03, also while it trains.
+
+    Raises:
+        UserError: nothing was logged yet.
+    """
+    curves = run_frame(run)
+    panels = [p for p in (("loss", "Loss", False), *PANELS) if p[0] in curves and curves[p[0]].notna().any()]
+    if not panels:
+        raise UserError(f"The run {str(run)!r} has logged nothing to draw: train it first.")
+    rows, columns = -(-len(panels) // 4), min(len(panels), 4)
+    figure, methods = Figure(figsize=(TEXT * max(columns, 2) / 4, 0.3 + 1.45 * rows)), list(curves["method"].unique())
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, (column, title, rate) in zip(grid.flat, panels, strict=False):
+        _panel(axes, curves, methods, column, title, rate)
+        axes.set(ylabel="validation" if column.startswith("val/") else "training", xlabel="optimizer step")
+    for axes in list(grid.flat)[len(panels):]:
+        axes.axis("off")
+    return figure, f"""{method_style(methods[0]).label}, one run (seed {curves["seed"].iloc[0]}): training batches, and
+        validation by the judge."""
+
+
+def term_names(curves: pd.DataFrame) -> list[str]:
+    """Names of the logged reward terms, the gate last."""
+    names = [c.removeprefix("term/") for c in curves.columns if c.startswith("term/")]
+    return sorted(names, key=lambda n: (n == "gate", n))
+
+
+@picture
+def reward_terms(curves: pd.DataFrame) -> Picture:
+    """What the training reward consists of, stacked over steps, one panel a method.
+
+    Args:
+        curves: columns method, seed, step and `term/<name>` (mean contribution of a term; they sum to the reward).
+
+    Raises:
+        UserError: no term was logged.
+    """
+    names = term_names(curves)
+    has_terms = curves[curves[[f"term/{n}" for n in names]].notna().any(axis=1)] if names else curves.iloc[:0]
+    methods = ordered(has_terms["method"].unique())
+    if not methods:
+        raise UserError("No reward terms in the training curves: only RL methods log `term/<name>`.")
+    columns = len(methods) if len(methods) <= 5 else 4
+    rows = -(-len(methods) // columns)
+    figure = Figure(figsize=(TEXT, 0.7 + 1.4 * rows))
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    colors = {n: TERM_COLORS[i % len(TERM_COLORS)] for i, n in enumerate(names)}
+    for axes, method in zip(grid.flat, methods, strict=False):
+        _stack(axes, has_terms, method, colors)
+    for axes in list(grid.flat)[len(methods):]:
+        axes.axis("off")
+    for axes in list(grid.flat)[max(0, len(methods) - columns):len(methods)]:
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("optimizer step")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("mean reward")
+    figure.legend(handles=[Patch(color=colors[n], label=n.replace("_", " ")) for n in names], ncols=min(len(names), 6),
+                  loc="outside upper left")
+    return figure, f"""Contribution of each reward term to the mean training reward (means over {seeds_said(has_terms)};
+        the stack's upper edge is the reward). "gate" is what truncated or unboxed rollouts receive."""
+
+
+def _stack(axes: Axes, curves: pd.DataFrame, method: str, colors: dict[str, str]) -> None:
+    rows = curves[curves["method"] == method]
+    steps = rows.groupby("step")[[f"term/{n}" for n in colors]].mean().fillna(0.0)
+    for sign in (1, -1):  # penalties stack downwards
+        values = np.clip(sign * steps.to_numpy().T, 0, None) * sign
+        axes.stackplot(steps.index, values, colors=list(colors.values()), linewidth=0)
+    axes.plot(steps.index, steps.sum(axis=1), color="#202020", linewidth=0.8)
+    axes.set_title(method_style(method).label)
+    axes.margins(x=0)
+
+
+@picture
+def data_scaling(items: pd.DataFrame) -> Picture:
+    """Accuracy against the number of training problems, in domain and over all shifted splits.
+
+    Args:
+        items: evaluated items with `train_size`; methods without one are drawn as level lines.
+
+    Raises:
+        UserError: fewer than two training sizes.
+    """
+    sizes = sorted(items[SIZE].dropna().unique())
+    if len(sizes) < 2:
+        raise UserError(f"Data scaling needs at least two values of {SIZE!r} in the study's grid; found {len(sizes)}.")
+    items, methods = in_and_out(items), ordered(items["method"].unique())
+    splits = list(dict.fromkeys(items["split"]))
+    figure = Figure(figsize=(TEXT * 0.72, 2.5))
+    for axes, split in zip(figure.subplots(1, len(splits), sharey=True, squeeze=False)[0], splits, strict=True):
+        for i, method in enumerate(methods):
+            _scaling_line(axes, items[(items["split"] == split) & (items["method"] == method)], method,
+                          methods, nudge=1 + 0.03 * (i - len(methods) / 2))
+        axes.set(title=split_label(split).capitalize(), xscale="log", xlabel="training problems")
+        axes.set_xticks(sizes, [f"{s:g}" for s in sizes])
+        axes.minorticks_off()
+        unit_axis(axes)
+    figure.axes[0].set_ylabel("accuracy")
+    figure.legend(handles=[legend_handle(m, methods) for m in methods], ncols=min(4, len(methods)),
+                  loc="outside upper left")
+    return figure, f"""Accuracy against training problems ({seeds_said(items)} a method; bars: 95% bootstrap intervals
+        over items, each item's mean over seeds; level lines: methods whose number of problems does not vary)."""
+
+
+def _scaling_line(axes: Axes, items: pd.DataFrame, method: str, among: list[str], nudge: float) -> None:
+    s = method_style(method, among)
+    if items[SIZE].isna().all():
+        if len(items):
+            axes.axhline(items["correct"].mean(), color=s.color, linestyle=s.linestyle)
+        return
+    rows = pd.concat([metric_intervals(group, "correct").assign(size=size) for size, group in items.groupby(SIZE)])
+    spread = np.abs(rows[["low", "high"]].to_numpy().T - rows["estimate"].to_numpy())
+    axes.errorbar(rows["size"] * nudge, rows["estimate"], spread, color=s.color, linestyle=s.linestyle, marker=s.marker,
+                  elinewidth=0.8)

@@ -1,0 +1,57 @@
+"""All figures, by name: each is a pure function that returns a Picture, i.e. (figure, caption).
+
+    from mentor_kit.analysis import figures
+    figures.show(figures.training_curves(results.training), run, "training_curves")
+
+`STUDY_FIGURES` are those that `mentor_kit.analysis.report` makes from a study's results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mentor_kit.analysis.comparisons import (
+    ablation_bars,
+    accuracy_by_split,
+    seeds_summary,
+    similarity_vs_accuracy,
+    tool_usage,
+)
+from mentor_kit.analysis.curves import data_scaling, reward_terms, run_curves, training_curves
+from mentor_kit.analysis.frame import Results
+from mentor_kit.analysis.reward_figures import advantage_bars, reward_distribution, reward_heatmap
+from mentor_kit.analysis.style import Picture, savefig, show
+from mentor_kit.analysis.teacher_figures import teacher_yield, tool_histogram, tool_transitions
+
+__all__ = [
+    "STUDY_FIGURES",
+    "Picture",
+    "ablation_bars",
+    "accuracy_by_split",
+    "advantage_bars",
+    "data_scaling",
+    "reward_distribution",
+    "reward_heatmap",
+    "reward_terms",
+    "run_curves",
+    "savefig",
+    "seeds_summary",
+    "show",
+    "similarity_vs_accuracy",
+    "teacher_yield",
+    "tool_histogram",
+    "tool_transitions",
+    "tool_usage",
+    "training_curves",
+]
+
+STUDY_FIGURES: dict[str, Callable[[Results], Picture]] = {
+    "training_curves": lambda r: training_curves(r.training),
+    "accuracy_by_split": lambda r: accuracy_by_split(r.main_items),
+    "similarity_vs_accuracy": lambda r: similarity_vs_accuracy(r.main_items),
+    "tool_usage": lambda r: tool_usage(r.main_items),
+    "reward_terms": lambda r: reward_terms(r.training),
+    "ablation_bars": lambda r: ablation_bars(r.main_items),
+    "data_scaling": lambda r: data_scaling(r.items),
+    "seeds_summary": lambda r: seeds_summary(r.main_items),
+}

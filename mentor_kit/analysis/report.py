@@ -1,0 +1,111 @@
+"""Everything a paper takes from a study: figures, tables, macros, captions and a contact sheet.
+
+    mentor-kit figures results/demo
+
+The same results give the same bytes. What cannot be drawn from them (one seed, no data sizes, ...) is
+named with its reason in the contact sheet. Wall times are the one exception to "same parameters, same
+bytes": they are in `wall_times.csv` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from mentor_kit.analysis.figures import STUDY_FIGURES
+from mentor_kit.analysis.frame import Results, load_results
+from mentor_kit.analysis.style import Picture, savefig
+from mentor_kit.analysis.tables import Table, budget_table, difference_table, main_table, numbers_tex, process_table
+from mentor_kit.errors import UserError
+from mentor_kit.runs import write_atomic
+
+WALL_TIMES = "wall_times.csv"
+STUDY_TABLES: dict[str, Callable[[Results], Table]] = {
+    "main_table": lambda r: main_table(r.main_items),
+    "differences": lambda r: difference_table(r.main_items),
+    "process": lambda r: process_table(r.main_items),
+    "budgets": lambda r: budget_table(r.budgets),
+}
+CSS = """body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#202020}
+figure{margin:2.2rem 0}img{max-width:100%;border:1px solid #e4e4e4}figcaption{color:#505050;max-width:56rem}
+table{border-collapse:collapse;font-size:13px}td,th{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #e4e4e4}
+th{font-weight:600}a{color:#0173b2}.scroll{overflow-x:auto}"""
+
+
+def write_report(results: Results | Path | str | Iterable[Path | str], out_dir: Path | str) -> list[Path]:
+    """Make every figure and table that the results allow; returns the paths written, in order.
+
+    Args:
+        results: loaded results, a results folder, or run folders. Several studies get a subfolder each.
+        out_dir: where to write; files of an earlier report are replaced.
+
+    Raises:
+        UserError: as `mentor_kit.analysis.frame.load_results`.
+    """
+    if not isinstance(results, Results):
+        results = load_results(results)
+    if len(results.studies) > 1:
+        return [path for study in results.studies
+                for path in _write_study(results.of_study(study), Path(out_dir) / study)]
+    return _write_study(results, Path(out_dir))
+
+
+def _write_study(results: Results, out: Path) -> list[Path]:
+    missing: dict[str, str] = {}
+    figures: dict[str, Picture] = _made(STUDY_FIGURES, results, missing)
+    tables: dict[str, Table] = _made(STUDY_TABLES, results, missing)
+    paths = [path for name, drawn in figures.items() for path in savefig(drawn.figure, out / name)]
+    for name, table in tables.items():
+        for kind, text in (("tex", table.to_latex()), ("csv", table.to_csv()), ("html", table.to_html(name))):
+            paths.append(write_atomic(out / f"{name}.{kind}", text))
+    for name in missing:  # from an earlier report of other results
+        for kind in ("pdf", "png", "tex", "csv", "html"):
+            (out / f"{name}.{kind}").unlink(missing_ok=True)
+    captions = {"figures": {n: p.caption for n, p in figures.items()},
+                "tables": {n: t.caption for n, t in tables.items()}, "not_drawn": missing}
+    if len(results.items):
+        paths.append(write_atomic(out / "numbers.tex", numbers_tex(results.main_items)))
+    paths.append(write_atomic(out / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False) + "\n"))
+    paths.append(write_atomic(out / "figures.html", _contact_sheet(results, captions, tables)))
+    paths.append(write_atomic(out / WALL_TIMES, wall_times(results).to_csv(index=False, lineterminator="\n")))
+    return paths
+
+
+def _made(makers: dict[str, Callable], results: Results, missing: dict[str, str]) -> dict:
+    """What can be made of these results; the reason of each that cannot goes into `missing`."""
+    made = {}
+    for name, make in makers.items():
+        try:
+            made[name] = make(results)
+        except UserError as reason:
+            missing[name] = str(reason)
+    return made
+
+
+def wall_times(results: Results) -> pd.DataFrame:
+    """Seconds by stage, method, seed and timed name."""
+    return results.wall_times[["study", "stage", "key", "method", "seed", "name", "seconds"]]
+
+
+def _contact_sheet(results: Results, captions: dict[str, dict[str, str]], tables: dict[str, Table]) -> str:
+    parts = []
+    for name, caption in captions["figures"].items():
+        parts.append(f'<figure id="{name}"><a href="{name}.pdf"><img src="{name}.png" alt="{name}" loading="lazy"></a>'
+                     f'<figcaption><b>{name}</b> (<a href="{name}.pdf">PDF</a>, <a href="{name}.png">PNG</a>). '
+                     f"{html.escape(caption)}</figcaption></figure>")
+    for name, table in tables.items():
+        links = ", ".join(f'<a href="{name}.{kind}">{kind}</a>' for kind in ("tex", "csv", "html"))
+        parts.append(f'<figure id="{name}"><div class="scroll">{table.to_html(name)}</div><figcaption><b>{name}</b> '
+                     f"({links}). {html.escape(table.caption)}</figcaption></figure>")
+    absent = "".join(f"<li><b>{name}</b>: {html.escape(why)}</li>" for name, why in captions["not_drawn"].items())
+    title = html.escape(", ".join(results.studies))
+    unfinished = f" {results.unfinished} unfinished runs were left out." if results.unfinished else ""
+    return (f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}: figures</title>\n'
+            f"<style>{CSS}</style>\n<h1>{title}</h1>\n<p>{len(results.runs)} finished runs.{unfinished} Also here: "
+            '<a href="numbers.tex">numbers.tex</a>, <a href="captions.json">captions.json</a>, '
+            f'<a href="{WALL_TIMES}">wall times</a>.</p>\n' + "\n".join(parts)
+            + (f"\n<h2>Not drawn</h2><ul>{absent}</ul>" if absent else "") + "\n</html>\n")

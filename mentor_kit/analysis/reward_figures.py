@@ -1,0 +1,105 @@
+"""Figures of reward design (notebook 02): what each preset pays, how rewards spread, what advantages they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mentor_kit.analysis.style import SINGLE, TEXT, Picture, method_style, picture
+from mentor_kit.analysis.teacher_figures import draw_heatmap
+from mentor_kit.errors import UserError
+from mentor_kit.rewards.advantages import group_advantages
+
+Scheme = Callable[[np.ndarray], np.ndarray]
+SCHEMES: dict[str, Scheme] = {"GRPO": group_advantages, "not scaled": partial(group_advantages, scale=False)}
+
+
+@picture
+def reward_heatmap(scores: pd.DataFrame) -> Picture:
+    """What each preset pays for each behaviour.
+
+    Args:
+        scores: total scores; index behaviours, one column a preset.
+
+    Raises:
+        UserError: an empty frame.
+    """
+    if scores.empty:
+        raise UserError("No scores to draw: score at least one behaviour with one preset.")
+    values = scores.to_numpy(float)
+    labels = [method_style(c, scores.columns).label for c in scores.columns]
+    figure = Figure(figsize=(min(TEXT, 1.9 + 0.62 * len(labels)), 0.75 + 0.19 * len(scores)))
+    axes = figure.subplots()
+    texts = [[f"{v:.2f}" for v in row] for row in values]
+    draw_heatmap(axes, values, [str(i) for i in scores.index], labels, texts, top=max(float(values.max()), 1e-9))
+    return figure, f"""Score of {len(scores)} behaviours under {len(labels)} rewards (same problem, same teacher
+        reference)."""
+
+
+@picture
+def reward_distribution(scores: pd.DataFrame) -> Picture:
+    """How the rewards of sampled rollouts spread, one panel a preset. Bars stand at the values that occur.
+
+    Args:
+        scores: total scores; one row a rollout, one column a preset.
+
+    Raises:
+        UserError: an empty frame.
+    """
+    if scores.empty:
+        raise UserError("No scores to draw: sample and score some rollouts first.")
+    presets = list(scores.columns)
+    figure = Figure(figsize=(TEXT, 1.75))
+    grid = figure.subplots(1, len(presets), sharey=True, sharex=True, squeeze=False)[0]
+    for axes, preset in zip(grid, presets, strict=True):
+        s = method_style(preset, presets)
+        shares = scores[preset].round(6).value_counts(normalize=True).sort_index()
+        axes.vlines(shares.index, 0, shares, color=s.color, linewidth=3)
+        axes.axvline(scores[preset].mean(), color="#202020", linewidth=0.8, linestyle=(0, (3, 2)))
+        axes.set(title=s.label, xlabel="reward", ylim=(0, None))
+        axes.margins(x=0.06)
+    grid[0].set_ylabel("share of rollouts")
+    return figure, f"""Rewards of the same {len(scores)} sampled rollouts under each preset; dashed: the mean. Few
+        distinct values mean few ways for rollouts of a group to differ."""
+
+
+@picture
+def advantage_bars(groups: Mapping[str, Sequence[float]], schemes: Mapping[str, Scheme] | None = None) -> Picture:
+    """Rewards of some groups (top) and the advantages that each scheme turns them into (below).
+
+    Args:
+        groups: title -> rewards of the group's rollouts.
+        schemes: name -> function from (1, rollouts) rewards to advantages; GRPO and unscaled unless given.
+
+    Raises:
+        UserError: no group.
+    """
+    if not groups:
+        raise UserError("No groups to draw: give at least one list of rewards.")
+    schemes = SCHEMES if schemes is None else schemes
+    lines = {"reward": lambda r: r, **schemes}
+    figure = Figure(figsize=(min(TEXT, max(SINGLE, 0.5 + 1.5 * len(groups))), 0.4 + 1.0 * len(lines)))
+    grid = figure.subplots(len(lines), len(groups), sharex="col", sharey="row", squeeze=False)
+    for row, (name, scheme) in zip(grid, lines.items(), strict=True):
+        for axes, rewards in zip(row, groups.values(), strict=True):
+            values = np.asarray(scheme(np.array([rewards], float)))[0]
+            axes.bar(range(1, len(values) + 1), values, width=0.7, color="#8a8a8a" if name == "reward" else "#4a6f8f")
+            axes.axhline(0, color="#202020", linewidth=0.6)
+            for i, value in enumerate(values, 1):
+                text = (f"{value:.2f}" if name == "reward" else f"{value:+.2f}").replace("-", "−")
+                up = value >= 0
+                axes.annotate(text, (i, value), (0, 1.5 if up else -1.5), textcoords="offset points", ha="center",
+                              va="bottom" if up else "top", fontsize=5.5)
+            axes.margins(y=0.25)
+            axes.set_xticks(range(1, len(values) + 1))
+        row[0].set_ylabel(name if name == "reward" else f"advantage\n({name})")
+    for axes, title in zip(grid[0], groups, strict=True):
+        axes.set_title(title)
+    for axes in grid[-1]:
+        axes.set_xlabel("rollout")
+    return figure, """Rewards of groups of rollouts and the advantages they become. Dividing by the group's standard
+        deviation makes groups alike whose rewards differ by very different amounts."""

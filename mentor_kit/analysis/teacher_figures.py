@@ -1,0 +1,160 @@
+"""Figures of a teacher's collection (notebook 01): yield and reasons, tools and calls, tool transitions.
+
+Each takes attempts: (Problem, accepted, reason, Trajectory) tuples, as `Collection.attempts()` gives them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mentor_kit.analysis.style import COLORBLIND, GREY, SINGLE, TEXT, Picture, picture, row_axis
+from mentor_kit.errors import UserError
+from mentor_kit.problem import Problem
+from mentor_kit.trajectory import Trajectory
+
+Attempts = Iterable[tuple[Problem, bool, str, Trajectory | None]]
+ACCEPTED, OTHER = "accepted", "other reasons"
+LOWEST = 24  # templates drawn one by one; the others share a bar
+BAR = "#4a6f8f"
+REASON_COLORS = tuple(c for c in COLORBLIND if c != GREY)[1:]
+
+
+def outcome_frame(attempts: Attempts) -> pd.DataFrame:
+    """Rows template (the source where a problem has no template), outcome (`accepted` or the reason), split.
+
+    Raises:
+        UserError: no attempts.
+    """
+    rows = [(str(p.meta.get("template", p.source)), ACCEPTED if ok else reason or OTHER, p.split)
+            for p, ok, reason, _ in attempts]
+    if not rows:
+        raise UserError("No attempts of a teacher to draw: collect some first.")
+    return pd.DataFrame(rows, columns=["template", "outcome", "split"])
+
+
+@picture
+def teacher_yield(attempts: Attempts) -> Picture:
+    """Share of each template's items that gave an accepted trajectory, and why the others were rejected."""
+    frame = outcome_frame(attempts)
+    shares = pd.crosstab(frame["template"], frame["outcome"], normalize="index")
+    shares[ACCEPTED] = shares.get(ACCEPTED, 0.0)
+    shares["_order"] = pd.to_numeric(shares.index, errors="coerce")
+    shares = shares.sort_values([ACCEPTED, "_order"], kind="stable").drop(columns="_order")
+    reasons = frame.loc[frame["outcome"] != ACCEPTED, "outcome"].value_counts(sort=True).sort_index(kind="stable")
+    reasons = reasons.sort_values(ascending=False, kind="stable")
+    colors = {r: REASON_COLORS[i % len(REASON_COLORS)] for i, r in enumerate(reasons.index)}
+    rows, names = _lowest(shares)
+    figure = Figure(figsize=(TEXT, max(1.5, 0.75 + 0.125 * len(rows))))
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    _stacked_rows(left, rows, names, colors)
+    _reason_bars(right, reasons, len(frame), colors)
+    accepted = int((frame["outcome"] == ACCEPTED).sum())
+    return figure, f"""Teacher yield: {accepted} of {len(frame)} attempts ({accepted / len(frame):.1%}) gave a verified
+        trajectory. Left: by template, lowest yield first. Right: why attempts were rejected."""
+
+
+def _lowest(shares: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The templates that are not whole (at most LOWEST of them), and one row for the mean of all others."""
+    imperfect = shares[shares[ACCEPTED] < 1].head(LOWEST)
+    rest = shares.drop(imperfect.index)
+    if len(imperfect) == 0 and len(rest) <= LOWEST:
+        return shares, list(shares.index)
+    rows, names = imperfect, list(imperfect.index)
+    if len(rest):
+        rows, names = pd.concat([rows, rest.mean().to_frame().T]), [*names, f"{len(rest)} others"]
+    return rows, names
+
+
+def _stacked_rows(axes: Axes, rows: pd.DataFrame, names: list[str], colors: dict[str, str]) -> None:
+    start, places = np.zeros(len(rows)), np.arange(len(rows))
+    for outcome, color in {ACCEPTED: "#c9d3dc", **colors}.items():
+        width = rows[outcome].to_numpy()
+        axes.barh(places, width, left=start, height=0.78, color=color, linewidth=0)
+        start = start + width
+    axes.set(title="Yield by template", xlabel="share of attempts", ylabel="template", xlim=(0, 1))
+    row_axis(axes, names)
+    axes.tick_params(axis="y", labelsize=5.5 if len(names) > 12 else 6.5)
+
+
+def _reason_bars(axes: Axes, reasons: pd.Series, total: int, colors: dict[str, str]) -> None:
+    axes.set_title("Reasons of rejection")
+    if reasons.empty:
+        axes.axis("off")
+        axes.text(0, 0.9, "none was rejected", transform=axes.transAxes, color="#606060")
+        return
+    for i, (reason, count) in enumerate(reasons.items()):
+        axes.barh(i, count, height=0.6, color=colors[reason])
+        axes.text(count, i, f" {count} ({count / total:.1%})", va="center", fontsize=6.5)
+    axes.set(xlabel="attempts", xlim=(0, reasons.max() * 1.35))
+    row_axis(axes, [r.replace("_", " ") for r in reasons.index])
+    axes.set_ylim(max(len(reasons), 5) - 0.45, -0.55)
+
+
+def _accepted(attempts: Attempts) -> list[Trajectory]:
+    kept = [t for _, ok, _, t in attempts if ok and t is not None]
+    if not kept:
+        raise UserError("No accepted trajectory to draw: the teacher solved none of these problems.")
+    return kept
+
+
+@picture
+def tool_histogram(attempts: Attempts) -> Picture:
+    """How often the accepted trajectories use each tool, and how many calls they make."""
+    trajectories = _accepted(attempts)
+    used = Counter(n for t in trajectories for n in t.tool_names)
+    lengths = Counter(len(t.tool_names) for t in trajectories)
+    names = sorted(used, key=lambda n: (-used[n], n))
+    figure = Figure(figsize=(TEXT * 0.8, max(1.7, 0.7 + 0.16 * len(names))))
+    left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
+    left.barh(range(len(names)), [used[n] for n in names], height=0.68, color=BAR)
+    for i, name in enumerate(names):
+        left.text(used[name], i, f" {used[name] / used.total():.0%}", va="center", fontsize=6.5)
+    left.set(title="Tools", xlabel="calls", xlim=(0, max(used.values()) * 1.15))
+    row_axis(left, names)
+    places = range(min(lengths), max(lengths) + 1)
+    right.bar(places, [lengths[n] / len(trajectories) for n in places], width=0.75, color=BAR)
+    right.set(title="Calls a trajectory", xlabel="calls", ylabel="share of trajectories", xticks=list(places))
+    return figure, f"""Tool use of {len(trajectories)} accepted teacher trajectories ({used.total()} calls,
+        {used.total() / len(trajectories):.2f} a trajectory)."""
+
+
+@picture
+def tool_transitions(attempts: Attempts) -> Picture:
+    """Which tool follows which in accepted trajectories: a row-normalised heat map with start and end."""
+    trajectories = _accepted(attempts)
+    pairs = Counter(pair for t in trajectories
+                    for pair in zip(("start", *t.tool_names), (*t.tool_names, "end"), strict=True))
+    counts = Counter(n for t in trajectories for n in t.tool_names)
+    names = sorted(counts, key=lambda n: (-counts[n], n))
+    rows, columns = ["start", *names], [*names, "end"]
+    table = np.array([[pairs[a, b] for b in columns] for a in rows], float)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    size = 1.15 + 0.3 * len(columns)
+    figure = Figure(figsize=(max(SINGLE, size + 0.35), size))
+    axes = figure.subplots()
+    texts = [[f"{v:.2f}".lstrip("0") if v >= 0.005 else "" for v in row] for row in shares]
+    draw_heatmap(axes, shares, rows, columns, texts)
+    axes.set(xlabel="next", ylabel="tool")
+    return figure, f"""Tool transitions of {len(trajectories)} accepted teacher trajectories: share of each row's calls
+        that are followed by the column's tool (below half a percent left blank)."""
+
+
+def draw_heatmap(axes: Axes, values: np.ndarray, rows: list[str], columns: list[str], texts: list[list[str]],
+                 top: float = 1.0) -> None:
+    """A heat map from white (0) to dark blue (`top`), each cell with its text in a legible colour."""
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=top * 1.15, aspect="auto")
+    for i, line in enumerate(texts):
+        for j, text in enumerate(line):
+            axes.text(j, i, text, ha="center", va="center", fontsize=6.5,
+                      color="white" if values[i, j] > 0.62 * top else "#202020")
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,130 @@
+"""The command line: `mentor-kit collect|score|train|evaluate|batch|status|figures|doctor`.
+
+Importing this module is cheap; each command imports what it needs. A UserError becomes one line on stderr and exit
+code 2; a batch with cells that are not done exits with 1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mentor_kit.errors import UserError
+
+commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                   help="Distil tool use from a teacher into a small language model by reinforcement learning.")
+
+StudyFile = Annotated[Path, typer.Argument(help="the study, such as params/demo.yaml")]
+Results = Annotated[Path | None, typer.Option(help="folder of all studies' results [default: the project's results/]")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="name=value, stage.name=value or seeds=[0,1]; repeatable")]
+Workers = Annotated[int | None, typer.Option(help="cells at a time [default: 2, on one core 1]")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only list what would run")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="run failed cells again")]
+TimeLimit = Annotated[float | None, typer.Option(help="seconds after which a cell is stopped and counts as failed")]
+
+
+def app() -> None:
+    """Entry point of the console script."""
+    import sys
+
+    try:
+        commands()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to continue", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, workers: int | None, dry_run: bool,
+               retry_failed: bool, time_limit: float | None, only: str = "", notebook: str = "") -> None:
+    from mentor_kit.batch import run_batch
+    from mentor_kit.study import load_study
+
+    loaded = load_study(study, overrides=overrides or (), results=results)
+    stages = [name.strip() for name in only.split(",") if name.strip()]
+    if notebook:
+        stages = [name for name, stage in loaded.stages.items() if stage.notebook.stem == notebook]
+        if not stages:
+            raise UserError(f"{study}: no stage of this study runs notebook {notebook}; add one under `stages:`.")
+    code = run_batch(loaded, workers=workers, only=stages, dry_run=dry_run, retry_failed=retry_failed,
+                     time_limit=time_limit)
+    raise typer.Exit(code)
+
+
+@commands.command()
+def batch(study: StudyFile, workers: Workers = None, dry_run: DryRun = False,
+          only: Annotated[str, typer.Option(help="stages, separated by commas; what they need runs too")] = "",
+          retry_failed: RetryFailed = False, results: Results = None, set_: Set = None,
+          time_limit: TimeLimit = None) -> None:
+    """Run a study: all its notebooks, for every method and seed; continues where it was stopped."""
+    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, only=only)
+
+
+@commands.command()
+def collect(study: StudyFile, workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
+            results: Results = None, set_: Set = None, time_limit: TimeLimit = None) -> None:
+    """Collect the teacher's trajectories of a study (notebook 01)."""
+    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, notebook="01_teacher_trajectories")
+
+
+@commands.command()
+def train(study: StudyFile, workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
+          results: Results = None, set_: Set = None, time_limit: TimeLimit = None) -> None:
+    """Train the students of a study (notebook 03), after what they need."""
+    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, notebook="03_rl_training")
+
+
+@commands.command()
+def evaluate(study: StudyFile, workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
+             results: Results = None, set_: Set = None, time_limit: TimeLimit = None) -> None:
+    """Evaluate the students of a study (notebook 04), after what they need."""
+    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, notebook="04_evaluation")
+
+
+@commands.command()
+def status(study: StudyFile, results: Results = None, set_: Set = None) -> None:
+    """Show a study as a table: done, running, failed with the last error line, waiting; and its disk."""
+    from mentor_kit.board import status as show_status
+    from mentor_kit.study import load_study
+
+    show_status(load_study(study, overrides=set_ or (), results=results))
+
+
+@commands.command()
+def score(source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="lines with response, ground_truth, "
+                                                 "teacher_tools; others pass through")],
+          target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="the same lines with score and terms")],
+          preset: Annotated[str, typer.Option(help="reward preset, YAML file or package.module:name")] = "mentor",
+          toolbox: Annotated[str | None, typer.Option(help="package.module:name [default: the 12 tools]")] = None,
+          eos: Annotated[str, typer.Option(help="end token of a response")] = "<|im_end|>",
+          skip_bad: Annotated[bool, typer.Option("--skip-bad", help="leave out lines that cannot be read")] = False,
+          ) -> None:
+    """Score stored responses with a reward."""
+    from mentor_kit.scoring import score_file
+
+    score_file(preset, source, target, toolbox=toolbox, eos=eos, skip_bad=skip_bad)
+
+
+@commands.command()
+def figures(results: Annotated[Path, typer.Argument(help="a study's results, such as results/demo")],
+            out: Annotated[Path | None, typer.Option(help="folder to write [default: RESULTS/paper]")] = None) -> None:
+    """Make the paper's figures, tables and numbers from stored results."""
+    from mentor_kit.analysis.report import write_report
+
+    if not results.is_dir():
+        raise UserError(f"There is no folder {str(results)!r}; run `mentor-kit batch params/demo.yaml` first.")
+    target = out or results / "paper"
+    write_report(results, target)
+    print(f"written: {target}")
+
+
+@commands.command()
+def doctor() -> None:
+    """Report backend, versions, devices, threads and offline state."""
+    from mentor_kit.doctor import report
+
+    report()

@@ -1,0 +1,152 @@
+"""What each notebook is asked to do: one frozen, validated configuration a notebook.
+
+The first cell after a notebook's `parameters` cell builds one of these with `configure`; an unknown name, a wrong type
+or an impossible value is refused there, in one line, before anything is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mentor_kit.errors import UserError
+
+Config = TypeVar("Config", bound="StageConfig")
+
+
+class StageConfig(BaseModel):
+    """Common to all stages. Runs are named by folder; "" means the latest finished run of that stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CollectConfig(StageConfig):
+    """Notebook 01: problems of a source, and a teacher's attempt at each."""
+
+    problems: str = "gsm_symbolic"
+    teacher: str = "worked_solution"
+    toolbox: str = ""
+    split_sizes: list[str] = ["train:2000", "validation:100", "in_domain:200"]
+    problem_options: list[str] = []
+    teacher_options: list[str] = []
+    data_seed: int = Field(0, ge=0)
+
+
+class DesignConfig(StageConfig):
+    """Notebook 02: rewards on rollouts of a student that is about to be trained."""
+
+    teacher_run: str = ""
+    student_run: str = ""
+    presets: list[str] = ["sparse", "mentor", "any_overlap", "no_tool_match", "set_f1"]
+    prompts: int = Field(32, ge=1)
+    group_size: int = Field(8, ge=2)
+    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: int = Field(256, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class TrainConfig(StageConfig):
+    """Notebook 03: the cold start, SFT, or GRPO with a reward. See `mentor_kit.training.config` for each setting."""
+
+    teacher_run: str = ""
+    start_run: str = ""
+    method: str = "mentor"
+    reward: str = ""
+    seed: int = Field(0, ge=0)
+    student_source: str = "tiny"
+    student_backend: Literal["auto", "transformers", "unsloth"] = "auto"
+    student_hidden: int = Field(128, ge=8)
+    student_layers: int = Field(3, ge=1)
+    vocab_size: int = Field(2048, ge=400)
+    validation_items: int = Field(64, ge=1)
+    validate_every: int = Field(10, ge=0)
+    save_every: int = Field(10, ge=0)
+    report_to: str = "none"
+    steps: int = Field(40, ge=1)
+    cold_start_steps: int = Field(400, ge=1)
+    cold_start_accuracy: float = Field(0.5, ge=0, le=1)
+    cold_start_batch: int = Field(32, ge=1)
+    cold_start_learning_rate: float = Field(3e-3, gt=0)
+    cold_start_muon_learning_rate: float = Field(2e-2, gt=0)
+    habit_probability: float = Field(0.6, ge=0, le=1)
+    sft_batch: int = Field(128, ge=1)
+    sft_learning_rate: float = Field(1e-3, gt=0)
+    prompts_per_step: int = Field(16, ge=1)
+    group_size: int = Field(8, ge=2)
+    updates_per_batch: int = Field(1, ge=1)
+    micro_batch: int = Field(32, ge=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_turns: int = Field(5, ge=1)
+    max_new_tokens: int = Field(256, ge=1)
+    kl_beta: float = Field(0.0, ge=0)
+    entropy_coef: float = Field(0.0, ge=0)
+    loss_type: str = "dapo"
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+
+    @property
+    def kind(self) -> Literal["cold_start", "sft", "grpo"]:
+        return self.method if self.method in ("cold_start", "sft") else "grpo"
+
+    @property
+    def reward_spec(self) -> str:
+        return self.reward or self.method
+
+
+class EvaluateConfig(StageConfig):
+    """Notebook 04: a student on every evaluation split, judged."""
+
+    teacher_run: str = ""
+    student_run: str = ""
+    splits: list[str] = []
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    max_turns: int = Field(5, ge=1)
+    max_new_tokens: int = Field(256, ge=1)
+    batch_size: int = Field(128, ge=1)
+    mask_unknown_tools: bool = False
+    seed: int = Field(0, ge=0)
+
+
+class FiguresConfig(StageConfig):
+    """Notebook 05: figures and tables from stored runs."""
+
+    runs: list[str] = []
+
+
+def configure(cls: type[Config], **parameters: Any) -> Config:
+    """Build a configuration, or raise a UserError that names each bad parameter and why.
+
+    YAML reads `1e-6` as text; numbers written as text are accepted.
+    """
+    try:
+        return cls(**parameters)
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
+        raise UserError(f"{cls.__name__}: {reasons}.") from None
+
+
+def given(cls: type[StageConfig], names: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of `cls` among a notebook's names (its `globals()`)."""
+    return {field: names[field] for field in cls.model_fields if field in names}
+
+
+def parse_options(options: Sequence[str], what: str) -> dict[str, Any]:
+    """`["max_calls:3", "reasoning:short"]` as keyword arguments; values are read as YAML scalars.
+
+    Raises:
+        UserError: for an entry without a colon.
+    """
+    parsed = {}
+    for option in options:
+        name, colon, value = option.partition(":")
+        if not colon or not name.strip().isidentifier():
+            raise UserError(f"{what}: {option!r} is not of the form name:value.")
+        parsed[name.strip()] = yaml.safe_load(value)
+    return parsed

@@ -1,0 +1,1 @@
+"""Evaluation: the judge on every asked item, the same for every method."""

@@ -1,0 +1,136 @@
+"""The one call of notebook 04: a trained student on every evaluation split, split by split, resumable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from mentor_kit.collect import TRAJECTORIES, Collection, as_references
+from mentor_kit.configs import DesignConfig, EvaluateConfig
+from mentor_kit.errors import UserError
+from mentor_kit.evaluation.evaluate import evaluate, sample_groups
+from mentor_kit.evaluation.metrics import (
+    exact_repeats_with_wrong_answer,
+    is_miscopied_last_result,
+    record_metrics,
+    summarise,
+)
+from mentor_kit.progress import progress_bar
+from mentor_kit.runs import Run, load_run
+from mentor_kit.store import Record, load_records, save_records
+from mentor_kit.toolbox import load_toolbox
+
+if TYPE_CHECKING:
+    from mentor_kit.students.rollout import Sampling
+    from mentor_kit.students.student import Student
+
+NOT_EVALUATED = ("train", "validation")
+
+
+def evaluation_splits(collection: Collection, asked: list[str]) -> list[str]:
+    """The splits to evaluate: those asked for, or all but train and validation.
+
+    Raises:
+        UserError: a split that the collection does not hold.
+    """
+    missing = [s for s in asked if s not in collection.splits]
+    if missing:
+        raise UserError(f"splits: {missing[0]!r} is not in the collection; it holds {', '.join(collection.splits)}.")
+    return asked or [s for s in collection.splits if s not in NOT_EVALUATED]
+
+
+def method_label(trained_method: str, masked: bool) -> str:
+    """The row this run is in tables: the training method; `base` is the cold start, `base_masked` its control."""
+    method = "base" if trained_method == "cold_start" else trained_method
+    return f"{method}_masked" if masked else method
+
+
+def trained_run(config: EvaluateConfig) -> Run:
+    """The run whose student is evaluated: the named one, or the latest of the training stages."""
+    return load_run(config.student_run, stage="train")
+
+
+def load_trained(trained: Run, collection: Collection, masked: bool = False, backend: str = "auto"
+                 ) -> tuple[Student, str]:
+    """The student of a training run, and the row it is in tables (see `method_label`)."""
+    from mentor_kit.students.student import load_student
+
+    method = method_label(trained.params["method"], masked)
+    toolbox = collection.records[0].problem.toolbox
+    return load_student(trained.path("student"), toolbox, name=method, backend=backend), method
+
+
+def sample_rollouts(config: DesignConfig, student: Student, collection: Collection, run: Run) -> list[Record]:
+    """Groups of sampled rollouts on training problems, judged; stored in the run."""
+    from mentor_kit.students.rollout import Sampling
+
+    teacher = collection.accepted("train")[:config.prompts]
+    settings = Sampling(temperature=config.temperature, max_new_tokens=config.max_new_tokens, seed=config.seed)
+    rollouts = sample_groups(student, teacher, config.group_size, settings)
+    save_records(run.path(TRAJECTORIES), rollouts)
+    return rollouts
+
+
+def evaluate_splits(config: EvaluateConfig, student: Student, collection: Collection, method: str,
+                    run: Run) -> list[Record]:
+    """Evaluate split by split; a split that an interrupted run finished is not repeated. Stores all records."""
+    splits = evaluation_splits(collection, config.splits)
+    references = as_references(collection.accepted())
+    bar = progress_bar(len(collection.split(*splits)), f"evaluate {method}", "item")
+    records: list[Record] = []
+    for split in splits:
+        shard = run.path("splits") / f"{split}.parquet"
+        if not shard.is_file():
+            with run.time(f"evaluate/{split}"):
+                save_records(shard, evaluate(
+                    student, [r.problem for r in collection.split(split)], references, sampling(config),
+                    facts={"method": method, "seed": config.seed}, batch_size=config.batch_size, progress=bar.update))
+        records += load_records(shard)
+    bar.close()
+    _join(run, records, splits)
+    return records
+
+
+def sampling(config: EvaluateConfig) -> Sampling:
+    """The sampling settings of a configuration, stored with every trajectory."""
+    from mentor_kit.students.rollout import Sampling
+
+    return Sampling(temperature=config.temperature, top_p=config.top_p, top_k=config.top_k, seed=config.seed,
+                    max_turns=config.max_turns, max_new_tokens=config.max_new_tokens,
+                    mask_unknown_tools=config.mask_unknown_tools)
+
+
+def _join(run: Run, records: list[Record], splits: list[str]) -> None:
+    """One trajectory file instead of the per-split ones."""
+    save_records(run.path(TRAJECTORIES), records)
+    for split in splits:
+        (run.path("splits") / f"{split}.parquet").unlink()
+    run.path("splits").rmdir()
+
+
+def split_summary(records: list[Record]) -> pd.DataFrame:
+    """`summarise` of each split as a row, in the order of the records."""
+    splits = dict.fromkeys(r.problem.split for r in records)
+    rows = {s: [r for r in records if r.problem.split == s] for s in splits}
+    return pd.DataFrame({s: summarise(rs, load_toolbox(rs[0].problem.toolbox).names) for s, rs in rows.items()}).T
+
+
+def repeat_check(records: list[Record]) -> pd.Series:
+    """Rollouts that repeat the teacher's calls exactly, those of them that are wrong, and why.
+
+    `unexplained` must be 0: a repeated sequence of calls ends in the right result, so a wrong answer can only be a
+    mis-copied last result.
+    """
+    known = load_toolbox(records[0].problem.toolbox).names
+    wrong = exact_repeats_with_wrong_answer(records)
+    miscopied = sum(is_miscopied_last_result(r) for r in wrong)
+    metrics = [record_metrics(r, known) for r in records]
+    return pd.Series({"rollouts": len(records), "executed_calls": sum(m["n_executed"] for m in metrics),
+                      "exact_repeats": sum(m["repeats_teacher_exactly"] for m in metrics), "of_these_wrong": len(wrong),
+                      "miscopied": miscopied, "unexplained": len(wrong) - miscopied}, name="count")
+
+
+def headline(records: list[Record]) -> dict[str, float]:
+    """Judge accuracy by split, for the run's DONE file."""
+    return {f"accuracy/{split}": float(value) for split, value in split_summary(records)["correct"].items()}

@@ -1,0 +1,128 @@
+"""The parameters a notebook declares, and values checked against them before anything runs.
+
+A notebook declares flat, annotated scalars and lists in its one `parameters` cell; papermill's inspection reads
+them. Types: bool, int, float, str, list, list[int], list[float], list[str]; without an annotation, the default's.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import io
+import logging
+import re
+from collections.abc import Iterable
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mentor_kit.errors import UserError
+
+SCALARS = {"bool": bool, "int": int, "float": float, "str": str}
+LIST = re.compile(r"(?:list|List)(?:\[(\w+)\])?$")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter: `kind` is bool, int, float, str, list or list[...]."""
+
+    name: str
+    kind: str
+    default: Any
+    help: str = ""
+
+
+def declared_parameters(notebook: Path | str) -> dict[str, Parameter]:
+    """Name -> Parameter of a notebook, as papermill sees them.
+
+    Raises:
+        UserError: no such notebook, no parameters, or a default that is not a literal.
+    """
+    if not Path(notebook).is_file():
+        raise UserError(f"There is no notebook {str(notebook)!r}: name one of the files under notebooks/.")
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    with redirect_stderr(io.StringIO()):
+        found = papermill.inspect_notebook(str(notebook))
+    return {name: _parameter(name, entry, notebook) for name, entry in found.items()}
+
+
+def _parameter(name: str, entry: dict[str, str], notebook: Path | str) -> Parameter:
+    try:
+        default = ast.literal_eval(entry["default"])
+    except (ValueError, SyntaxError) as error:
+        raise UserError(f"{notebook}: the default of parameter {name!r} is {entry['default']!r}, not a literal; write a "
+                        "number, a string, True, False or a list.") from error
+    annotation = entry["inferred_type_name"]
+    kind = type(default).__name__ if annotation in ("None", "", None) else annotation.replace("List", "list")
+    if kind not in SCALARS and not LIST.match(kind):
+        raise UserError(f"{notebook}: parameter {name!r} is annotated {kind!r}; use bool, int, float, str or a list.")
+    return Parameter(name, kind, default, entry.get("help", ""))
+
+
+def check_value(parameter: Parameter, value: Any, where: str) -> Any:
+    """The value in the parameter's type (an int given for a float becomes a float).
+
+    Raises:
+        UserError: wrong type; the message starts with `where` (file:line) and ends with the fix.
+    """
+    listed = LIST.match(parameter.kind)
+    if not listed:
+        return _check_scalar(parameter.name, parameter.kind, value, where)
+    if not isinstance(value, list):
+        raise UserError(f"{where}: {parameter.name} = {value!r} must be a {parameter.kind}; write [{value}].")
+    return [_check_scalar(parameter.name, listed[1], item, where) for item in value] if listed[1] else value
+
+
+def _check_scalar(name: str, kind: str, value: Any, where: str) -> Any:
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is SCALARS.get(kind):
+        return value
+    raise UserError(f"{where}: {name} = {value!r} is of type {type(value).__name__}, not {kind}; {_fix(kind, value)}.")
+
+
+def _fix(kind: str, value: Any) -> str:
+    if kind == "str":
+        return f'put it in quotes: "{value}"'
+    if kind == "bool":
+        return "write true or false"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return f"give {'a whole number' if kind == 'int' else 'a number'}"
+    if kind == "int":
+        return f"write {int(number)}" if number.is_integer() else "give a whole number"
+    return f"write {yaml_float(number)}"  # YAML 1.1 reads 1e-6, without a point, as a string
+
+
+def yaml_float(number: float) -> str:
+    """A float as YAML reads it back: 1.0e-06 rather than Python's 1e-06."""
+    text = repr(number)
+    mantissa, e, exponent = text.partition("e")
+    if not e:
+        return text
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent[0]}{exponent[1:].lstrip('0')}"
+
+
+def from_text(text: str, kinds: Iterable[str]) -> Any:
+    """A command line's value: YAML, except that a str parameter takes the text as it is and a float takes 1e-6."""
+    import yaml
+
+    kinds = set(kinds)
+    if kinds == {"str"}:
+        return text
+    try:
+        value = yaml.safe_load(text)
+        return float(value) if isinstance(value, str) and kinds & {"float"} else value
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" for a near miss, else the known names."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}."

@@ -1,0 +1,112 @@
+"""The cells of a study: every stage times its axes times the input runs that match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from mentor_kit.errors import UserError
+from mentor_kit.params import LIST, Parameter, check_value
+from mentor_kit.runs import notebook_version, run_key
+from mentor_kit.study_file import SourceMap
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`inputs`: parameter -> names of the stages whose runs it takes."""
+
+    name: str
+    notebook: Path
+    declared: Mapping[str, Parameter]
+    inputs: Mapping[str, tuple[str, ...]]
+    axes: tuple[str, ...]
+    values: Mapping[str, Any]
+
+    def gathers(self, parameter: str) -> bool:
+        return bool(LIST.match(self.declared[parameter].kind))
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One papermill execution. `axes` are the grid values and seed it stands for, its inputs' included."""
+
+    stage: str
+    notebook: Path
+    key: str
+    run_dir: Path
+    params: Mapping[str, Any]
+    axes: Mapping[str, Any]
+    inputs: Mapping[str, Cell | list[Cell]] = field(repr=False)
+    given: Mapping[str, Any] = field(repr=False)
+
+    def needed(self) -> list[Cell]:
+        return [c for value in self.inputs.values() for c in (value if isinstance(value, list) else [value])]
+
+    def __str__(self) -> str:
+        of = "".join(f" of {v.stage}" for p, v in self.inputs.items() if isinstance(v, Cell) and p.startswith("student"))
+        return " ".join([self.stage + of, *(f"{name}={value}" for name, value in self.axes.items())])
+
+
+def expand(stages: Mapping[str, Stage], data: Mapping[str, Any], root: Path, folder: Path,
+            source: SourceMap) -> tuple[Cell, ...]:
+    """All cells, each after those it needs.
+
+    Raises:
+        UserError: a stage that makes no cell, or the same cell twice.
+    """
+    made: dict[str, list[Cell]] = {}
+    for stage in stages.values():
+        made[stage.name] = [_cell(stage, axes, inputs, root, folder) for axes, inputs in _assignments(stage, data, made)]
+        keys = [cell.key for cell in made[stage.name]]
+        if not keys:
+            raise UserError(f"{source.where('stages', stage.name)}: stage {stage.name!r} makes no cell: no runs of the "
+                            "stages it needs match; check its `needs`, `grid` and `set`.")
+        if len(set(keys)) < len(keys):
+            raise UserError(f"{source.where('stages', stage.name)}: stage {stage.name!r} makes the same cell twice; its "
+                            "grid and inputs must tell its cells apart.")
+    return tuple(cell for cells in made.values() for cell in cells)
+
+
+def _assignments(stage: Stage, data: Mapping[str, Any],
+                 made: Mapping[str, list[Cell]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every (axes, inputs) of a stage: its own axes times the input runs that agree with them and each other."""
+    values = [data["seeds"] if axis == "seed" else data["grid"][axis] for axis in stage.axes]
+    for point in product(*values):
+        found = [(dict(zip(stage.axes, point, strict=True)), {})]
+        for parameter, names in sorted(stage.inputs.items(), key=lambda item: stage.gathers(item[0])):
+            runs = [cell for name in names for cell in made[name]]
+            found = [more for axes, inputs in found for more in _match(stage, parameter, runs, axes, inputs)]
+        yield from found
+
+
+def _match(stage: Stage, parameter: str, runs: list[Cell], axes: dict[str, Any],
+           inputs: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    agreeing = [cell for cell in runs if all(axes.get(a, v) == v for a, v in cell.axes.items())]
+    if stage.gathers(parameter):
+        return [(axes, {**inputs, parameter: agreeing})]
+    return [({**cell.axes, **axes}, {**inputs, parameter: cell}) for cell in agreeing]
+
+
+def _cell(stage: Stage, axes: dict[str, Any], inputs: dict[str, Any], root: Path, folder: Path) -> Cell:
+    own = {a: check_value(stage.declared[a], axes[a], stage.name) for a in stage.axes}
+    given = {**stage.values, **own}
+    taken = {"run_dir", *inputs}
+    params = {**{n: p.default for n, p in stage.declared.items()}, **given}
+    params = {n: v for n, v in params.items() if n not in taken}
+    keys = {p: [c.key for c in v] if isinstance(v, list) else v.key for p, v in inputs.items()}
+    key = run_key(stage.name, notebook_version(stage.notebook.stem), params, keys)
+    run_dir = folder / stage.name / key
+    changed = {n: v for n, v in given.items() if n not in taken and v != stage.declared[n].default}
+    links = {p: [relative(c.run_dir, root) for c in v] if isinstance(v, list) else relative(v.run_dir, root)
+             for p, v in inputs.items()}
+    return Cell(stage.name, stage.notebook, key, run_dir, params, dict(sorted(axes.items())), inputs,
+                {**changed, **links, "run_dir": relative(run_dir, root)})
+
+
+def relative(path: Path, root: Path) -> str:
+    """The path as a notebook is given it: relative to the project where it lies inside."""
+    path, root = path.resolve(), root.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

@@ -1,0 +1,54 @@
+"""Problem sources. A source is a function `load(seed, sizes, **options) -> list[Problem]`.
+
+`sizes` maps a split's name to its number of items. A source of your own is named 'package.module:name'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mentor_kit.errors import UserError
+from mentor_kit.problem import Problem
+from mentor_kit.toolbox import load_object
+
+BUILT_IN = {"gsm_symbolic": "mentor_kit.problems.gsm_symbolic:load",
+            "arithmetic_stories": "mentor_kit.problems.arithmetic_stories:load"}
+
+
+def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any) -> list[Problem]:
+    """The problems of a source, checked.
+
+    Args:
+        spec: a built-in name or 'package.module:name' of a source.
+        seed: the same seed and sizes give the same problems on any machine.
+        sizes: split name -> number of items.
+        options: passed on to the source.
+
+    Raises:
+        UserError: for an unknown source, a repeated id, or a question that two splits share.
+    """
+    if ":" not in spec and spec not in BUILT_IN:
+        raise UserError(f"Unknown problem source {spec!r}: use one of {sorted(BUILT_IN)} or 'package.module:name'.")
+    problems = load_object(BUILT_IN.get(spec, spec), "problem source")(seed, sizes, **options)
+    check_problems(problems)
+    return problems
+
+
+def normalise_question(question: str) -> str:
+    """A question without case, punctuation of its ends and runs of blanks: what counts as the same question."""
+    return " ".join(question.lower().split()).strip(" .?!")
+
+
+def check_problems(problems: Iterable[Problem]) -> None:
+    """Raise UserError where an id repeats, or where two splits share a question (a leak)."""
+    ids: set[str] = set()
+    first: dict[str, Problem] = {}
+    for problem in problems:
+        if problem.id in ids:
+            raise UserError(f"Problem id {problem.id!r} occurs twice: give every problem its own id.")
+        ids.add(problem.id)
+        other = first.setdefault(normalise_question(problem.question), problem)
+        if other.split != problem.split:
+            raise UserError(f"Problems {other.id!r} and {problem.id!r} of different splits ask the same question: "
+                            "drop one of them.")

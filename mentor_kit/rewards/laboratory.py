@@ -1,0 +1,78 @@
+"""Tables of notebook 02: what each reward pays for behaviours and for real rollouts, and whether it can teach.
+
+GRPO learns from differences inside a group of rollouts of one problem: a term that is the same for all of them
+teaches nothing. So before any training: how often is a sampled rollout right, does it use the teacher's
+tools, and in which share of groups does each term of a reward vary?
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+import pandas as pd
+
+from mentor_kit.evaluation.metrics import record_metrics
+from mentor_kit.rewards.behaviours import behaviours
+from mentor_kit.rewards.reward import Reward, load_reward
+from mentor_kit.store import Record
+from mentor_kit.toolbox import load_toolbox
+
+
+def behaviour_scores(presets: Sequence[str | Reward]) -> pd.DataFrame:
+    """Score of every handwritten behaviour (rows) under every preset (columns)."""
+    rewards = [load_reward(p) for p in presets]
+    return pd.DataFrame({r.name: {name: r(b.problem, b.reference, b.trajectory).total for name, b in behaviours()}
+                         for r in rewards})
+
+
+def behaviour_terms(preset: str | Reward) -> pd.DataFrame:
+    """Each behaviour's terms under one preset, and their total."""
+    reward = load_reward(preset)
+    rows = {name: reward(b.problem, b.reference, b.trajectory) for name, b in behaviours()}
+    return pd.DataFrame({name: {**s.terms, "total": s.total} for name, s in rows.items()}).T.fillna(0.0)
+
+
+def score_frame(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.DataFrame:
+    """One row a rollout and preset: problem_id, sample, preset, total, correct."""
+    rewards = [load_reward(p) for p in presets]
+    rows = [{"problem_id": r.problem.id, "sample": r.trajectory.sample, "preset": reward.name,
+             "total": reward(r.problem, r.reference, r.trajectory).total, "correct": r.trajectory.meta["correct"]}
+            for reward in rewards for r in rollouts]
+    return pd.DataFrame(rows)
+
+
+def headroom(rollouts: Sequence[Record]) -> pd.Series:
+    """What sampling gives before any training: accuracy, set match, unknown-tool rate, box rate, executed calls."""
+    metrics = [record_metrics(r, load_toolbox(r.problem.toolbox).names) for r in rollouts]
+    keys = {"sampled accuracy": "correct", "set match": "set_match", "unknown-tool rate": "unknown_tool",
+            "box rate": "boxed", "executed calls": "n_executed"}
+    return pd.Series({name: fmean(float(m[key]) for m in metrics) for name, key in keys.items()}, name="mean")
+
+
+def varying_terms(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.DataFrame:
+    """Share of groups (rollouts of one problem) in which each term of each preset varies; `total` is the reward."""
+    groups = [r.problem.id for r in rollouts]
+    rows = {}
+    for reward in map(load_reward, presets):
+        scores = [reward(r.problem, r.reference, r.trajectory) for r in rollouts]
+        columns = {name: [s.terms.get(name, 0.0) for s in scores] for s in scores for name in s.terms}
+        rows[reward.name] = {name: varying_share(values, groups)
+                             for name, values in {**columns, "total": [s.total for s in scores]}.items()}
+    return pd.DataFrame(rows).T
+
+
+def varying_share(values: Sequence[float], groups: Sequence[object]) -> float:
+    """Share of groups (by label) in which `values` are not all equal."""
+    by_group: dict[object, list[float]] = defaultdict(list)
+    for value, group in zip(values, groups, strict=True):
+        by_group[group].append(value)
+    return fmean(float(max(v) - min(v) > 1e-9) for v in by_group.values())
+
+
+def correlations(scores: pd.DataFrame) -> pd.Series:
+    """Correlation of each preset's reward with correctness over rollouts (nan where one of them never varies)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return scores.groupby("preset", sort=False).apply(lambda g: g["total"].corr(g["correct"].astype(float)))

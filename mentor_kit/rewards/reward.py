@@ -1,0 +1,206 @@
+"""A reward: weighted terms behind a gate. The same object trains, scores on the command line and plots.
+
+A preset is a YAML file:
+
+    description: one line for tables
+    source: where it comes from
+    executed_only: false            # count only calls that were carried out (default false)
+    gate: {not_ended: 0.0, no_answer: 0.1, no_reference_tools: 0.1}   # first that holds decides
+    terms:
+      answer_right: {weight: 0.7}
+      same_tools: {weight: 0.3, when_wrong: 0.2}      # times 0.2 when the answer is wrong
+      my_term: {use: "my_package.my_module:my_function", weight: 0.1}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from mentor_kit.errors import UserError
+from mentor_kit.problem import Problem
+from mentor_kit.rewards.case import Case
+from mentor_kit.rewards.terms import TERMS
+from mentor_kit.toolbox import load_object
+from mentor_kit.trajectory import Trajectory, Turn, render_call
+
+PRESET_FOLDER = Path(__file__).parent / "presets"
+PRESETS = ("sparse", "mentor", "any_overlap", "no_tool_match", "set_f1", "count_f1", "ordered", "arguments", "strict",
+           "executed", "matchtir", "toolrl", "mentor_fixed")
+
+GATES: dict[str, Callable[[Case], bool]] = {
+    "not_ended": lambda case: case.student.finish in ("length", "error"),
+    "no_answer": lambda case: case.answer is None,
+    "no_reference_tools": lambda case: not case.reference_calls,
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A rollout's reward: `terms` (name -> weighted contribution) sum to `total`; a gated one has the term `gate`."""
+
+    total: float
+    terms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One weighted term; `when_wrong` multiplies it when the final answer is wrong."""
+
+    name: str
+    function: Callable[[Case], float]
+    weight: float = 1.0
+    when_wrong: float = 1.0
+
+    def __call__(self, case: Case) -> float:
+        value = self.weight * self.function(case)
+        return value if self.when_wrong == 1.0 or case.verdict.correct else value * self.when_wrong
+
+
+@dataclass(frozen=True)
+class PlainFunction:
+    """A user's function (problem, reference, student) -> float as a term."""
+
+    function: Callable[[Problem, Trajectory | None, Trajectory], float]
+
+    def __call__(self, case: Case) -> float:
+        value = self.function(case.problem, case.reference, case.student)
+        if isinstance(value, Score):
+            value = value.total
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"Reward function {self.function!r} returned {value!r} for problem {case.problem.id!r}: "
+                            "it must return a finite number.")
+        return number
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Terms behind a gate; picklable, and pure: the same stored rollout always gets the same score.
+
+    Args:
+        name: preset name, file stem or function name.
+        terms: weighted terms, summed in this order.
+        gate: (condition, value) in the order they are tried; the first that holds is the whole score.
+        executed_only: count only calls that were carried out without an error.
+    """
+
+    name: str
+    terms: tuple[Term, ...]
+    gate: tuple[tuple[str, float], ...] = ()
+    executed_only: bool = False
+    description: str = ""
+    source: str = ""
+
+    def __call__(self, problem: Problem, reference: Trajectory | None, student: Trajectory) -> Score:
+        """Score one rollout.
+
+        Raises:
+            UserError: the problem's toolbox does not exist, or a user's function did not return a number.
+        """
+        case = Case(problem, reference, student, self.executed_only)
+        for condition, value in self.gate:
+            if GATES[condition](case):
+                return Score(value, {"gate": value})
+        terms = {t.name: float(t(case)) for t in self.terms}
+        return Score(sum(terms.values()), terms)
+
+
+def load_reward(spec: str | Reward | Callable[..., float]) -> Reward:
+    """A reward by preset name, path of a YAML file, or `package.module:name` (a Reward or a plain function).
+
+    A plain function (problem, reference, student) -> float becomes a reward of one term named after it.
+
+    Raises:
+        UserError: for an unknown name, a missing or invalid file, or an object of another kind.
+    """
+    if isinstance(spec, Reward):
+        return spec
+    if callable(spec):
+        name = getattr(spec, "__name__", type(spec).__name__)
+        return Reward(name, (Term(name, PlainFunction(spec)),), description=(spec.__doc__ or "").split("\n")[0])
+    if spec in PRESETS:
+        return reward_from_file(PRESET_FOLDER / f"{spec}.yaml")
+    if spec.endswith((".yaml", ".yml")):
+        return reward_from_file(Path(spec))
+    if ":" not in spec:
+        near = get_close_matches(spec, PRESETS, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UserError(f"Unknown reward {spec!r}{hint}: use one of {', '.join(PRESETS)}, a path to a YAML file, or "
+                        "'package.module:name'.")
+    found = load_object(spec, "reward")
+    if not callable(found):
+        raise UserError(f"reward {spec!r} is a {type(found).__name__}: it must be a Reward or a function "
+                        "(problem, reference, student) -> float.")
+    return load_reward(found)
+
+
+def reward_from_file(path: Path) -> Reward:
+    """Read a preset file (format: this module's docstring)."""
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"Reward file {str(path)!r} cannot be read ({str(error).splitlines()[0]}).") from error
+    data = _mapping(data, path, "the file", {"description", "source", "executed_only", "gate", "terms"})
+    gate = _mapping(data.get("gate") or {}, path, "gate", set(GATES))
+    terms = _mapping(data.get("terms"), path, "terms", None)
+    if not terms:
+        raise UserError(f"Reward file {str(path)!r} has no terms: name at least one of {', '.join(TERMS)}.")
+    return Reward(path.stem, tuple(_term(name, entry, path) for name, entry in terms.items()),
+                  tuple((g, _number(gate[g], path, f"gate {g}")) for g in GATES if g in gate),
+                  data.get("executed_only") is True, str(data.get("description", "")), str(data.get("source", "")))
+
+
+def _term(name: str, entry: Any, path: Path) -> Term:
+    entry = _mapping(entry, path, f"term {name!r}", {"use", "weight", "when_wrong"})
+    use = str(entry.get("use", name))
+    if use not in TERMS and ":" not in use:
+        raise UserError(f"Reward file {str(path)!r}: unknown term {use!r}; use one of {', '.join(TERMS)}, or "
+                        "'package.module:name'.")
+    function = TERMS.get(use) or PlainFunction(load_object(use, "reward term"))
+    return Term(str(name), function, _number(entry.get("weight", 1.0), path, f"weight of {name!r}"),
+                _number(entry.get("when_wrong", 1.0), path, f"when_wrong of {name!r}"))
+
+
+def _mapping(value: Any, path: Path, what: str, allowed: set[str] | None) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"Reward file {str(path)!r}: {what} must be a mapping, got {value!r}.")
+    for key in value:
+        if allowed is not None and key not in allowed:
+            raise UserError(f"Reward file {str(path)!r}: {what} has an unknown key {key!r}; it may hold "
+                            f"{', '.join(sorted(allowed))}.")
+    return value
+
+
+def _number(value: Any, path: Path, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"Reward file {str(path)!r}: {what} is {value!r}; it must be a finite number (in YAML 1e-6 is "
+                        "a text: write 1.0e-6).")
+    return float(value)
+
+
+def reference_from_names(names: Iterable[str], problem_id: str = "") -> Trajectory:
+    """A reference trajectory for data that has only the teacher's tool names: calls without arguments."""
+    text = "\n".join(render_call(name, None) for name in names)
+    return Trajectory(problem_id, (Turn(text),), producer="teacher:names")
+
+
+def presets_table() -> list[dict[str, Any]]:
+    """One row a preset: name, description, formula, source. For notebook 02."""
+    return [{"preset": r.name, "description": r.description, "formula": formula(r), "source": r.source}
+            for r in map(load_reward, PRESETS)]
+
+
+def formula(reward: Reward) -> str:
+    """The weighted sum in one line, e.g. `0.7 answer_right + 0.3 same_tools (x0.2 when wrong)`."""
+    return " + ".join(f"{t.weight:g} {t.name}" + (f" (x{t.when_wrong:g} when wrong)" if t.when_wrong != 1 else "")
+                      for t in reward.terms)

@@ -1,0 +1,241 @@
+"""A study: one YAML file that says which notebooks run, with which parameters, in which order.
+
+    name: demo                    # its results go to results/demo/
+    extends: demo-gsm.yaml        # optional: another study that this one is merged over (deep; lists replace)
+    use: [students/tiny.yaml]     # optional: fragments, flat parameters put under `fixed`
+    fixed: {problems: gsm_symbolic}          # each goes to the notebooks that declare it
+    grid: {method: [sft, sparse, mentor]}    # axes; a stage names those it is run over
+    seeds: [0, 1]                 # a stage whose notebook declares `seed` runs once for each
+    stages:
+      collect:    {notebook: 01_teacher_trajectories}
+      cold_start: {notebook: 03_rl_training, needs: {teacher_run: collect}, set: {method: cold_start}}
+      train:      {notebook: 03_rl_training, needs: {teacher_run: collect, start_run: cold_start}, grid: [method]}
+      evaluate:   {notebook: 04_evaluation, needs: {teacher_run: collect, student_run: [cold_start, train]}}
+      figures:    {notebook: 05_paper_figures, needs: {runs: all}}
+
+`needs` maps a parameter of the notebook to the stage (or stages) whose run folder it receives. A scalar parameter
+gets one cell for each matching run, a list parameter gets all matching runs in one cell. Runs match when they agree
+in the axes they share, the seed included. `all` is every stage that does not itself wait for this one.
+A value in a stage's `set` wins over `seeds`, `grid` and `fixed`, and those over the notebook's default.
+Everything is checked before the first kernel starts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from mentor_kit.errors import UserError
+from mentor_kit.params import Parameter, check_value, declared_parameters, did_you_mean, from_text
+from mentor_kit.plan import Cell, Stage, expand
+from mentor_kit.runs import project_root, write_atomic
+from mentor_kit.study_file import SourceMap, load_study_file
+
+TOP = {"name", "stages", "fixed", "grid", "seeds"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study. `cells` are in an order in which each comes after those it needs."""
+
+    name: str
+    file: Path
+    root: Path
+    results: Path
+    stages: Mapping[str, Stage]
+    cells: tuple[Cell, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.results / self.name
+
+    def claim(self) -> None:
+        """Mark results/<name> as this study's.
+
+        Raises:
+            UserError: the folder holds something else or another study's results.
+        """
+        owner = self.folder / "study.json"
+        mine = {"name": self.name, "file": self.file.name}
+        if not owner.is_file() and self.folder.is_dir() and any(p.name != ".lock" for p in self.folder.iterdir()):
+            raise UserError(f"{str(self.folder)!r} is not empty and holds no study; give --results another folder or "
+                            f"change `name: {self.name}` in {self.file}.")
+        if owner.is_file() and json.loads(owner.read_text(encoding="utf-8")) != mine:
+            other = json.loads(owner.read_text(encoding="utf-8"))["file"]
+            raise UserError(f"{str(self.folder)!r} belongs to the study {other}, not to {self.file.name}; change "
+                            f"`name: {self.name}` in {self.file} or give --results another folder.")
+        write_atomic(owner, json.dumps(mine) + "\n")
+
+
+def load_study(file: Path | str, *, overrides: Iterable[str] = (), results: Path | str | None = None) -> Study:
+    """Read, merge, check and expand a study.
+
+    Args:
+        file: a YAML directly under params/ (see the module's text).
+        overrides: `name=value` for a fixed value or a grid axis (then a list), `stage.name=value` for one stage,
+            `seeds=[0, 1]`.
+        results: the folder of all studies' results; by default results/ of the project.
+
+    Raises:
+        UserError: anything that does not fit, with file, line and fix.
+    """
+    data, source = load_study_file(Path(file))
+    _check_shape(data, source)
+    root = project_root(Path(file).parent)
+    stages_declared = {name: _declared(root, name, entry, source) for name, entry in data["stages"].items()}
+    for override in overrides:
+        _apply_override(data, source, override, stages_declared)
+    _check_names(data, source, stages_declared)
+    stages = {name: _stage(name, entry, data, source, root, stages_declared[name])
+              for name, entry in data["stages"].items()}
+    stages = _ordered(stages, source)
+    folder = Path(results) if results is not None else root / "results"
+    cells = expand(stages, data, root, folder / data["name"], source)
+    return Study(data["name"], Path(file), root, folder, stages, cells)
+
+
+def _check_shape(data: dict[str, Any], source: SourceMap) -> None:
+    for name in data:
+        if name not in TOP:
+            raise UserError(f"{source.where(name)}: a study has no {name!r}{did_you_mean(name, TOP | {'extends', 'use'})}")
+    for name, kind in {"name": str, "stages": dict, "fixed": dict, "grid": dict, "seeds": list}.items():
+        data.setdefault(name, {"fixed": {}, "grid": {}, "seeds": [0]}.get(name))
+        if not isinstance(data[name], kind):
+            raise UserError(f"{source.where(name)}: `{name}:` must be a {kind.__name__}, found {data[name]!r}.")
+    if not data["name"].replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"{source.where('name')}: name {data['name']!r} names a folder; use letters, digits, - and _.")
+    for axis, values in {**{f"grid.{k}": v for k, v in data["grid"].items()}, "seeds": data["seeds"]}.items():
+        _check_axis(axis, values, source)
+    for name, entry in data["stages"].items():
+        _check_stage_shape(name, entry, source)
+
+
+def _check_axis(axis: str, values: Any, source: SourceMap) -> None:
+    where = source.where(*axis.split("."))
+    if not isinstance(values, list) or not values:
+        raise UserError(f"{where}: {axis} = {values!r} is empty or no list; give at least one value: [value].")
+    for value in values:
+        if values.count(value) > 1:
+            raise UserError(f"{where}: {axis} lists {value!r} twice, which would make duplicate cells; delete one.")
+
+
+def _check_stage_shape(name: str, entry: Any, source: SourceMap) -> None:
+    kinds = {"notebook": str, "needs": dict, "set": dict, "grid": list}
+    if not isinstance(entry, dict) or "notebook" not in entry:
+        raise UserError(f"{source.where('stages', name)}: stage {name!r} needs at least {{notebook: NAME}}.")
+    for key, value in entry.items():
+        where = source.where("stages", name, key)
+        if key not in kinds:
+            raise UserError(f"{where}: a stage has no {key!r}{did_you_mean(key, kinds)}")
+        if not isinstance(value, kinds[key]):
+            raise UserError(f"{where}: `{key}:` of stage {name!r} must be a {kinds[key].__name__}, found {value!r}.")
+
+
+def _declared(root: Path, name: str, entry: Mapping[str, Any], source: SourceMap) -> dict[str, Parameter]:
+    path = root / "notebooks" / f"{entry['notebook']}.ipynb"
+    if not path.is_file():
+        known = [p.stem for p in (root / "notebooks").glob("*.ipynb")]
+        raise UserError(f"{source.where('stages', name, 'notebook')}: there is no notebook {entry['notebook']!r}"
+                        + did_you_mean(entry["notebook"], known))
+    return declared_parameters(path)
+
+
+def _apply_override(data: dict[str, Any], source: SourceMap, override: str,
+                    declared: Mapping[str, Mapping[str, Parameter]]) -> None:
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override}: write --set name=value.")
+    stage, dot, parameter = name.rpartition(".")
+    if dot and stage not in data["stages"]:
+        raise UserError(f"--set {override}: there is no stage {stage!r}{did_you_mean(stage, data['stages'])}")
+    if name == "seeds" or name in data["grid"]:
+        path = ("seeds",) if name == "seeds" else ("grid", name)
+        value = from_text(text, ())
+        value = value if isinstance(value, list) else [value]
+    else:
+        path = ("stages", stage, "set", parameter) if dot else ("fixed", name)
+        value = from_text(text, {d[parameter].kind for s, d in declared.items() if parameter in d and stage in ("", s)})
+    place = data
+    for step in path[:-1]:
+        place = place.setdefault(step, {})
+    place[path[-1]] = value
+    source.put(path, f"--set {override}")
+    if path[0] != "fixed" and not dot:
+        _check_axis(".".join(path), value, source)
+
+
+def _check_names(data: Mapping[str, Any], source: SourceMap, declared: Mapping[str, Mapping[str, Parameter]]) -> None:
+    everything = {name for parameters in declared.values() for name in parameters}
+    own = {"run_dir"} | {p for entry in data["stages"].values() for p in entry.get("needs", {})}
+    for section in ("fixed", "grid"):
+        for name in data[section]:
+            if name in own or name == "seed":
+                raise UserError(f"{source.where(section, name)}: {name!r} is set by the batch"
+                                f"{' from `seeds:`' if name == 'seed' else ''}; delete it here.")
+            if name not in everything:
+                raise UserError(f"{source.where(section, name)}: no notebook of this study declares {name!r}"
+                                + did_you_mean(name, everything - own))
+    used = {axis for entry in data["stages"].values() for axis in entry.get("grid", [])}
+    for axis in data["grid"]:
+        if axis not in used:
+            raise UserError(f"{source.where('grid', axis)}: no stage is run over {axis!r}; add `grid: [{axis}]` to one.")
+
+
+def _stage(name: str, entry: Mapping[str, Any], data: Mapping[str, Any], source: SourceMap, root: Path,
+           declared: Mapping[str, Parameter]) -> Stage:
+    at = f"{entry['notebook']}.ipynb"
+    for section in ("needs", "set", "grid"):
+        for parameter in entry.get(section, ()):
+            where = source.where("stages", name, section, parameter)
+            if parameter not in declared:
+                raise UserError(f"{where}: {at} declares no {parameter!r}{did_you_mean(parameter, declared)}")
+            if section == "grid" and parameter not in data["grid"]:
+                raise UserError(f"{where}: {parameter!r} is no axis of `grid:`{did_you_mean(parameter, data['grid'])}")
+    if "run_dir" not in declared:
+        raise UserError(f"{at}: the parameters cell must declare `run_dir: str = \"\"`, the folder it writes.")
+    values = {p: check_value(declared[p], v, source.where("fixed", p)) for p, v in data["fixed"].items() if p in declared}
+    values |= {p: check_value(declared[p], v, source.where("stages", name, "set", p))
+               for p, v in entry.get("set", {}).items()}
+    fixed_here = set(entry.get("set", {}))
+    axes = [a for a in entry.get("grid", [])] + (["seed"] if "seed" in declared and "seed" not in fixed_here else [])
+    for axis in axes:
+        if axis in fixed_here:
+            raise UserError(f"{source.where('stages', name, 'set', axis)}: stage {name!r} both sets {axis!r} and runs "
+                            "over it, which would make duplicate cells; delete one.")
+        for value in data["grid"].get(axis, data["seeds"] if axis == "seed" else []):
+            check_value(declared[axis], value, source.where("seeds") if axis == "seed" else source.where("grid", axis))
+    inputs = {p: _stage_names(name, p, needed, data, source) for p, needed in entry.get("needs", {}).items()}
+    return Stage(name, root / "notebooks" / at, declared, inputs, tuple(axes), values)
+
+
+def _stage_names(name: str, parameter: str, needed: Any, data: Mapping[str, Any], source: SourceMap) -> tuple[str, ...]:
+    if needed == "all":
+        waiting = {name}
+        while more := {s for s, e in data["stages"].items() if s not in waiting and _names(e) & waiting}:
+            waiting |= more
+        return tuple(s for s in data["stages"] if s not in waiting)
+    names = tuple(needed) if isinstance(needed, list) else (needed,)
+    for stage in names:
+        if stage not in data["stages"]:
+            raise UserError(f"{source.where('stages', name, 'needs', parameter)}: there is no stage {stage!r}"
+                            + did_you_mean(str(stage), data["stages"]))
+    return names
+
+
+def _names(entry: Mapping[str, Any]) -> set[str]:
+    return {s for needed in entry.get("needs", {}).values() for s in (needed if isinstance(needed, list) else [needed])}
+
+
+def _ordered(stages: Mapping[str, Stage], source: SourceMap) -> dict[str, Stage]:
+    graph = {name: [n for names in stage.inputs.values() for n in names] for name, stage in stages.items()}
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle = " needs ".join(reversed(error.args[1]))
+        raise UserError(f"{source.where('stages')}: the stages wait for each other in a circle ({circle}); remove one "
+                        "of these needs.") from error
+    return {name: stages[name] for name in order}

@@ -1,0 +1,94 @@
+"""Reading a study's YAML: merged over what it extends, with the file and line of every entry kept for messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mentor_kit.errors import UserError
+
+
+@dataclass
+class SourceMap:
+    """Where each entry of a merged study was written."""
+
+    file: str
+    places: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def put(self, path: tuple[str, ...], place: str) -> None:
+        self.places[path] = place
+
+    def where(self, *path: str) -> str:
+        """file:line of the entry, or of the nearest entry above it."""
+        path = tuple(map(str, path))
+        return next((self.places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.places), self.file)
+
+
+def load_study_file(file: Path) -> tuple[dict[str, Any], SourceMap]:
+    """The content of a study file with `extends` and `use` resolved.
+
+    Raises:
+        UserError: no such file, not YAML, a key written twice, files that extend each other in a circle.
+    """
+    source = SourceMap(str(file))
+    return _load(file, source, ()), source
+
+
+def _load(file: Path, source: SourceMap, above: tuple[Path, ...]) -> dict[str, Any]:
+    if file.resolve() in above:
+        raise UserError(f"{file}: the studies extend each other in a circle; remove one `extends:`.")
+    own = SourceMap(str(file))
+    data = read_yaml(file, own)
+    base: dict[str, Any] = {}
+    if "extends" in data:
+        base = _load(file.parent / str(data.pop("extends")), source, (*above, file.resolve()))
+    for fragment in data.pop("use", []):
+        place = SourceMap(str(fragment))
+        base.setdefault("fixed", {}).update(read_yaml(file.parent / fragment, place))
+        source.places.update({("fixed", *path): at for path, at in place.places.items()})
+    source.places.update(own.places)
+    return merge(base, data)
+
+
+def merge(base: Any, over: Any) -> Any:
+    """`over` laid on `base`: mappings merge, anything else replaces."""
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return over
+    return {**base, **{key: merge(base[key], value) if key in base else value for key, value in over.items()}}
+
+
+def read_yaml(file: Path, source: SourceMap) -> dict[str, Any]:
+    """A YAML mapping; `source` is told the line of each entry."""
+    import yaml
+
+    if not file.is_file():
+        known = ", ".join(sorted(p.name for p in file.parent.glob("*.yaml"))) if file.parent.is_dir() else ""
+        raise UserError(f"There is no study file {str(file)!r}{f'; {file.parent}/ has {known}' if known else ''}.")
+    try:
+        text = file.read_text(encoding="utf-8")
+        _note_lines(yaml.compose(text, Loader=yaml.SafeLoader), file, source, ())
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{file}{line}: not valid YAML ({getattr(error, 'problem', error)}); check the indentation and "
+                        "the brackets there.") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{file}: a study is a mapping such as `name: demo`, found {type(data).__name__}.")
+    return data
+
+
+def _note_lines(node: Any, file: Path, source: SourceMap, path: tuple[str, ...]) -> None:
+    import yaml
+
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if key.value in seen:
+            raise UserError(f"{file}:{line}: {key.value!r} is written twice (first in line {seen[key.value]}); delete one.")
+        seen[key.value] = line
+        source.put((*path, key.value), f"{file}:{line}")
+        _note_lines(value, file, source, (*path, key.value))

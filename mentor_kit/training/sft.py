@@ -1,0 +1,77 @@
+"""Supervised fine-tuning on teacher trajectories by TRL's SFTTrainer: the cold start and the SFT baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from mentor_kit.runs import Run
+from mentor_kit.store import Record
+from mentor_kit.students.student import Student
+from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
+from mentor_kit.training.config import SFTSettings
+from mentor_kit.training.monitor import Monitor
+from mentor_kit.training.optimizers import MuonWithAdamW
+
+
+def sft_rows(student: Student, records: Sequence[Record]) -> list[dict[str, list[int]]]:
+    """Token ids and assistant mask of each record's trajectory; tool results are outside the loss."""
+    return [student.encode(r.problem.question, r.trajectory) for r in records]
+
+
+def train_sft(student: Student, records: Sequence[Record], validation: Sequence[Record], settings: SFTSettings,
+              run: Run) -> dict[str, Any]:
+    """Train `student` in place; continues from the run's last checkpoint if there is one.
+
+    Args:
+        records: trajectories to imitate (teacher's, or imperfect demonstrations of the cold start).
+        validation: records judged greedily every `settings.validate_every` steps.
+
+    Returns:
+        The budget used: optimizer_steps, sampled_tokens (0), teacher_tokens (assistant tokens trained on).
+    """
+    rows = sft_rows(student, records)
+    order = tiled_order(len(rows), settings.steps * settings.batch_size, settings.seed)
+    dataset = Dataset.from_list([rows[i] for i in order])
+    resume = last_checkpoint(run)
+    monitor = Monitor(run, student, validation, every=settings.validate_every, steps=settings.steps,
+                      target_accuracy=settings.target_accuracy)
+    optimizer = None
+    if settings.optimizer == "muon":
+        optimizer = MuonWithAdamW(student.model, settings.muon_learning_rate, settings.learning_rate)
+    trainer = _quiet(SFTTrainer(model=student.model, args=_arguments(settings, student, run), train_dataset=dataset,
+                                processing_class=student.tokenizer, optimizers=(optimizer, None), callbacks=[monitor]))
+    trainer.train(resume_from_checkpoint=resume)
+    steps = trainer.state.global_step
+    seen = order[:steps * settings.batch_size]
+    return {"optimizer_steps": steps, "sampled_tokens": 0,
+            "teacher_tokens": int(sum(sum(rows[i]["assistant_masks"]) for i in seen))}
+
+
+def _arguments(settings: SFTSettings, student: Student, run: Run) -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(run.path("checkpoints")), max_steps=settings.steps, seed=settings.seed,
+        per_device_train_batch_size=settings.batch_size, learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant_with_warmup", warmup_steps=min(10, settings.steps // 4), weight_decay=0.0,
+        max_grad_norm=1.0, packing=False, max_length=None, shuffle_dataset=False, dataset_num_proc=None,
+        logging_steps=1, **common_arguments(settings, student))
+
+
+def common_arguments(settings: Any, student: Student) -> dict[str, Any]:
+    """Trainer arguments that SFT and GRPO share: device, precision, checkpoints, silence."""
+    cuda = student.model.device.type == "cuda"
+    save = {"save_strategy": "steps", "save_steps": settings.save_every, "save_total_limit": 1}
+    return {"use_cpu": not cuda, "bf16": cuda, "gradient_checkpointing": False, "disable_tqdm": True,
+            "report_to": settings.report_to, "dataloader_pin_memory": cuda,
+            **(save if settings.save_every else {"save_strategy": "no"})}
+
+
+def _quiet(trainer: Any) -> Any:
+    """Drop the trainer's own printing; `Monitor` reports."""
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    return trainer

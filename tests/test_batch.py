@@ -1,0 +1,195 @@
+"""Batches of tiny real notebooks: order, failures by name, kills at any moment, and nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_project import STUDY, make_project
+
+from mentor_kit.batch import chain_lengths, choose, run_batch
+from mentor_kit.cell import cell_state, clean_notebook
+from mentor_kit.errors import UserError
+from mentor_kit.kernel import hold_lock
+from mentor_kit.study import load_study
+
+BROKEN = STUDY.replace("[ok, fine]", "[ok, raise, die, hang]").replace("[0, 1]", "[0]")
+SMALL = STUDY.replace("[ok, fine]", "[ok]").replace("[0, 1]", "[0]")
+SECRET = "sk-a-key-that-must-not-be-stored"
+
+
+def states(study) -> dict[str, tuple[str, str]]:
+    return {str(cell): cell_state(cell.run_dir) for cell in study.cells}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A study in which one method raises, one kills its kernel and one hangs, run once; with what it printed."""
+    study = load_study(make_project(tmp_path_factory.mktemp("broken"), BROKEN))
+    os.environ["FAKE_API_KEY"] = SECRET
+    command = [sys.executable, "-m", "mentor_kit", "batch", str(study.file), "--time-limit", "15"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=study.root, timeout=240, check=False)
+    del os.environ["FAKE_API_KEY"]
+    return study, done
+
+
+def test_failures_are_named_with_their_cause_and_the_others_end(broken):
+    study, done = broken
+    found = states(study)
+    assert found["make"] == found["fit method=ok seed=0"] == ("done", "")
+    assert found["fit method=raise seed=0"] == ("failed", "ValueError: this method cannot be fitted")
+    assert found["fit method=die seed=0"] == ("failed", "the kernel died (killed, or out of memory)")
+    assert found["fit method=hang seed=0"] == ("failed", "time limit of 15 s")
+    assert found["figures"] == ("waiting", "")
+    assert done.returncode == 1
+    assert "2 of 6 cells are done" in done.stdout
+    assert "not run, as what they need failed: figures" in done.stdout
+    assert "--retry-failed" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_executed_notebook_of_a_failed_cell_is_kept_with_its_error(broken):
+    cell = next(c for c in broken[0].cells if str(c) == "fit method=raise seed=0")
+    notebook = json.loads((cell.run_dir / "notebook.ipynb").read_text())
+    assert any("papermill-error-cell" in "".join(c["source"]) for c in notebook["cells"])
+    assert any(o["output_type"] == "error" for c in notebook["cells"] for o in c.get("outputs", []))
+    assert not (cell.run_dir / "notebook.partial.ipynb").exists()
+
+
+def test_no_secret_of_the_environment_is_stored(broken):
+    results = broken[0].results
+    assert not [p for p in results.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()]
+
+
+def test_retry_failed_runs_just_the_failed_ones_and_a_third_run_has_nothing_to_do(broken, capsys):
+    study, _ = broken
+    ok = next(c for c in study.cells if str(c) == "fit method=ok seed=0").run_dir / "notebook.ipynb"
+    before = ok.stat().st_mtime_ns
+    assert run_batch(study) == 1  # failed cells are reported, not run again
+    assert "failed: fit method=hang seed=0: time limit of 15 s" in capsys.readouterr().out
+    (study.root / "mended").touch()
+    assert run_batch(study, retry_failed=True) == 0
+    assert {state for state, _ in states(study).values()} == {"done"}
+    assert ok.stat().st_mtime_ns == before
+    capsys.readouterr()
+    assert run_batch(study) == 0
+    out = capsys.readouterr().out
+    assert "nothing to do: all 6 cells are done" in out
+    assert "fit hang {'total': 10}" in out  # summary.md of the figures stage
+    (study.root / "mended").unlink()
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def is_free(lock: Path) -> bool:
+    file = hold_lock(lock) if lock.is_file() else None
+    if file is not None:
+        file.close()
+    return file is not None
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A batch in its own process whose fit cell hangs: (study, process, run folder of the hanging cell)."""
+    study = load_study(make_project(tmp_path, SMALL.replace("[ok]", "[hang]")))
+    process = subprocess.Popen([sys.executable, "-m", "mentor_kit", "batch", str(study.file)], cwd=tmp_path,
+                               stdout=subprocess.DEVNULL)
+    run_dir = next(c for c in study.cells if c.stage == "fit").run_dir
+    wait_for(lambda: (run_dir / "params.yaml").is_file())
+    yield study, process, run_dir
+    process.kill()
+    process.wait()
+
+
+def test_a_killed_runner_takes_its_kernels_along_and_a_restart_continues(hanging):
+    study, process, run_dir = hanging
+    with pytest.raises(UserError, match="Another batch is at work"):
+        run_batch(study)
+    assert not is_free(run_dir / ".lock")
+    process.kill()
+    wait_for(lambda: is_free(run_dir / ".lock"), 10)
+    assert cell_state(run_dir) == ("waiting", "")  # interrupted, not failed
+    (study.root / "mended").touch()
+    made = study.cells[0].run_dir / "notebook.ipynb"
+    before = made.stat().st_mtime_ns
+    assert run_batch(study) == 0
+    assert made.stat().st_mtime_ns == before
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_continue(hanging):
+    _, process, run_dir = hanging
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    wait_for(lambda: is_free(run_dir / ".lock"), 10)
+
+
+def test_equal_studies_leave_equal_bytes(tmp_path):
+    contents = []
+    for name in "ab":
+        study = load_study(make_project(tmp_path / name, SMALL))
+        assert run_batch(study, workers=1, only=["fit"]) == 0
+        files = (p for p in study.folder.rglob("*") if p.is_file())
+        contents.append({p.relative_to(study.folder): p.read_bytes() for p in files
+                         if p.name not in ("manifest.json", "timing.jsonl", ".lock", "cell.log")})
+    assert contents[0] == contents[1]
+    assert {p.name for p in contents[0]} >= {"DONE", "notebook.ipynb", "metrics.jsonl", "params.yaml", "cell.json"}
+
+
+def test_a_done_cell_whose_artefact_is_lost_runs_again(tmp_path, capsys):
+    study = load_study(make_project(tmp_path, SMALL))
+    assert run_batch(study, only=["make"]) == 0
+    (study.cells[0].run_dir / "data.txt").unlink()
+    assert cell_state(study.cells[0].run_dir) == ("waiting", "")
+    assert run_batch(study, only=["make"]) == 0
+    assert (study.cells[0].run_dir / "data.txt").is_file()
+
+
+def test_a_notebook_that_never_finishes_its_run_has_failed(tmp_path):
+    study = load_study(make_project(tmp_path, SMALL))
+    notebook = study.cells[0].notebook
+    notebook.write_text(notebook.read_text().replace("run.finish(size=size);", "0"))
+    assert run_batch(study, only=["make"]) == 1
+    assert cell_state(study.cells[0].run_dir) == ("failed", "the notebook ended without run.finish()")
+
+
+def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
+    study = load_study(make_project(tmp_path))
+    assert run_batch(study, dry_run=True) == 0
+    out = capsys.readouterr().out
+    assert "dry run: 6 of 6 cells would run" in out
+    assert "fit method=fine seed=1" in out
+    assert not study.results.exists()
+
+
+def test_chosen_stages_bring_what_they_need(tmp_path):
+    study = load_study(make_project(tmp_path))
+    assert [c.stage for c in choose(study, ["fit"])] == ["make"] + ["fit"] * 4
+    assert len(choose(study, [])) == 6
+    with pytest.raises(UserError, match="--only fti: the study tiny has no such stage; it has make, fit, figures"):
+        choose(study, ["fti"])
+    with pytest.raises(UserError, match="--workers 0: give at least 1"):
+        run_batch(study, workers=0)
+
+
+def test_the_longest_chain_comes_first(tmp_path):
+    study = load_study(make_project(tmp_path))
+    assert list(chain_lengths(study.cells).values()) == [2, 1, 1, 1, 1, 0]
+
+
+def test_clean_notebook_keeps_sources_and_outputs_only():
+    cell = {"cell_type": "code", "id": "random", "metadata": {"papermill": {"start_time": "now"}, "tags": ["x"]},
+            "outputs": [{"output_type": "stream", "text": ["hi"]}], "source": ["1"], "execution_count": 1}
+    text = json.dumps({"cells": [cell], "metadata": {"papermill": {"input_path": "/home"}}, "nbformat": 4})
+    assert json.loads(clean_notebook(text)) == {
+        "cells": [{**cell, "id": "cell-0", "metadata": {"tags": ["x"]}}], "metadata": {}, "nbformat": 4}

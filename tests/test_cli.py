@@ -1,0 +1,67 @@
+"""The command line: one clear line and exit code 2 for bad input, and a light import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from tiny_project import make_project
+from typer.testing import CliRunner
+
+from mentor_kit.cli import commands
+
+
+def run(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "mentor_kit", *arguments], capture_output=True, text=True, cwd=cwd,
+                          timeout=120, check=False)
+
+
+def test_every_command_is_there_and_explains_itself():
+    names = {command.name or command.callback.__name__ for command in commands.registered_commands}
+    assert names == {"collect", "score", "train", "evaluate", "batch", "status", "figures", "doctor"}
+    for name in names:
+        assert CliRunner().invoke(commands, [name, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("batch", "params/none.yaml"), "There is no study file 'params/none.yaml'; params/ has tiny.yaml."),
+    (("batch", "params/tiny.yaml", "--set", "rat=1"), "no notebook of this study declares 'rat'; did you mean 'rate'?"),
+    (("batch", "params/tiny.yaml", "--only", "fti"), "--only fti: the study tiny has no such stage"),
+    (("train", "params/tiny.yaml"), "no stage of this study runs notebook 03_rl_training"),
+    (("status", "params/tiny.yaml", "--set", "rate"), "write --set name=value"),
+    (("figures", "results/none"), "There is no folder 'results/none'; run `mentor-kit batch"),
+])
+def test_bad_input_is_one_line_with_the_fix_and_nothing_is_written(tmp_path, arguments, message):
+    make_project(tmp_path)
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_status_of_a_study_that_never_ran(tmp_path):
+    done = run("status", str(make_project(tmp_path)), cwd=tmp_path)
+    assert done.returncode == 0
+    assert "6 waiting; 0 B on disk" in done.stdout
+
+
+def test_score_adds_score_and_terms(tmp_path):
+    line = {"response": "So \\boxed{4}.<|im_end|>", "ground_truth": "4", "teacher_tools": [], "id": 7}
+    (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n")
+    done = run("score", "--preset", "sparse", "in.jsonl", "out.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scored = json.loads((tmp_path / "out.jsonl").read_text())
+    assert scored["score"] == sum(scored["terms"].values()) == 1.0
+    assert scored["id"] == 7
+
+
+def test_doctor_reports_the_backend_and_the_offline_state():
+    done = run("doctor")
+    assert done.returncode == 0
+    for word in ("backend (auto)", "transformers", "HF_HUB_OFFLINE", "torch", "papermill", "cores"):
+        assert word in done.stdout

@@ -1,0 +1,211 @@
+"""The judge: the released verdicts, the fast path's agreement with them, hostile answers, threads and forks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mentor_kit import judge as judge_module
+from mentor_kit.errors import UserError
+from mentor_kit.grading_worker import Graders
+from mentor_kit.judge import MAX_CHARACTERS, Verdict, _compare_numbers, final_answer, judge, refused, unboxed
+from mentor_kit.trajectory import Trajectory
+
+YES = [("18", "18.0"), ("1,234", "1234"), ("10^3", "1000"), ("-0", "0"), ("100", "1e2"), ("0.75", "\\frac{3}{4}"),
+       ("0.333333", "1/3"), ("\\frac{2}{4}", "\\frac{1}{2}"), ("1/3", "\\frac{1}{3}"), ("2\\sqrt{3}", "\\sqrt{12}"),
+       ("x^2+2x+1", "(x+1)^2"), ("(1,2)", "(1,2)"), ("[0,1]", "[0,1]"), ("\\{1,2\\}", "\\{1,2\\}"),
+       ("5\\text{ cm}", "5"), ("50\\%", "50"), ("yes", "yes"), ("$7$", "7"), ("4", "\\boxed{4}"), ("2+2", "4")]
+NO = [("17", "-17"), ("0.333", "1/3"), ("3.14", "\\pi"), ("\\frac{5}{6}", "\\frac{9}{7}"), ("\\sqrt{3}", "\\sqrt{5}"),
+      ("(1,2)", "(2,1)"), ("[0,1]", "(0,1)"), ("\\{1,2\\}", "\\{2,1\\}"), ("5\\text{ cm}", "6"), ("50\\%", "51"),
+      ("yes", "no")]
+HOSTILE = ["\\frac{1}{2}" * 4600, "{" * 900, "((" * 400, "\\frac{" * 100 + "1" + "}" * 100, "10^{10^{10}}", "9^{9^{9}}",
+           "9^9^9^9", "9**9**9", "2^{99999999}", "100000000!", "\\boxed{\\boxed{", "}{", "\\left(", "\\sqrt{", "٣٤", "４２",
+           "１/２", "\ud800", "\x00", "__import__('os')", "lambda: 1", "a" * 50_000, "1+" * 499 + "1", "x^{2}" * 190,
+           "\\int_0^1 e^{x^2} dx", "\\sum_{i=1}^{10^9} i^i", "(1+x)^{1000}(1+y)^{999}", "e^{e^{e^{e^{9}}}}",
+           "\\begin{pmatrix}1&2\\\\3", "nan", "inf", "1/0", "0/0", "-" * 999]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm():
+    judge_module._SYMBOLIC.warm()
+
+
+def ask(prediction: str, gold: str) -> Verdict:
+    """A verdict that the cache cannot answer."""
+    judge_module._judge.cache_clear()
+    return judge(prediction, gold)
+
+
+@pytest.mark.parametrize(("prediction", "gold"), YES)
+def test_accepts(prediction, gold):
+    assert judge(prediction, gold).correct
+
+
+@pytest.mark.parametrize(("prediction", "gold"), NO)
+def test_rejects(prediction, gold):
+    assert not judge(prediction, gold).correct
+
+
+def test_any_gold_may_match_and_the_name_says_who_judged():
+    assert judge("77", ["-17", "77"]) == Verdict(True, "identical")
+    assert judge("77.0", ["-17", "77"]) == Verdict(True, "exact")
+    assert judge("17", ["-17", "77"]) == Verdict(False, "exact")
+    assert judge("2\\sqrt{3}", ["1", "\\sqrt{12}"]) == Verdict(True, "mathruler")
+    assert judge("2+2", "4") == Verdict(True, "math_verify")
+    assert judge(None, "4") == judge(" ", "4") == Verdict(False, "no_answer")
+
+
+@pytest.mark.parametrize(("text", "answer"), [
+    ("so \\boxed{42}.<|im_end|>", "42"), ("\\boxed{999} no: \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+    ("\\boxed{$7$}", "$7$"), ("\\boxed 5$ as asked", "5"), ("\\boxed 5<|im_end|>", "5"), ("\\fbox{8}", "8"),
+    ("\\boxed{}", None), ("\\boxed{ }", None), ("\\boxed{1,234", None), ("\\boxed{1} then \\boxed{2", None),
+    ("the answer is 5", None), ("\\boxed{\\{1,2\\}}", "\\{1,2\\}"), ("\\boxedx{3}", None), ("\\boxed{3} \\fbox{4}", "3")])
+def test_final_answer(text, answer):
+    assert final_answer(text) == answer
+    assert final_answer(Trajectory.from_text(text)) == answer
+
+
+def test_gold_is_unboxed_once_and_kept_when_broken():
+    assert unboxed("\\boxed{\\{2,1\\}}") == "\\{2,1\\}"
+    assert unboxed("\\boxed{2") == "\\boxed{2"
+    assert unboxed("7") == "7"
+
+
+NUMBERS = st.one_of(
+    st.integers(-10**9 + 1, 10**9 - 1).map(str), st.integers(1000, 10**9 - 1).map("{:,}".format),
+    st.tuples(st.integers(-9999, 9999), st.integers(1, 6)).map(lambda n: f"{n[0] / 8:.{n[1]}f}"),
+    st.tuples(st.integers(1, 99), st.integers(1, 32)).map(lambda n: f"{n[0]}/{n[1]}"),
+    st.tuples(st.integers(1, 99), st.integers(1, 32)).map(lambda n: f"-\\frac{{{n[0]}}}{{{n[1]}}}"))
+
+
+@st.composite
+def number_pairs(draw):
+    """Two plain numbers, half the time written forms of one value."""
+    if draw(st.booleans()):
+        return draw(NUMBERS), draw(NUMBERS)
+    a, b, k = draw(st.integers(1, 999)), draw(st.sampled_from([1, 2, 3, 4, 5, 8, 16, 7])), draw(st.integers(1, 9))
+    forms = [f"{a}/{b}", f"\\frac{{{a * k}}}{{{b * k}}}", f"{a / b:.6f}", f"{a / b:.5f}"]
+    forms += [str(a // b), f"{a // b}.0"] if a % b == 0 else []
+    return draw(st.sampled_from(forms)), draw(st.sampled_from(forms))
+
+
+@given(number_pairs())
+@settings(max_examples=250, deadline=None)
+def test_fast_path_agrees_with_the_three_graders(pair):
+    prediction, gold = pair
+    quick = _compare_numbers(prediction, gold)
+    if quick is not None:
+        graders, golds = Graders(), [[gold, gold]]
+        assert quick == (graders.mathruler(prediction, golds) or graders.math_verify(prediction, golds)
+                         or graders.math_verify_metric(prediction, golds))
+
+
+def test_fast_path_leaves_the_uncertain_to_the_graders():
+    for prediction, gold in [("0.3333335", "1/3"), ("\\dfrac{2}{4}", "1/2"), ("007", "7"), ("1e2", "100"), ("+5", "5"),
+                             ("1234567890123", "1234567890123.0"), ("٣", "3"), ("0.333334", "1/3.0"), ("5.", "5")]:
+        assert _compare_numbers(prediction, gold) is None
+
+
+@pytest.mark.parametrize("prediction", HOSTILE, ids=lambda text: ascii(text[:20]))
+@pytest.mark.parametrize("gold", ["5", "x+\\frac{1}{2}"])
+def test_hostile_answers_are_judged_or_refused_in_time(prediction, gold):
+    judge_module._SYMBOLIC.warm()
+    start = time.process_time(), time.perf_counter()
+    verdict = ask(prediction, gold)
+    assert not verdict.correct
+    assert time.process_time() - start[0] < 0.5  # nothing heavy runs in our process
+    # the limit counts CPU time, so that a busy machine cannot change a verdict; alone it is met on the wall clock too
+    assert time.perf_counter() - start[1] < judge_module.STARVED
+
+
+def test_a_timeout_is_named_and_the_next_question_is_answered():
+    assert ask("9^9^9^9", "5") == Verdict(False, "timeout", timed_out=True)
+    assert ask("2\\sqrt{3}", "\\sqrt{12}").correct
+
+
+def test_a_killed_worker_is_replaced():
+    judge_module._SYMBOLIC._process.kill()
+    judge_module._SYMBOLIC._process.wait()
+    assert ask("2\\sqrt{3}", "\\sqrt{12}").correct
+
+
+def test_refusals():
+    assert judge("'quoted'", "5").by == "refused"
+    assert judge("'quoted'", "'quoted'") == Verdict(True, "identical")
+    assert not refused([gold for pair in YES + NO for gold in pair])
+    assert refused(["1" * (MAX_CHARACTERS + 1)])
+    assert refused(["x.__class__"])
+
+
+def test_other_threads():
+    verdicts = {}
+
+    def work(i):
+        verdicts[i] = (ask(f"{i}+\\sqrt{{12}}", f"2\\sqrt{{3}}+{i}").correct, ask("9^9^9^9" if i == 0 else "1", "x").by)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {i: v for i, v in verdicts.items() if i} == {i: (True, "none") for i in (1, 2, 3)}
+    assert verdicts[0][0]
+
+
+def _in_child(queue):
+    queue.put((judge_module._SYMBOLIC._process is None, ask("2\\sqrt{3}", "\\sqrt{12}").correct))
+
+
+def test_a_forked_process_gets_its_own_worker():
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == (True, True)
+    child.join()
+    assert ask("2\\sqrt{3}", "\\sqrt{12}").correct
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_no_text_raises(text):
+    assert isinstance(judge(text, "x+1"), Verdict)
+    final_answer(text)
+
+
+def test_a_missing_grader_fails_at_the_start(monkeypatch):
+    monkeypatch.setitem(judge_module.PACKAGES, "no_such_grader", "no-such-grader==1.0")
+    judge_module.require_graders.cache_clear()
+    with pytest.raises(UserError, match="no_such_grader.*pip install no-such-grader==1.0"):
+        judge("1", "1")
+    judge_module.require_graders.cache_clear()
+
+
+def test_a_worker_that_cannot_start_is_a_user_error(monkeypatch):
+    worker = judge_module.SymbolicWorker()
+    monkeypatch.setattr(judge_module.sys, "executable", "/bin/false")
+    with pytest.raises(UserError, match="cannot start"):
+        worker.warm()
+
+
+def test_the_worker_gets_no_secret(monkeypatch):
+    seen = {}
+    real = subprocess.Popen
+
+    def popen(*args, **kwargs):
+        seen.update(kwargs["env"])
+        return real(*args, **kwargs)
+
+    monkeypatch.setenv("SOME_API_KEY", "secret")
+    monkeypatch.setattr(judge_module.subprocess, "Popen", popen)
+    worker = judge_module.SymbolicWorker()
+    worker.warm()
+    worker.stop()
+    assert "SOME_API_KEY" not in seen
+    assert seen["PYTHONHASHSEED"] == "0"

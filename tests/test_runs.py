@@ -1,0 +1,163 @@
+"""Run folders: keys, metrics that survive a kill, DONE, and what loading refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mentor_kit.errors import UserError
+from mentor_kit.runs import Run, canonical_json, load_run, run_key, start_run
+
+
+def finished(folder, stage="collect", **params):
+    run = start_run(folder, stage=stage, params=params)
+    run.path("data/items.txt").write_text("one two")
+    return run.finish(items=2)
+
+
+def test_key_is_stable_and_depends_on_everything_it_names():
+    key = run_key("train", 1, {"lr": 0.1, "method": "mentor"}, {"teacher_run": "abc"})
+    assert key == run_key("train", 1, {"method": "mentor", "lr": 0.1}, {"teacher_run": "abc"})
+    content = b'{"inputs":{"teacher_run":"abc"},"params":{"lr":0.1,"method":"mentor"},"stage":"train","version":1}'
+    assert key == hashlib.sha256(content).hexdigest()[:12]
+    others = [("eval", 1, {"lr": 0.1}, {}), ("train", 2, {"lr": 0.1}, {}), ("train", 1, {"lr": 0.2}, {}),
+              ("train", 1, {"lr": 0.1}, {"teacher_run": "abd"}), ("train", 1, {"lr": 0.1}, {})]
+    assert len({run_key(*other) for other in others} | {key}) == 6
+
+
+def test_canonical_json_takes_numpy_and_refuses_no_float():
+    value = {"b": np.float64(0.1), "a": [np.int64(2), float("nan"), float("inf")]}
+    assert canonical_json(value) == '{"a":[2,null,null],"b":0.1}'
+
+
+def test_a_finished_run_loads_with_its_facts(tmp_path):
+    finished(tmp_path / "run", size=3)
+    run = load_run(tmp_path / "run")
+    assert (run.stage, run.params, run.facts) == ("collect", {"size": 3}, {"items": 2})
+    done = json.loads((tmp_path / "run/DONE").read_text())
+    assert list(done["artefacts"]) == ["data/items.txt", "params.yaml"]
+    assert done["artefacts"]["data/items.txt"]["bytes"] == 7
+
+
+def test_inputs_are_named_and_hashed_in_the_manifest(tmp_path):
+    teacher = finished(tmp_path / "teacher")
+    run = start_run(tmp_path / "run", stage="train", params={"seed": 4, "teacher_run": "x", "run_dir": "y"},
+                    inputs={"teacher_run": teacher})
+    manifest = json.loads((run.dir / "manifest.json").read_text())
+    assert run.params == {"seed": 4}
+    assert run.inputs == {"teacher_run": f"collect/{teacher.key}"}
+    assert manifest["seed"] == 4
+    assert set(manifest["inputs"]["teacher_run"][0]["sha256"]) == {"data/items.txt", "params.yaml"}
+    assert run.key == run_key("train", 1, {"seed": 4}, {"teacher_run": teacher.key})
+
+
+def test_no_environment_variable_reaches_the_run_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-real-key")
+    run = finished(tmp_path / "run")
+    assert not [p for p in run.dir.rglob("*") if p.is_file() and b"sk-not-a-real-key" in p.read_bytes()]
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda d: (d / "DONE").unlink(), "not finished"),
+    (lambda d: (d / "DONE").write_text("{"), "damaged"),
+    (lambda d: (d / "data/items.txt").unlink(), "lost its artefact 'data/items.txt'"),
+    (lambda d: (d / "data/items.txt").write_text("one"), "size or hash differs"),
+])
+def test_a_damaged_run_is_refused_with_the_fix(tmp_path, damage, message):
+    run = finished(tmp_path / "collect" / "key")
+    damage(run.dir)
+    with pytest.raises(UserError, match=message) as error:
+        load_run(run.dir)
+    assert "notebook 01_teacher_trajectories first" in str(error.value)
+
+
+def test_changed_bytes_of_equal_size_are_found_when_asked(tmp_path):
+    run = finished(tmp_path / "run")
+    run.path("data/items.txt").write_text("two one")
+    load_run(run.dir)
+    with pytest.raises(UserError, match="size or hash differs"):
+        load_run(run.dir, verify=True)
+
+
+def test_a_missing_run_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    with pytest.raises(UserError, match=r"no run at 'results/x'.*mentor-kit batch"):
+        load_run("results/x", stage="collect")
+    with pytest.raises(UserError, match="No finished run of stage 'collect'"):
+        load_run("", stage="collect")
+
+
+def test_in_the_lab_runs_go_to_interactive_and_the_latest_is_found(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    finished(tmp_path / "results/demo/collect/abc")
+    run = finished("", size=1)
+    assert run.dir == tmp_path / "results/interactive/collect" / run.key
+    assert load_run("", stage="collect").key == run.key
+    assert load_run("results/demo/collect/abc").facts == {"items": 2}
+
+
+def test_a_finished_run_starts_over_and_an_unfinished_one_continues(tmp_path):
+    run = start_run(tmp_path / "run", stage="train", params={})
+    run.path("checkpoints/step.txt").write_text("1")
+    run = start_run(tmp_path / "run", stage="train", params={})
+    assert run.path("checkpoints/step.txt").is_file()
+    run.finish()
+    assert run.artefacts() == ["params.yaml"]
+    run = start_run(tmp_path / "run", stage="train", params={})
+    assert not run.is_done()
+    assert not (run.dir / "checkpoints").exists()
+
+
+def train(folder, upto: int, checkpoint: int) -> Run:
+    """A training of 6 steps that logs a line before it, continues after `checkpoint` and is killed after `upto`."""
+    run = start_run(folder, stage="train", params={})
+    run.log({"before": True})
+    run.resume_metrics(checkpoint)
+    for step in range(checkpoint + 1, upto + 1):
+        run.log({"step": step, "loss": 1 / step})
+    return run
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 6), max_size=3))
+def test_metrics_of_a_killed_and_resumed_training_are_as_if_unbroken(tmp_path_factory, kills):
+    undisturbed = train(tmp_path_factory.mktemp("a"), 6, 0)
+    folder, checkpoint = tmp_path_factory.mktemp("b"), 0
+    for kill in kills:
+        run = train(folder, max(kill, checkpoint), checkpoint)
+        with open(run.dir / "metrics.jsonl", "a") as file:
+            file.write('{"step": 5, "los')  # the line that the kill cut
+        checkpoint = max(kill, checkpoint) // 2 * 2
+    run = train(folder, 6, checkpoint)
+    assert (run.dir / "metrics.jsonl").read_bytes() == (undisturbed.dir / "metrics.jsonl").read_bytes()
+
+
+def test_a_start_killed_before_it_resumed_loses_no_metrics(tmp_path):
+    train(tmp_path / "run", 4, 0)
+    start_run(tmp_path / "run", stage="train", params={}).log({"before": True})
+    run = train(tmp_path / "run", 6, 4)
+    assert [line.get("step") for line in run.metrics()] == [None, 1, 2, 3, 4, 5, 6]
+
+
+def test_times_add_up_by_name(tmp_path):
+    run = start_run(tmp_path / "run", stage="train", params={})
+    for _ in range(2):
+        with run.time("train"):
+            pass
+    run.log_time("step", 2.0, step=1)
+    run.log_time("step", 3.0, step=2)
+    assert run.timing()["step"] == 5.0
+    assert len((run.dir / "timing.jsonl").read_text().splitlines()) == 4
+
+
+def test_same_parameters_same_bytes_but_for_manifest_and_timing(tmp_path):
+    one, two = (finished(tmp_path / name, size=3).dir for name in "ab")
+    for name in ("DONE", "params.yaml", "data/items.txt"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()

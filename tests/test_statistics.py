@@ -1,0 +1,103 @@
+"""Bootstrap, interquartile means and profiles against scipy and hand-computed values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mentor_kit.analysis import statistics as s
+from mentor_kit.errors import UserError
+
+
+@pytest.fixture
+def values():
+    return np.random.default_rng(1).normal(3, 2, size=200)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 5), (5, 7), (3, 8)])
+def test_iqm_is_scipys_trimmed_mean(shape):
+    scores = np.random.default_rng(0).random(shape)
+    assert s.iqm(scores) == pytest.approx(stats.trim_mean(scores, 0.25, axis=None))
+
+
+def test_iqm_by_hand():
+    assert s.iqm(np.array([[0, 100, 1, 2], [3, 4, -50, 5]])) == pytest.approx((1 + 2 + 3 + 4) / 4)
+
+
+def test_interval_of_a_mean_agrees_with_scipy_and_with_theory(values):
+    found = s.bootstrap_interval(values)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=5000, rng=0).confidence_interval
+    error = values.std() / np.sqrt(len(values))
+    assert found.estimate == pytest.approx(values.mean())
+    assert found.low == pytest.approx(theirs.low, abs=0.1 * error)
+    assert found.high == pytest.approx(theirs.high, abs=0.1 * error)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+
+
+def test_a_constant_has_an_interval_of_no_width():
+    assert s.bootstrap_interval(np.ones(20)) == s.Interval(1, 1, 1)
+
+
+def test_two_values_by_hand():
+    # the mean of two draws of {0, 1} is 0, 1/2, 1 with chances 1/4, 1/2, 1/4
+    drawn = s.resampled_means(np.array([[0.0], [1.0]]), 20_000)
+    assert np.unique(drawn).tolist() == [0, 0.5, 1]
+    assert (drawn == 0.5).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_same_seed_same_interval_in_chunks_too(values, monkeypatch):
+    whole = s.bootstrap_interval(values)
+    monkeypatch.setattr(s, "CHUNK", 1000)
+    assert s.bootstrap_interval(values) == whole
+    assert s.bootstrap_interval(values, seed=1) != whole
+
+
+def test_another_statistic(values):
+    found = s.bootstrap_interval(values, np.median, resamples=500)
+    assert found.estimate == np.median(values) and found.low < found.estimate < found.high
+
+
+def test_pairing_removes_what_the_items_share(values):
+    worse = values - 0.5
+    assert s.paired_bootstrap(values, worse) == pytest.approx((0.5, 0.5, 0.5))
+    unpaired = s.bootstrap_interval(values)
+    assert unpaired.high - unpaired.low > 0.4
+    with pytest.raises(UserError, match="one value an item"):
+        s.paired_bootstrap(values, worse[1:])
+
+
+@pytest.mark.parametrize("bad", [np.array([]), np.array([1.0, np.nan])])
+def test_empty_or_missing_values_are_refused(bad):
+    with pytest.raises(UserError, match="missing"):
+        s.bootstrap_interval(bad)
+
+
+def test_stratified_bootstrap_resamples_seeds_within_tasks():
+    constant_tasks = np.array([[0.2, 0.9], [0.2, 0.9], [0.2, 0.9]])
+    assert s.stratified_bootstrap(constant_tasks, np.mean) == pytest.approx((0.55, 0.55, 0.55))
+    two = np.array([[0.0, 10.0], [1.0, 11.0]])  # means of a resample: 5 to 6; across tasks they would spread to 11
+    found = s.stratified_bootstrap(two, np.mean, confidence=0.999)
+    assert (found.estimate, found.low, found.high) == (5.5, 5.0, 6.0)
+
+
+def test_one_seed_never_gets_an_interval():
+    assert s.stratified_bootstrap(np.ones((1, 4))) is None
+    assert s.probability_of_improvement(np.ones((1, 4)), np.ones((3, 4))) is None
+
+
+def test_probability_of_improvement_by_hand():
+    x, y = np.array([[1.0], [2.0]]), np.array([[0.0], [2.0]])
+    assert s.improvement(x, y) == (1 + 0 + 1 + 0.5) / 4
+    u = stats.mannwhitneyu(x[:, 0], y[:, 0]).statistic
+    assert s.improvement(x, y) == u / 4
+    found = s.probability_of_improvement(x, y)
+    assert found.estimate == 0.625 and 0 <= found.low <= found.estimate <= found.high <= 1
+    assert s.improvement(y, x) == 1 - 0.625
+    with pytest.raises(UserError, match="same tasks"):
+        s.probability_of_improvement(np.ones((2, 2)), np.ones((2, 3)))
+
+
+def test_performance_profile_by_hand():
+    scores = np.array([[0.2, 0.5], [0.5, 0.8]])
+    assert s.performance_profile(scores, np.array([0.1, 0.2, 0.5, 0.8])).tolist() == [1, 0.75, 0.25, 0]
