@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from mentor_kit.problems.story_tables_held_out import CHAINS, UNSEEN
 from mentor_kit.problems.story_tables_trained import TRAINED
 from mentor_kit.toolbox import load_toolbox
 
+ROOT = Path(__file__).parents[1]
 TOOLBOX = load_toolbox("arithmetic")
 SIZES = dict.fromkeys(SPLITS, 300) | {"train": 2500}
 OOD = ("longer_chains", "bigger_numbers", "other_phrasing", "unseen_combinations")
@@ -71,7 +73,7 @@ def test_same_problems_in_another_process_with_another_hash_seed(stories):
     code = ("from mentor_kit.problems.arithmetic_stories import load; "
             "print([p.question for p in load(7, {'train': 40})])")
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                             env={"PYTHONHASHSEED": "123", "PYTHONPATH": ".", "PATH": ""}).stdout
+                             env={"PYTHONHASHSEED": "123", "PYTHONPATH": str(ROOT), "PATH": ""}).stdout
     assert printed.strip() == str([p.question for p in stories["train"][:40]])
 
 

@@ -79,7 +79,8 @@ def test_any_response_survives_a_row(text):
 
 
 def test_an_unpaired_surrogate_does_not_lose_the_file(tmp_path):
-    bad = Record(Problem("p", "q\ud800", ("\ud800",), "s", "train"), Trajectory.from_text("x\udfff", meta={"a": "\ud800"}))
+    bad = Record(Problem("p", "q\ud800", ("\ud800",), "s", "train"),
+                 Trajectory.from_text("x\udfff", meta={"a": "\ud800"}))
     back, = load_records(save_records(tmp_path / "a.parquet", [bad]))
     assert (back.problem.question, back.problem.answers, back.trajectory.to_text()) == ("q?", ("?",), "x?")
 
@@ -112,8 +113,8 @@ def test_missing_wrong_and_foreign_files(tmp_path):
     assert "column 'question' is missing" in message(tmp_path / "other.parquet")
 
 
-@pytest.mark.parametrize(("column", "value"), [("meta", "{oops"), ("problem_meta", ""), ("answers", None), ("question", ""),
-                                               ("response", None)])
+@pytest.mark.parametrize(("column", "value"), [("meta", "{oops"), ("problem_meta", ""), ("answers", None),
+                                               ("question", ""), ("response", None)])
 def test_rows_that_are_no_records(tmp_path, column, value):
     path = save_records(tmp_path / "a.parquet", records())
     table = pq.read_table(path)

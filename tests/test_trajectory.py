@@ -27,7 +27,7 @@ TEXT = (f"Add them.\n{CALL}<|im_end|>\n<|im_start|>user\n<tool_response>\n3\n</t
         "<|im_start|>assistant\nThe answer is \\boxed{3}.<|im_end|>")
 PIECES = ["<|im_end|>", "<|im_start|>user\n", "<|im_start|>tool\n", "<|im_start|>assistant\n", "\n", " ", "<tool_call>",
           "</tool_call>", "<tool_response>", "</tool_response>", "\n<tool_response>\n3\n</tool_response>", CALL, "3",
-          "{'error': 'x'}", '{"name": "add"}', "<think>", "</think>", "\\boxed{3}", "<|im_start|>", "</s>", "\ud800", "é",
+          "{'error': 'x'}", '{"name": "add"}', "<think>", "</think>", "\\boxed{3}", "<|im_start|>", "</s>", "\ud800",
           "<|im_end|>\n<|im_start|>user\n<tool_response>\n3\n</tool_response><|im_end|>\n<|im_start|>assistant\n"]
 CHATML = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=16).map("".join)
 
@@ -112,14 +112,16 @@ def test_a_mark_repeated_for_ever_takes_no_time(unit):
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", "null", "{oops}", '{"name": 3}', '{"name": null, "arguments": {}}',
                                   '{"arguments": {"a": 1}}', '"add"', '{"name": "add"', "[" * 100_000, "1" * 5000,
-                                  '{"name": "add", "arguments": ' + "9" * 5000 + "}", '{"name": "add"} {"name": "add"}'])
+                                  '{"name": "add", "arguments": ' + "9" * 5000 + "}",
+                                  '{"name": "add"} {"name": "add"}'])
 def test_malformed_calls(body):
     call, = Turn(f"<tool_call>{body}</tool_call>").calls
     assert (call.name, call.arguments, call.text, call.executed, call.ok) == (None, None, body, False, False)
 
 
 def test_well_formed_calls_keep_what_was_written():
-    one, two, three = Turn('<tool_call>{"name": "add"}</tool_call><tool_call>{"name": "x y", "arguments": "{}"}</tool_call>'
+    one, two, three = Turn('<tool_call>{"name": "add"}</tool_call>'
+                           '<tool_call>{"name": "x y", "arguments": "{}"}</tool_call>'
                            '<tool_call>{"name": "add", "arguments": {"a": NaN, "é": [1, null]}}</tool_call>').calls
     assert (one.name, one.arguments) == ("add", None)
     assert (two.name, two.arguments) == ("x y", "{}")

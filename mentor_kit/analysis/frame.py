@@ -73,8 +73,8 @@ class Results:
         return Counter(name for names in once["teacher_tools"] for name in names)
 
     def of_study(self, study: str) -> Results:
-        frames = ("runs", "curves", "items", "budgets", "wall_times")
-        return replace(self, **{n: getattr(self, n).query("study == @study").reset_index(drop=True) for n in frames})
+        frames = {n: getattr(self, n) for n in ("runs", "curves", "items", "budgets", "wall_times")}
+        return replace(self, **{n: f[f["study"] == study].reset_index(drop=True) for n, f in frames.items()})
 
 
 def load_results(where: Path | str | Iterable[Path | str]) -> Results:
@@ -208,7 +208,8 @@ def _refuse_doubles(frame: pd.DataFrame, columns: list[str]) -> None:
     doubled = frame[frame.duplicated(["study", *columns], keep=False)]
     if len(doubled):
         row = doubled.iloc[0]
-        keys = ", ".join(sorted(doubled.query("study == @row.study and method == @row.method")["key"].unique())[:3])
+        alike = (doubled["study"] == row["study"]) & (doubled["method"] == row["method"])
+        keys = ", ".join(sorted(doubled.loc[alike, "key"].unique())[:3])
         raise UserError(f"Method {row['method']!r}, seed {row['seed']} of study {row['study']!r} is there twice "
                         f"(runs {keys}): name the run folders to use, or delete the stale ones.")
 

@@ -1,0 +1,174 @@
+"""The embedded student: tokenizer, template, encoding, rollouts by TRL's rules, saving."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_student import BOX, teacher_records, trained, untrained
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.chat_template_utils import (
+    is_chat_template_prefix_preserving,
+    is_chat_template_stop_token_trained,
+    supports_tool_calling,
+)
+
+from mentor_kit.errors import UserError
+from mentor_kit.students.backends import resolve_backend
+from mentor_kit.students.masking import KnownToolNames
+from mentor_kit.students.rollout import Sampling, decode_completion, execute_turn
+from mentor_kit.students.student import Student, load_student, prepare_tokenizer, prompt_messages
+from mentor_kit.students.tiny import build_model, build_tokenizer
+from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment
+
+RECORDS = teacher_records(16)
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Student:
+    return untrained(RECORDS)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Student:
+    return trained(RECORDS, tmp_path_factory.mktemp("sft"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=60))
+def test_tokenizer_keeps_any_text(fresh, text):
+    ids = fresh.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert fresh.tokenizer.decode(ids) == text
+
+
+def test_digits_are_single_tokens(fresh):
+    ids = fresh.tokenizer("2048", add_special_tokens=False)["input_ids"]
+    assert [fresh.tokenizer.decode([i]) for i in ids] == ["2", "0", "4", "8"]
+
+
+def test_same_texts_same_tokenizer_and_weights():
+    texts = [r.problem.question for r in RECORDS]
+    a, b = build_tokenizer(texts), build_tokenizer(texts)
+    assert a.backend_tokenizer.to_str() == b.backend_tokenizer.to_str()
+    weights = [build_model(a, seed=3).state_dict() for _ in range(2)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_template_suits_trl(fresh):
+    assert supports_tool_calling(fresh.tokenizer)
+    assert is_chat_template_prefix_preserving(fresh.tokenizer)
+    assert is_chat_template_stop_token_trained(fresh.tokenizer)
+
+
+def test_tool_block_is_compact(fresh):
+    text = fresh.tokenizer.apply_chat_template(prompt_messages("Why?"), tools=fresh.tool_schemas, tokenize=False,
+                                               add_generation_prompt=True)
+    assert text.startswith("<|im_start|>system\nTools:\nadd(a, b)\nsubtract(a, b)\n")
+    assert text.endswith("Why?\nPut the final answer in \\boxed{}.<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("record", RECORDS[:6], ids=lambda r: r.problem.id)
+def test_encoding_is_the_template_and_masks_what_the_assistant_wrote(fresh, record):
+    encoded = fresh.encode(record.problem.question, record.trajectory)
+    messages = prompt_messages(record.problem.question) + record.trajectory.messages()
+    assert fresh.tokenizer.decode(encoded["input_ids"]) == fresh.tokenizer.apply_chat_template(
+        messages, tools=fresh.tool_schemas, tokenize=False)
+    written = [i for i, m in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if m]
+    assert fresh.tokenizer.decode(written) == "".join(t.text + EOS for t in record.trajectory.turns)
+
+
+def test_trained_student_uses_tools_and_answers(student):
+    records = [student.ask(r.problem) for r in RECORDS]
+    assert sum(r.trajectory.meta["correct"] for r in records) >= 12
+    assert all(r.trajectory.calls and all(c.executed for c in r.trajectory.calls) for r in records[:8])
+
+
+def test_batch_size_does_not_change_greedy_rollouts(student):
+    problems = [r.problem for r in RECORDS]
+    together = student.rollout(problems, batch_size=16)
+    assert [t.to_text() for t in together] == [t.to_text() for t in student.rollout(problems, batch_size=3)]
+
+
+def test_sampling_is_seeded(student):
+    problems = [r.problem for r in RECORDS]
+    texts = [[t.to_text() for t in student.rollout(problems, Sampling(temperature=1.5, seed=s))] for s in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_limits_end_a_rollout(student):
+    cut = student.rollout([RECORDS[0].problem], Sampling(max_new_tokens=5))[0]
+    assert cut.finish == "length" and cut.meta["tokens"] == 5
+    capped = student.rollout([RECORDS[0].problem], Sampling(max_turns=1))[0]
+    assert capped.finish == "tool_cap" and len(capped.turns) == 1 and not capped.calls[0].executed
+
+
+def test_turns_execute_as_in_trl(fresh):
+    good, unknown = render_call("add", {"a": 1, "b": 2}), render_call("plus", {"a": 1, "b": 2})
+    assert execute_turn(fresh, Turn(good + "\n" + unknown)) == ["3", "{'error': 'Tool plus not found.'}"]
+    assert execute_turn(fresh, Turn(good + "\n<tool_call>{oops</tool_call>")) == []  # one malformed: none is executed
+
+
+def test_completion_of_trl_becomes_a_trajectory(fresh):
+    text = render_call("add", {"a": 1, "b": 2}) + EOS + render_environment(["3"]) + "The answer is \\boxed{3}." + EOS
+    ids = fresh.tokenizer(text, add_special_tokens=False)["input_ids"] + [fresh.tokenizer.pad_token_id] * 3
+    trajectory = decode_completion(fresh.tokenizer, ids, "p")
+    assert trajectory.to_text() == text and trajectory.finish == "eos" and trajectory.calls[0].ok
+    capped = decode_completion(fresh.tokenizer, ids[:ids.index(fresh.tokenizer.eos_token_id) + 1], "p")
+    assert capped.finish == "tool_cap" and not capped.calls[0].executed
+
+
+def test_masking_allows_known_names_only(fresh):
+    processor = KnownToolNames(fresh.tokenizer, BOX.names)
+    text = '<tool_call>\n{"name": "'
+    for _ in range(12):
+        ids = torch.tensor([fresh.tokenizer(text, add_special_tokens=False)["input_ids"]])
+        scores = processor(ids, torch.randn(1, len(fresh.tokenizer), generator=torch.Generator().manual_seed(0)))
+        text += fresh.tokenizer.decode([int(scores.argmax())])
+        if '"' in text.rpartition('{"name": "')[2]:
+            break
+    assert text.rpartition('{"name": "')[2].split('"')[0] in BOX.names
+    outside = torch.zeros(1, len(fresh.tokenizer))
+    ids = torch.tensor([fresh.tokenizer("The answer is", add_special_tokens=False)["input_ids"]])
+    assert torch.equal(processor(ids, outside.clone()), outside)
+
+
+def test_saved_student_is_a_transformers_folder(student, tmp_path):
+    folder = student.save(tmp_path / "student")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.num_parameters() == student.model.num_parameters() and len(tokenizer) == len(student.tokenizer)
+    assert "library_name: transformers" in (folder / "README.md").read_text()
+    again = load_student(folder)
+    problem = RECORDS[0].problem
+    assert again.rollout([problem])[0].to_text() == student.rollout([problem])[0].to_text()
+    with pytest.raises(UserError, match="exists already"):
+        student.save(folder)
+
+
+def test_folder_without_tokenizer_is_refused(student, tmp_path):
+    student.model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="holds no tokenizer"):
+        load_student(tmp_path)
+
+
+def test_unreachable_student_and_unknown_backend(tmp_path):
+    with pytest.raises(UserError, match="give a local folder"):
+        load_student("nobody/no-such-model")
+    with pytest.raises(UserError, match="unknown: use one of"):
+        resolve_backend("cuda")
+
+
+def test_foreign_templates_are_refused(fresh):
+    tokenizer = build_tokenizer(["a"])
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    with pytest.raises(UserError, match="cannot parse tool calls"):
+        prepare_tokenizer(tokenizer)
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match="no chat template"):
+        prepare_tokenizer(tokenizer)
+
+
+def test_ask_draws_itself(student):
+    record = student.ask("What is 3 plus 4?")
+    assert "What is 3 plus 4?" in record._repr_html_()
+    assert isinstance(record.trajectory, Trajectory)

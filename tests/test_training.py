@@ -1,0 +1,175 @@
+"""Training: masks, determinism, exact resume, the reward TRL sees, the budget that is reported."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from small_student import new_run, teacher_records, trained, untrained
+from transformers import TrainerCallback
+
+from mentor_kit.configs import TrainConfig, configure
+from mentor_kit.errors import UserError
+from mentor_kit.rewards import load_reward
+from mentor_kit.store import load_records
+from mentor_kit.students.student import load_student
+from mentor_kit.training import stage
+from mentor_kit.training.checkpoints import tiled_order
+from mentor_kit.training.config import GRPOSettings, SFTSettings
+from mentor_kit.training.grpo import train_grpo
+from mentor_kit.training.optimizers import MuonWithAdamW
+from mentor_kit.training.sft import sft_rows, train_sft
+
+RECORDS = teacher_records(12)
+SMALL = {"prompts_per_step": 3, "group_size": 4, "micro_batch": 6, "max_new_tokens": 96, "validate_every": 0}
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return trained(RECORDS, tmp_path_factory.mktemp("sft"), steps=60)
+
+
+def weights(student):
+    return {k: v.clone() for k, v in student.model.state_dict().items()}
+
+
+def equal(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def grpo(student, folder, steps=2, **options):
+    learner = copy.deepcopy(student)
+    run = new_run(folder)
+    budget = train_grpo(learner, RECORDS, RECORDS[:2], load_reward("mentor"),
+                        GRPOSettings(**{**SMALL, "steps": steps, "save_every": 1, **options}), run)
+    return learner, run, budget
+
+
+def test_tiled_order_is_permutations_and_seeded():
+    order = tiled_order(5, 12, seed=1)
+    assert sorted(order[:5]) == sorted(order[5:10]) == list(range(5)) and len(order) == 12
+    assert order == tiled_order(5, 12, seed=1) != tiled_order(5, 12, seed=2)
+
+
+def test_sft_trains_on_assistant_tokens_alone(student):
+    """The trained rows give tool results weight zero: changing them leaves the loss of other tokens' labels alone."""
+    row = sft_rows(student, RECORDS[:1])[0]
+    text = student.tokenizer.decode([i for i, m in zip(row["input_ids"], row["assistant_masks"], strict=True) if m])
+    assert "<tool_response>" not in text and "<tool_call>" in text
+
+
+def test_sft_is_deterministic_and_counts_tokens(tmp_path):
+    results = []
+    for name in ("a", "b"):
+        learner, run = untrained(RECORDS), new_run(tmp_path / name)
+        budget = train_sft(learner, RECORDS, RECORDS[:2], SFTSettings(steps=3, batch_size=4, validate_every=2), run)
+        results.append((weights(learner), (run.dir / "metrics.jsonl").read_bytes(), budget))
+    assert equal(results[0][0], results[1][0]) and results[0][1:] == results[1][1:]
+    rows = sft_rows(untrained(RECORDS), RECORDS)
+    assert results[0][2] == {"optimizer_steps": 3, "sampled_tokens": 0,
+                             "teacher_tokens": sum(sum(r["assistant_masks"]) for r in rows)}
+
+
+def test_sft_stops_at_the_target(student, tmp_path):
+    learner = copy.deepcopy(student)
+    settings = SFTSettings(steps=9, batch_size=4, validate_every=2, target_accuracy=0.1)
+    assert train_sft(learner, RECORDS, RECORDS, settings, new_run(tmp_path))["optimizer_steps"] == 2
+
+
+def test_grpo_is_deterministic(student, tmp_path):
+    (a, run_a, _), (b, run_b, _) = (grpo(student, tmp_path / name) for name in "ab")
+    assert equal(weights(a), weights(b)) and not equal(weights(a), weights(student))
+    assert run_a.metrics() == run_b.metrics()
+    shards = [sorted((r.dir / "rollouts").iterdir()) for r in (run_a, run_b)]
+    assert [p.read_bytes() for p in shards[0]] == [p.read_bytes() for p in shards[1]]
+
+
+class Crash(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+
+def test_grpo_resumes_exactly(student, tmp_path, monkeypatch):
+    whole, run, budget = grpo(student, tmp_path / "whole", steps=4, save_every=2, validate_every=2)
+    from mentor_kit.training import monitor
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(monitor.Monitor, "on_step_begin", Crash.on_step_end)
+        grpo(student, tmp_path / "cut", steps=4, save_every=2, validate_every=2)
+    resumed, again, same_budget = grpo(student, tmp_path / "cut", steps=4, save_every=2, validate_every=2)
+    assert equal(weights(whole), weights(resumed)) and budget == same_budget
+    assert run.metrics() == again.metrics()
+
+
+def test_rollouts_are_stored_with_the_reward_trained_on(student, tmp_path):
+    _, run, budget = grpo(student, tmp_path)
+    reward = load_reward("mentor")
+    first = load_records(run.dir / "rollouts" / "step-000001.parquet")
+    assert len(first) == 12
+    for record in first:
+        score = reward(record.problem, record.reference, record.trajectory)
+        assert record.trajectory.meta["reward"] == score.total
+    logged = next(m for m in run.metrics() if m.get("step") == 1 and "reward" in m)
+    assert logged["reward"] == pytest.approx(np.mean([r.trajectory.meta["reward"] for r in first]), abs=1e-6)
+    assert logged["executed_calls"] > 0 and budget["sampled_tokens"] > 0
+
+
+def test_greedy_rollouts_equal_those_of_trl(student, tmp_path):
+    """TRL's tool loop and ours are two implementations of one protocol: greedy, they must write the same text."""
+    _, run, _ = grpo(student, tmp_path, steps=1, top_k=1)
+    for record in load_records(run.dir / "rollouts" / "step-000001.parquet"):
+        ours = student.ask(record.problem, sampling=None).trajectory
+        assert ours.to_text() == record.trajectory.to_text() and ours.finish == record.trajectory.finish
+
+
+def test_muon_state_round_trip():
+    model = untrained(RECORDS).model
+    optimizer = MuonWithAdamW(model, 0.02, 0.003)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    state, before = copy.deepcopy(optimizer.state_dict()), {k: v.clone() for k, v in model.state_dict().items()}
+    optimizer.step()
+    after = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(before)
+    fresh = MuonWithAdamW(model, 0.02, 0.003)
+    fresh.load_state_dict(state)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    fresh.step()
+    assert all(torch.equal(after[k], v) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("options", "match"), [
+    ({"group_size": 1}, "at least 2"), ({"micro_batch": 7}, "do not divide"),
+    ({"updates_per_batch": 2, "steps": 3, "micro_batch": 64}, "must be multiples"), ({"learning_rate": 0.0}, "above 0")])
+def test_impossible_settings_are_refused(options, match):
+    with pytest.raises(UserError, match=match):
+        GRPOSettings(**options)
+
+
+def test_the_stage_trains_saves_and_cleans_up(student, tmp_path):
+    from mentor_kit.collect import Collection
+    from mentor_kit.store import Record
+
+    validation = teacher_records(4, "validation")
+    collection = Collection(tuple(Record(r.problem, r.trajectory) for r in RECORDS + validation))
+    config = configure(TrainConfig, method="cold_start", student_hidden=32, student_layers=1, cold_start_steps=3,
+                       cold_start_batch=4, validate_every=2, validation_items=2, save_every=1, max_new_tokens=64)
+    run = new_run(tmp_path / "cold", "cold_start")
+    lessons = stage.prepare_lessons(collection, config)
+    assert any("habits" in r.trajectory.meta and r.trajectory.meta["habits"] for r in lessons.train)
+    budget = stage.train(config, stage.make_student(config, lessons, None), lessons, run)
+    assert json.loads((run.dir / "budget.json").read_text()) == budget and budget["optimizer_steps"] == 3
+    assert not (run.dir / "checkpoints").exists() and load_student(run.dir / "student").model.num_parameters() > 0
+
+
+def test_no_accepted_item_is_named():
+    from mentor_kit.collect import Collection
+
+    with pytest.raises(UserError, match="no accepted item in split 'train'"):
+        stage.prepare_lessons(Collection(()), configure(TrainConfig))
