@@ -29,6 +29,7 @@ def app() -> None:
     """Entry point of the console script."""
     import sys
 
+    sys.path.insert(0, str(Path.cwd()))  # a reward, toolbox or source named package.module:name lies beside the user
     try:
         commands()
     except UserError as error:
@@ -106,7 +107,7 @@ def score(source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="lines
     """Score stored responses with a reward."""
     from mentor_kit.scoring import score_file
 
-    score_file(preset, source, target, toolbox=toolbox, eos=eos, skip_bad=skip_bad)
+    print(score_file(preset, source, target, toolbox=toolbox, eos=eos, skip_bad=skip_bad))
 
 
 @commands.command()

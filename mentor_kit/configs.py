@@ -67,7 +67,8 @@ class TrainConfig(StageConfig):
     report_to: str = "none"
     steps: int = Field(40, ge=1)
     cold_start_steps: int = Field(400, ge=1)
-    cold_start_accuracy: float = Field(0.5, ge=0, le=1)
+    cold_start_accuracy: float = Field(0.4, ge=0, le=1)
+    cold_start_cooldown: int = Field(50, ge=0)
     cold_start_batch: int = Field(32, ge=1)
     cold_start_learning_rate: float = Field(3e-3, gt=0)
     cold_start_muon_learning_rate: float = Field(2e-2, gt=0)

@@ -61,8 +61,11 @@ class Chaos:
         return [p for p in children if "mentor_kit.kernel" in _command(p)]
 
     def kill(self, victim: str, chance: random.Random) -> str:
-        """kill -9 the runner or one of its kernels; with no kernel alive, the runner. Returns what was killed."""
+        """kill -9 the runner or one of its kernels, the next to live if none does now. Returns what was killed."""
         kernels = self.kernels() if victim == "kernel" else []
+        while victim == "kernel" and not kernels and self.runner.poll() is None:
+            time.sleep(0.02)
+            kernels = self.kernels()
         if kernels:
             target = chance.choice(kernels)
             name = next((part for part in _command(target).split() if part.endswith(".lock")), "?")
@@ -128,7 +131,8 @@ def campaign(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool
         if not fire.run_until(moment):
             say(f"at {moment:6.1f} s: the study had ended already")
             break
-        say(f"at {moment:6.1f} s: kill -9 of {fire.kill(victim, chance)}")
+        killed = fire.kill(victim, chance)
+        say(f"at {moment:6.1f} s: kill -9 of {killed}")
         kills += 1
     fire.run_until(24 * 3600)
     say(f"disturbed: {kills} kills, {fire.starts} starts, {fire.elapsed:.0f} s")

@@ -104,8 +104,8 @@ def curve_rows(method: str, seed: int, steps: int) -> list[dict]:
             row |= terms | {"reward": sum(terms.values()), "judge_accuracy": right - 0.05, "box_rate": 0.99,
                             "tool_calls": 3.3 - 0.6 * same, "response_length": 120 - 30 * t + rng.normal(0, 2)}
         if step % 10 == 0:
-            row |= {"val/accuracy": right, "val/set_match": same, "val/unknown_tool": max(unknown, 0.0),
-                    "val/similarity": 0.7 + 0.25 * same}
+            rows.append({"step": step, "val/accuracy": right, "val/set_match": same, "val/similarity": 0.7 + 0.25 * same,
+                         "val/unknown_tool": max(unknown, 0.0)})  # a row of its own, as the trainer's monitor logs it
         rows.append(row)
     return rows
 
@@ -114,7 +114,7 @@ def write_study(root: Path, methods=tuple(SKILL), seeds=(0, 1, 2), items: int = 
                 sizes=(None,), study: str = "demo") -> Path:
     """results/<study>/{train,evaluate}/<key>/ for every method, seed and training size."""
     for method, seed, size in ((m, seed, size) for m in methods for seed in seeds for size in sizes):
-        collect = {"split_sizes": [f"train={size}", "in_domain=24"]} if size else {"split_sizes": []}
+        collect = {"split_sizes": [f"train:{size}", "in_domain:24"]} if size else {"split_sizes": []}
         teacher = write_run(root, study, "collect", collect)
         params, inputs = {"method": method, "seed": seed}, {"teacher_run": teacher}
         if method in TRAINED:

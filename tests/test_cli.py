@@ -10,7 +10,7 @@ import pytest
 from tiny_project import make_project
 from typer.testing import CliRunner
 
-from mentor_kit.cli import commands
+from mentor_kit.cli import app, commands
 
 
 def run(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
@@ -33,28 +33,34 @@ def test_every_command_is_there_and_explains_itself():
     (("status", "params/tiny.yaml", "--set", "rate"), "write --set name=value"),
     (("figures", "results/none"), "There is no folder 'results/none'; run `mentor-kit batch"),
 ])
-def test_bad_input_is_one_line_with_the_fix_and_nothing_is_written(tmp_path, arguments, message):
+def test_bad_input_is_one_line_with_the_fix_and_nothing_is_written(tmp_path, monkeypatch, capsys, arguments, message):
     make_project(tmp_path)
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mentor-kit", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        app()
+    printed = capsys.readouterr()
+    assert stop.value.code == 2
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
     assert not (tmp_path / "results").exists()
 
 
 def test_status_of_a_study_that_never_ran(tmp_path):
-    done = run("status", str(make_project(tmp_path)), cwd=tmp_path)
-    assert done.returncode == 0
-    assert "6 waiting; 0 B on disk" in done.stdout
+    done = CliRunner().invoke(commands, ["status", str(make_project(tmp_path))])
+    assert done.exit_code == 0
+    assert "6 waiting; 0 B on disk" in done.output
+    assert not (tmp_path / "results").exists()
 
 
-def test_score_adds_score_and_terms(tmp_path):
+def test_score_adds_score_and_terms(tmp_path, monkeypatch):
     line = {"response": "So \\boxed{4}.<|im_end|>", "ground_truth": "4", "teacher_tools": [], "id": 7}
     (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n")
-    done = run("score", "--preset", "sparse", "in.jsonl", "out.jsonl", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(commands, ["score", "--preset", "sparse", "in.jsonl", "out.jsonl"])
+    assert done.exit_code == 0, done.output
     scored = json.loads((tmp_path / "out.jsonl").read_text())
     assert scored["score"] == sum(scored["terms"].values()) == 1.0
     assert scored["id"] == 7

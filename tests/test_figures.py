@@ -73,7 +73,7 @@ def test_frames_hold_one_row_a_run_a_step_and_an_item(results):
                                                               "train": 6}
     assert len(results.items) == len(METHODS) * 2 * len(SPLITS) * 8
     assert set(results.training["method"]) == {"sft", "sparse", "mentor"}
-    assert len(results.training) == 3 * 2 * 21
+    assert len(results.training) == 3 * 2 * (21 + 3)  # every step, and three validations
     assert set(results.budgets["optimizer_steps"]) == {20}
     assert results.wall_times["seconds"].sum() == 3 * (95 + 96)
 
@@ -194,6 +194,14 @@ def test_every_figure_is_legible_at_print_size_and_has_a_caption(results, attemp
         assert style.SINGLE <= figure.get_figwidth() <= style.TEXT + 1e-9, name
         assert len(caption) > 60 and "\n" not in caption and "  " not in caption, name
         assert_legible(figure)
+
+
+def test_a_student_that_can_do_nothing_is_drawn_too(single):
+    items = single.main_items.assign(correct=False, set_match=False, tools=[()] * len(single.main_items))
+    curves = single.training.assign(reward=0.0, tool_calls=0.0, **{"val/similarity": 0.0})
+    for draw, frame in ((f.accuracy_by_split, items), (f.similarity_vs_accuracy, items), (f.tool_usage, items),
+                        (f.ablation_bars, items), (f.training_curves, curves)):
+        assert_legible(draw(frame).figure)
 
 
 def test_captions_state_seeds_intervals_and_n(results, single):

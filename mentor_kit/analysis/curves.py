@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from mentor_kit.analysis.frame import SIZE, run_frame
 from mentor_kit.analysis.style import (
     EXPECTED,
+    STEPS,
     TEXT,
     Picture,
     legend_handle,
@@ -33,7 +34,7 @@ from mentor_kit.runs import Run
 PANELS = (("reward", "Reward", False), ("judge_accuracy", "Accuracy", True), ("tool_calls", "Tool calls", False),
           ("response_length", "Response tokens", False), ("val/accuracy", "Accuracy", True),
           ("val/set_match", "Tool-set match", True), ("val/unknown_tool", "Unknown-tool rate", True),
-          ("val/similarity", "1 − JSD to the teacher", True))
+          ("val/similarity", "1 − JSD", True))
 TERM_COLORS = ("#3b4f6b", "#8fb3cf", "#e0a458", "#9a6a8c", "#a9b98c", "#c9c1b6", "#7d7d7d")
 
 
@@ -97,7 +98,11 @@ def _panel(axes: Axes, curves: pd.DataFrame, methods: list[str], column: str, ti
     if rate:
         unit_axis(axes)
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
+        low, high = axes.dataLim.intervaly
+        if 0 <= low <= high < np.inf:  # amounts start at zero, so that small wiggles look small
+            axes.set_ylim(0, 1.08 * high or 1)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=STEPS))
     if not any(map(len, tables.values())):
         axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color="#777777")
 
@@ -175,6 +180,7 @@ def _stack(axes: Axes, curves: pd.DataFrame, method: str, colors: dict[str, str]
     axes.plot(steps.index, steps.sum(axis=1), color="#202020", linewidth=0.8)
     axes.set_title(method_style(method).label)
     axes.margins(x=0)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=STEPS))
 
 
 @picture

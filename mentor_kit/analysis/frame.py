@@ -10,6 +10,7 @@ from. Everything is sorted, so the same runs give the same frames wherever they 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -133,9 +134,9 @@ def _parameter(run: Run, name: str, default: Any) -> Any:
 
 
 def _train_size(run: Run) -> float:
-    """N of `train=N` in the split sizes of the collection that the run goes back to; nan if there is none."""
-    sizes = dict(str(entry).split("=", 1) for entry in _parameter(run, "split_sizes", []) if "=" in str(entry))
-    return float(sizes.get("train", "nan"))
+    """N of `train:N` in the split sizes of the collection that the run goes back to; nan if there is none."""
+    entries = (re.fullmatch(r"train\s*[:=]\s*(\d+)", str(entry)) for entry in _parameter(run, "split_sizes", []))
+    return next((float(match[1]) for match in entries if match), float("nan"))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -205,7 +206,9 @@ def run_frame(run: Run) -> pd.DataFrame:
 
 
 def _refuse_doubles(frame: pd.DataFrame, columns: list[str]) -> None:
-    doubled = frame[frame.duplicated(["study", *columns], keep=False)]
+    """One run may log a step in several rows, but no two runs may have the same rows."""
+    each_run_once = frame.drop_duplicates(["study", "key", *columns])
+    doubled = each_run_once[each_run_once.duplicated(["study", *columns], keep=False)]
     if len(doubled):
         row = doubled.iloc[0]
         alike = (doubled["study"] == row["study"]) & (doubled["method"] == row["method"])

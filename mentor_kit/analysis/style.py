@@ -20,6 +20,7 @@ STYLE = Path(__file__).with_name("mentor.mplstyle")
 SINGLE, TEXT = 3.25, 6.75  # inches: one column, text width
 GREY = "#949494"
 COLORBLIND = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", GREY, "#ece133", "#56b4e9")
+STEPS = (1, 2, 2.5, 5, 10)  # between ticks
 REMARK = "#a03020"  # the colour of remarks such as a missing method
 METADATA = {"pdf": {"CreationDate": None}, "png": {"Software": None}}  # dates and versions off: same bytes each time
 

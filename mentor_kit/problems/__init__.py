@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,7 +31,12 @@ def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any
     """
     if ":" not in spec and spec not in BUILT_IN:
         raise UserError(f"Unknown problem source {spec!r}: use one of {sorted(BUILT_IN)} or 'package.module:name'.")
-    problems = load_object(BUILT_IN.get(spec, spec), "problem source")(seed, sizes, **options)
+    source = load_object(BUILT_IN.get(spec, spec), "problem source")
+    try:
+        inspect.signature(source).bind(seed, sizes, **options)
+    except TypeError as error:
+        raise UserError(f"Problem source {spec!r} does not take these options ({error}): see its docstring.") from None
+    problems = source(seed, sizes, **options)
     check_problems(problems)
     return problems
 

@@ -25,7 +25,8 @@ class SFTSettings:
     learning_rate: float = 3.0e-3  # of AdamW; with optimizer="muon" that of embeddings and norms
     optimizer: str = "adamw"  # adamw | muon (Muon on matrices, AdamW on the rest)
     muon_learning_rate: float = 2.0e-2  # of the matrices, when optimizer="muon"
-    target_accuracy: float = 0.0  # stop when greedy validation accuracy reaches this; 0 = never
+    target_accuracy: float = 0.0  # when greedy validation accuracy reaches this, cool down and stop; 0 = never
+    cooldown: int = 0  # steps of linear decay to zero once the target is reached
     validate_every: int = 10  # optimizer steps between validations; 0 = only at the end
     save_every: int = 0  # optimizer steps between checkpoints; 0 = no checkpoint
     report_to: str = "none"  # none | tensorboard | wandb

@@ -14,6 +14,7 @@ from mentor_kit.progress import progress_bar
 from mentor_kit.runs import Run
 from mentor_kit.store import Record
 from mentor_kit.students.student import Student
+from mentor_kit.training.optimizers import Cooldown
 
 WALL_CLOCK = ("step_time", "profiling", "train_", "epoch", "total_flos", "_runtime", "per_second")
 
@@ -25,14 +26,15 @@ class Monitor(TrainerCallback):
     rollouts on the same items at the same steps.
 
     Args:
-        run: metrics go to `run.log`, wall times to `run.time_line`.
+        run: metrics go to `run.log`, wall times to `run.log_time`.
         validation: records whose reference is the teacher's trajectory; every one is asked.
+        target_accuracy: greedy validation accuracy at which `cooldown` begins; its end stops the training.
     """
 
     def __init__(self, run: Run, student: Student, validation: Sequence[Record], *, every: int, steps: int,
-                 target_accuracy: float = 0.0) -> None:
+                 target_accuracy: float = 0.0, cooldown: Cooldown | None = None) -> None:
         self.run, self.student, self.validation = run, student, validation
-        self.every, self.target_accuracy = every, target_accuracy
+        self.every, self.target_accuracy, self.cooldown = every, target_accuracy, cooldown or Cooldown(0, 0)
         self.bar = progress_bar(steps, student.name, "step")
         self.last: dict[str, float] = {}
         self.started = 0.0
@@ -45,7 +47,8 @@ class Monitor(TrainerCallback):
         if self.every and state.global_step % self.every == 0:
             self.validate(state.global_step)
             if self.target_accuracy and self.last["val/accuracy"] >= self.target_accuracy:
-                control.should_training_stop = True
+                self.cooldown.begin(state.global_step)
+        control.should_training_stop |= self.cooldown.over(state.global_step)
         self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:

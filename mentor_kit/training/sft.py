@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from datasets import Dataset
+from torch.optim.lr_scheduler import LambdaLR
 from trl import SFTConfig, SFTTrainer
 
 from mentor_kit.runs import Run
@@ -14,7 +16,7 @@ from mentor_kit.students.student import Student
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
 from mentor_kit.training.config import SFTSettings
 from mentor_kit.training.monitor import Monitor
-from mentor_kit.training.optimizers import MuonWithAdamW
+from mentor_kit.training.optimizers import Cooldown, MuonWithAdamW
 
 
 def sft_rows(student: Student, records: Sequence[Record]) -> list[dict[str, list[int]]]:
@@ -37,13 +39,13 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
     order = tiled_order(len(rows), settings.steps * settings.batch_size, settings.seed)
     dataset = Dataset.from_list([rows[i] for i in order])
     resume = last_checkpoint(run)
+    cooldown = Cooldown(min(10, settings.steps // 4), settings.cooldown)
     monitor = Monitor(run, student, validation, every=settings.validate_every, steps=settings.steps,
-                      target_accuracy=settings.target_accuracy)
-    optimizer = None
-    if settings.optimizer == "muon":
-        optimizer = MuonWithAdamW(student.model, settings.muon_learning_rate, settings.learning_rate)
+                      target_accuracy=settings.target_accuracy, cooldown=cooldown)
+    optimizer = make_optimizer(student, settings)
     trainer = _quiet(SFTTrainer(model=student.model, args=_arguments(settings, student, run), train_dataset=dataset,
-                                processing_class=student.tokenizer, optimizers=(optimizer, None), callbacks=[monitor]))
+                                processing_class=student.tokenizer, callbacks=[monitor],
+                                optimizers=(optimizer, LambdaLR(optimizer, cooldown))))
     trainer.train(resume_from_checkpoint=resume)
     steps = trainer.state.global_step
     seen = order[:steps * settings.batch_size]
@@ -51,13 +53,19 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
             "teacher_tokens": int(sum(sum(rows[i]["assistant_masks"]) for i in seen))}
 
 
+def make_optimizer(student: Student, settings: SFTSettings) -> torch.optim.Optimizer:
+    """AdamW, or Muon with AdamW, without weight decay."""
+    if settings.optimizer == "muon":
+        return MuonWithAdamW(student.model, settings.muon_learning_rate, settings.learning_rate)
+    return torch.optim.AdamW(student.model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+
+
 def _arguments(settings: SFTSettings, student: Student, run: Run) -> SFTConfig:
     return SFTConfig(
         output_dir=str(run.path("checkpoints")), max_steps=settings.steps, seed=settings.seed,
-        per_device_train_batch_size=settings.batch_size, learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant_with_warmup", warmup_steps=min(10, settings.steps // 4), weight_decay=0.0,
-        max_grad_norm=1.0, packing=False, max_length=None, shuffle_dataset=False, dataset_num_proc=None,
-        logging_steps=1, **common_arguments(settings, student))
+        per_device_train_batch_size=settings.batch_size, learning_rate=settings.learning_rate, max_grad_norm=1.0,
+        packing=False, max_length=None, shuffle_dataset=False, dataset_num_proc=None, logging_steps=1,
+        **common_arguments(settings, student))
 
 
 def common_arguments(settings: Any, student: Student) -> dict[str, Any]:

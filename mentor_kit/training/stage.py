@@ -121,7 +121,8 @@ def _train_sft(config: TrainConfig, student: Student, lessons: Lessons, run: Run
         settings = SFTSettings(steps=config.cold_start_steps, batch_size=config.cold_start_batch, optimizer="muon",
                                learning_rate=config.cold_start_learning_rate,
                                muon_learning_rate=config.cold_start_muon_learning_rate,
-                               target_accuracy=config.cold_start_accuracy, **shared)
+                               target_accuracy=config.cold_start_accuracy, cooldown=config.cold_start_cooldown,
+                               **shared)
     else:
         settings = SFTSettings(steps=config.steps, batch_size=config.sft_batch,
                                learning_rate=config.sft_learning_rate, **shared)
