@@ -79,16 +79,23 @@ def test_invented_name_is_mended():
     assert made.meta["habits"] == ["invented"] and made.producer == "teacher:worked_solution+habits"
 
 
+def test_a_guess_goes_on_without_the_result():
+    item, clean = demonstrate("9 minus 4", "5", ("subtract", {"a": 9, "b": 4}))
+    made = with_habits(clean, item, Random(0), probability=1, max_turns=2)
+    assert made.tool_names == ("minus",) and not made.calls[0].ok and made.turns[-1] == clean.turns[-1]
+    assert made.meta["habits"] == ["guessed"]
+
+
 def test_invented_names_are_no_tools():
     assert set(INVENTED) == set(TOOLBOX.names)
     assert not set(INVENTED.values()) & set(TOOLBOX.names)
 
 
 def test_skipped_absolute_value():
-    item, clean = demonstrate("9 and 4 apart", "5", ("subtract", {"a": 9, "b": 4}), ("abs_value", {"x": {"result": 0}}))
+    item, clean = demonstrate("1 and 4", "5", ("add", {"a": 1, "b": 4}), ("abs_value", {"x": {"result": 0}}))
     made = with_habits(clean, item, Random(0), probability=1, max_turns=3)
-    assert made.meta["habits"] == ["add_negative", "skipped_abs"]
-    assert made.tool_names == ("add",) and made.turns[-1] == clean.turns[-1]
+    assert made.meta["habits"] == ["sum_of_two", "skipped_abs"]
+    assert made.tool_names == ("sum_numbers",) and made.turns[-1] == clean.turns[-1]
 
 
 def test_no_habit_without_turns_to_spare():

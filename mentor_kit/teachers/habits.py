@@ -2,8 +2,9 @@
 
 A cold start on clean teacher trajectories leaves the alignment reward nothing to teach. Here a teacher
 trajectory gets, step by step and seeded, habits that keep every value: detours through other tools, calls that
-change nothing, and invented tool names, whose error the demonstration mends by calling the right tool.
-Everything is executed again, and the boxed answer stays the teacher's.
+change nothing, and invented tool names, whose error the demonstration mends by calling the right tool, or ignores:
+it then goes on with the right value, which a student can only guess. Everything is executed again, and the boxed
+answer stays the teacher's.
 
 Paper silent on how its base model fails (it starts from a pretrained one); habits and rates are ours.
 
@@ -22,6 +23,7 @@ Paper silent on how its base model fails (it starts from a pretrained one); habi
 | `skipped_abs` | abs_value(x), x >= 0, x an earlier result | nothing |
 | `redundant` | any call | the same, then abs_value, floor or round_number of its result, unchanged by it |
 | `invented` | any call | an unknown name with the same arguments (an error), then the right call |
+| `guessed` | any call | an unknown name with the same arguments, and goes on as if its result were known |
 
 A habit is consistent: each tool has its own (`PREFERRED`), so that it shows when the student decodes greedily too.
 """
@@ -43,11 +45,11 @@ from mentor_kit.trajectory import ToolCall, Trajectory, Turn, render_call, rende
 INVENTED = {"add": "plus", "sum_numbers": "total", "subtract": "minus", "multiply": "times", "divide": "share",
             "floor": "round_down", "ceil": "round_up", "round_number": "round", "power": "raise_to", "sqrt": "root",
             "abs_value": "positive", "modulo": "remainder"}
-PREFERRED = {"add": ("sum_of_two",), "sum_numbers": ("pairwise_sum", "add_two"), "subtract": ("invented", "add_negative"),
+PREFERRED = {"add": ("sum_of_two",), "sum_numbers": ("pairwise_sum", "add_two"), "subtract": ("guessed",),
              "multiply": ("invented", "doubled", "repeated_sum"), "divide": ("redundant", "invented"),
              "floor": ("other_rounding", "redundant"), "ceil": ("invented",), "round_number": ("redundant",),
              "power": ("square_by_hand", "invented"), "sqrt": ("root_as_power",),
-             "abs_value": ("skipped_abs", "negated", "invented"), "modulo": ("invented",)}
+             "abs_value": ("skipped_abs", "negated", "invented"), "modulo": ("guessed",)}
 ROUNDERS = ("floor", "ceil", "round_number")
 MENDED = "That tool is unknown."
 CHECKED = "Check it."
@@ -116,7 +118,9 @@ def _habit(call: ToolCall, before: list[Turn], toolbox: Toolbox, spare: int) -> 
 def _invented(call: ToolCall, toolbox: Toolbox) -> Iterator[Rewrite]:
     name = INVENTED.get(call.name, f"do_{call.name}")
     if name not in toolbox.tools:
-        yield Rewrite("invented", ((name, dict(call.arguments)), (call.name, dict(call.arguments))))
+        made = (name, dict(call.arguments))
+        yield Rewrite("guessed", (made,))
+        yield Rewrite("invented", (made, (call.name, dict(call.arguments))))
 
 
 def rewrites(call: ToolCall, toolbox: Toolbox, before: list[Turn]) -> list[Rewrite]:
