@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mentor_kit.errors import UserError
 
@@ -100,11 +100,14 @@ class TrainConfig(StageConfig):
 
 
 class EvaluateConfig(StageConfig):
-    """Notebook 04: a student on every evaluation split, judged."""
+    """Notebook 04: a student on every evaluation split and on any declared benchmark, scored."""
 
     teacher_run: str = ""
     student_run: str = ""
     splits: list[str] = []
+    benchmarks: list[str] = []
+    benchmark_items: int = Field(0, ge=0)
+    samples: int = Field(1, ge=1)
     temperature: float = Field(0.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
@@ -113,6 +116,14 @@ class EvaluateConfig(StageConfig):
     batch_size: int = Field(128, ge=1)
     mask_unknown_tools: bool = False
     seed: int = Field(0, ge=0)
+    passages: str = ""
+    retriever: Literal["bm25", "dense"] = "bm25"
+
+    @model_validator(mode="after")
+    def _samples_must_differ(self) -> EvaluateConfig:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(f"samples={self.samples} with temperature 0 would repeat one answer; set temperature, e.g. 0.6")
+        return self
 
 
 class FiguresConfig(StageConfig):

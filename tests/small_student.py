@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -46,3 +47,11 @@ def trained(records: list[Record], folder: Path, steps: int = 80) -> Student:
 
 def new_run(folder: Path, stage: str = "train") -> Run:
     return start_run(folder, stage=stage, params={})
+
+
+def clone(student: Student) -> Student:
+    """A copy with weights of its own. `copy.deepcopy` is none after training: the trainer leaves a bound `forward`
+    on the model, which would go on computing with the original's weights."""
+    model = type(student.model)(copy.deepcopy(student.model.config))
+    model.load_state_dict(student.model.state_dict())
+    return Student(model, student.tokenizer, student.toolbox, student.name)

@@ -8,23 +8,25 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_student import new_run, teacher_records, trained, untrained
+from small_student import clone, new_run, teacher_records, trained, untrained
 from transformers import TrainerCallback
 
 from mentor_kit.configs import TrainConfig, configure
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
 from mentor_kit.store import load_records
+from mentor_kit.students.rollout import Sampling
 from mentor_kit.students.student import load_student
 from mentor_kit.training import stage
 from mentor_kit.training.checkpoints import tiled_order
 from mentor_kit.training.config import GRPOSettings, SFTSettings
 from mentor_kit.training.grpo import train_grpo
-from mentor_kit.training.optimizers import MuonWithAdamW
+from mentor_kit.training.optimizers import Cooldown, MuonWithAdamW
 from mentor_kit.training.sft import sft_rows, train_sft
 
 RECORDS = teacher_records(12)
-SMALL = {"prompts_per_step": 3, "group_size": 4, "micro_batch": 6, "max_new_tokens": 96, "validate_every": 0}
+SMALL = {"prompts_per_step": 3, "group_size": 4, "micro_batch": 6, "max_new_tokens": 96, "validate_every": 0,
+         "temperature": 0.7}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def equal(a, b):
 
 
 def grpo(student, folder, steps=2, **options):
-    learner = copy.deepcopy(student)
+    learner = clone(student)
     run = new_run(folder)
     budget = train_grpo(learner, RECORDS, RECORDS[:2], load_reward("mentor"),
                         GRPOSettings(**{**SMALL, "steps": steps, "save_every": 1, **options}), run)
@@ -74,9 +76,18 @@ def test_sft_is_deterministic_and_counts_tokens(tmp_path):
 
 
 def test_sft_stops_at_the_target(student, tmp_path):
-    learner = copy.deepcopy(student)
+    learner = clone(student)
     settings = SFTSettings(steps=9, batch_size=4, validate_every=2, target_accuracy=0.1)
     assert train_sft(learner, RECORDS, RECORDS, settings, new_run(tmp_path))["optimizer_steps"] == 2
+
+
+def test_cooldown_by_hand():
+    factor = Cooldown(warmup=2, length=4)
+    assert [factor(s) for s in range(4)] == [0.5, 1.0, 1.0, 1.0] and not factor.over(99)
+    factor.begin(10)
+    factor.begin(12)
+    assert [factor(s) for s in (10, 11, 13, 14, 20)] == [1.0, 0.75, 0.25, 0.0, 0.0]
+    assert not factor.over(13) and factor.over(14)
 
 
 def test_grpo_is_deterministic(student, tmp_path):
@@ -122,7 +133,7 @@ def test_greedy_rollouts_equal_those_of_trl(student, tmp_path):
     """TRL's tool loop and ours are two implementations of one protocol: greedy, they must write the same text."""
     _, run, _ = grpo(student, tmp_path, steps=1, top_k=1)
     for record in load_records(run.dir / "rollouts" / "step-000001.parquet"):
-        ours = student.ask(record.problem, sampling=None).trajectory
+        ours = student.ask(record.problem, sampling=Sampling(max_new_tokens=96)).trajectory
         assert ours.to_text() == record.trajectory.to_text() and ours.finish == record.trajectory.finish
 
 

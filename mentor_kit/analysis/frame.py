@@ -14,17 +14,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.metrics import record_metrics, tool_names
+from mentor_kit.evaluation.metrics import known_names, record_metrics, tool_names
 from mentor_kit.runs import Run, load_run, project_root
 from mentor_kit.store import load_records
-from mentor_kit.toolbox import load_toolbox
 
 TRAIN, EVALUATE, FIGURES, INTERACTIVE = "train", "evaluate", "figures", "interactive"
 SIZE = "train_size"  # how many training problems were collected: the axis of a data-scaling study
@@ -181,16 +179,11 @@ ITEM_COLUMNS = ["split", "problem_id", "sample", "tools", "teacher_tools", "corr
                 "n_malformed", "unknown_tool", "turns", "finish", "failure", "repeats_teacher_exactly"]
 
 
-@cache
-def _known(toolbox: str) -> tuple[str, ...]:
-    return load_toolbox(toolbox).names
-
-
 def _item_rows(run: dict[str, Any]) -> Iterable[dict[str, Any]]:
     if not run["stage"].startswith(EVALUATE):
         return
     for r in load_records(run["folder"] / "trajectories.parquet"):
-        known = _known(r.problem.toolbox)
+        known = known_names(r.problem)
         method = r.trajectory.meta.get("method", run["method"])
         yield {"method": method, "split": r.problem.split, "problem_id": r.problem.id, "sample": r.trajectory.sample,
                "tools": tool_names(r.trajectory, known),

@@ -1,34 +1,39 @@
-"""Evaluate a student on problems: roll out, judge, and keep every item.
+"""Ask a student or a teacher problems, score what came back, and keep every item.
 
-Every asked item is in the denominator: what is overlong, ends at the turn limit or has no answer is
-wrong and counted by kind.
+Every asked item is in the denominator: what is overlong, ends at the turn limit, crashes or has no answer is
+wrong and counted by kind. A student answers by `rollout(problems, sampling)`; whatever has `solve(problem, sample)`
+(a teacher, a hosted model) is asked item by item, so that it can be a row of the same table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mentor_kit.errors import UserError
 from mentor_kit.evaluation.metrics import summarise
 from mentor_kit.judge import final_answer, judge
 from mentor_kit.problem import Problem
 from mentor_kit.store import Record
 from mentor_kit.toolbox import load_toolbox
-from mentor_kit.trajectory import Trajectory
+from mentor_kit.trajectory import Trajectory, Turn
 
 if TYPE_CHECKING:
     from mentor_kit.students.rollout import Sampling
-    from mentor_kit.students.student import Student
 
 FAILURES = ("overlong", "tool_cap", "error", "no_answer")
+BY_FINISH = {"length": "overlong", "tool_cap": "tool_cap", "error": "error"}
+Scorer = Callable[[Sequence[Problem], Sequence[Trajectory]], list[dict[str, Any]]]
 
 
 def failure_kind(trajectory: Trajectory) -> str | None:
     """Why a rollout has no judged answer, or None: overlong, tool_cap, error, no_answer."""
-    by_finish = {"length": "overlong", "tool_cap": "tool_cap", "error": "error"}
-    if trajectory.finish in by_finish:
-        return by_finish[trajectory.finish]
+    if trajectory.finish in BY_FINISH:
+        return BY_FINISH[trajectory.finish]
     return None if final_answer(trajectory) else "no_answer"
 
 
@@ -41,27 +46,98 @@ def verdict_facts(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
     return {"correct": verdict.correct, "judged_by": verdict.by, "failure": None}
 
 
-def evaluate(student: Student, problems: Sequence[Problem], references: Mapping[str, Trajectory],
+def judge_answers(problems: Sequence[Problem], trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
+    """The scorer of mathematics: `verdict_facts` of each."""
+    return [verdict_facts(p, t) for p, t in zip(problems, trajectories, strict=True)]
+
+
+def evaluate(solver: Any, problems: Sequence[Problem], references: Mapping[str, Trajectory],
              sampling: Sampling | None = None, *, facts: Mapping[str, Any] | None = None, batch_size: int = 128,
-             progress: Callable[[int], None] | None = None) -> list[Record]:
-    """Ask every problem once and judge it.
+             progress: Callable[[int], None] | None = None, scorer: Scorer = judge_answers,
+             samples: Sequence[int] | None = None) -> list[Record]:
+    """Ask every problem once and score it.
 
     Args:
+        solver: a Student, or a teacher.
         references: problem id -> teacher trajectory, where there is one.
         facts: added to every trajectory's meta (method, seed, ...).
+        scorer: verdicts of all answers: at least `correct`, `judged_by`, `failure`; further numbers under `scores`.
+        samples: the sample index of each problem (0 where one is asked once).
 
     Returns:
         One judged record per problem, in order.
+
+    Raises:
+        Exception: what the solver raised, where it raised for every one of several items: that is no item's failure.
     """
-    trajectories = student.rollout(problems, sampling, batch_size=batch_size, progress=progress)
+    samples = samples or [0] * len(problems)
+    answers = _answers(solver, problems, samples, sampling, batch_size, progress)
     records = []
-    for problem, trajectory in zip(problems, trajectories, strict=True):
-        meta = {**verdict_facts(problem, trajectory), **(facts or {})}
-        records.append(Record(problem, trajectory.with_meta(**meta), references.get(problem.id)))
+    for problem, answer, verdict in zip(problems, answers, scorer(problems, answers), strict=True):
+        trajectory = answer.with_meta(**verdict, **(facts or {}))
+        records.append(Record(problem, trajectory, references.get(problem.id)))
     return records
 
 
-def validation_metrics(student: Student, validation: Sequence[Record]) -> dict[str, float]:
+def _answers(solver: Any, problems: Sequence[Problem], samples: Sequence[int], sampling: Sampling | None,
+             batch_size: int, progress: Callable[[int], None] | None) -> list[Trajectory]:
+    answers: list[Trajectory] = []
+    errors: list[Exception] = []
+    for start in range(0, len(problems), batch_size):
+        batch, numbers = problems[start:start + batch_size], samples[start:start + batch_size]
+        answers += _guarded(solver, batch, numbers, batch_sampling(sampling, start // batch_size), errors)
+        if progress:
+            progress(len(batch))
+    if len(errors) == len(problems) > 1:
+        raise errors[-1]
+    return answers
+
+
+def batch_sampling(sampling: Sampling | None, batch: int) -> Sampling | None:
+    """The settings of the n-th batch: sampled batches have seeds of their own, or equal prompts would repeat answers."""
+    if batch == 0 or sampling is None or sampling.temperature == 0:
+        return sampling
+    return replace(sampling, seed=int(np.random.SeedSequence([sampling.seed, batch]).generate_state(1)[0]))
+
+
+def _guarded(solver: Any, problems: Sequence[Problem], samples: Sequence[int], sampling: Sampling | None,
+             errors: list[Exception]) -> list[Trajectory]:
+    """One trajectory an item. Where a batch raises, its items are asked one by one, so that one bad item costs only
+    itself; it is kept with its error and counts as wrong. What a user did wrong is raised, never scored."""
+    try:
+        return _ask(solver, problems, samples, sampling)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it was: kept with the item, and raised where all items meet it
+        if len(problems) > 1:
+            pairs = zip(problems, samples, strict=True)
+            return [t for p, s in pairs for t in _guarded(solver, [p], [s], sampling, errors)]
+        errors.append(error)
+        reason = f"{type(error).__name__}: {error}"[:300]
+        return [Trajectory(problems[0].id, (Turn("", "error"),), _producer(solver), samples[0], {"error": reason})]
+
+
+def _ask(solver: Any, problems: Sequence[Problem], samples: Sequence[int], sampling: Sampling | None
+         ) -> list[Trajectory]:
+    if hasattr(solver, "solve"):
+        with ThreadPoolExecutor(max_workers=max(1, getattr(solver, "concurrency", 1))) as pool:
+            return list(pool.map(lambda p, s: _attempt(solver, p, s), problems, samples))
+    answers = solver.rollout(problems, sampling, batch_size=len(problems))
+    return [replace(t, sample=s) for t, s in zip(answers, samples, strict=True)]
+
+
+def _attempt(teacher: Any, problem: Problem, sample: int) -> Trajectory:
+    """A teacher's attempt, accepted or not; without any call it is an empty turn that finished by `error`."""
+    found = teacher.solve(problem, sample)
+    trajectory = found.trajectory or Trajectory(problem.id, (Turn("", "error"),), _producer(teacher))
+    return replace(trajectory, sample=sample).with_meta(accepted=found.accepted, reason=found.reason)
+
+
+def _producer(solver: Any) -> str:
+    return f"{'teacher' if hasattr(solver, 'solve') else 'student'}:{solver.name}"
+
+
+def validation_metrics(student: Any, validation: Sequence[Record]) -> dict[str, float]:
     """Greedy accuracy and teacher likeness on validation records (their trajectories are the references)."""
     records = evaluate(student, [r.problem for r in validation], as_mapping(validation))
     summary = summarise(records, load_toolbox(validation[0].problem.toolbox).names)
@@ -70,11 +146,14 @@ def validation_metrics(student: Student, validation: Sequence[Record]) -> dict[s
     return {name: summary[key] for name, key in keys.items()}
 
 
-def sample_groups(student: Student, teacher: Sequence[Record], group_size: int, sampling: Sampling) -> list[Record]:
+def sample_groups(student: Any, teacher: Sequence[Record], group_size: int, sampling: Sampling) -> list[Record]:
     """`group_size` sampled and judged rollouts of each teacher record's problem, group by group."""
-    asked = [r for r in teacher for _ in range(group_size)]
-    rollouts = evaluate(student, [r.problem for r in asked], as_mapping(teacher), sampling)
-    return [replace(r, trajectory=replace(r.trajectory, sample=i % group_size)) for i, r in enumerate(rollouts)]
+    asked = [r.problem for r in teacher for _ in range(group_size)]
+    rollouts = student.rollout(asked, sampling)
+    numbered = [replace(t, sample=i % group_size) for i, t in enumerate(rollouts)]
+    references = as_mapping(teacher)
+    return [Record(p, t.with_meta(**verdict_facts(p, t)), references.get(p.id))
+            for p, t in zip(asked, numbered, strict=True)]
 
 
 def as_mapping(teacher: Sequence[Record]) -> dict[str, Trajectory]:

@@ -9,18 +9,32 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from math import comb
 from typing import Any
 
 import numpy as np
 
 from mentor_kit.errors import UserError
+from mentor_kit.problem import Problem
 from mentor_kit.store import Record
+from mentor_kit.toolbox import load_toolbox
 from mentor_kit.trajectory import Trajectory
 
 UNKNOWN = "<unknown>"  # the one bin of all names that the toolbox does not have
 RATES = ("correct", "boxed", "set_match", "sequence_similarity", "similarity", "n_calls", "n_executed", "n_ok",
          "n_failed", "n_unknown", "n_malformed", "unknown_tool", "turns", "repeats_teacher_exactly")
+
+
+def known_names(problem: Problem) -> tuple[str, ...]:
+    """The tools a problem may use: those it brings along (`meta["tool_schemas"]`), else its toolbox's."""
+    own = problem.meta.get("tool_schemas")
+    return _toolbox_names(problem.toolbox) if own is None else tuple(s["function"]["name"] for s in own)
+
+
+@cache
+def _toolbox_names(toolbox: str) -> tuple[str, ...]:
+    return load_toolbox(toolbox).names
 
 
 def tool_names(trajectory: Trajectory, known_names: Iterable[str]) -> tuple[str, ...]:
@@ -160,29 +174,49 @@ def record_metrics(record: Record, known_names: Iterable[str]) -> dict[str, Any]
     return facts
 
 
-def summarise(records: Sequence[Record], known_names: Iterable[str]) -> dict[str, float]:
+def summarise(records: Sequence[Record], known: Iterable[str] | None = None) -> dict[str, float]:
     """Means over all records of `record_metrics`, plus counts and the pooled tool similarity.
 
+    Args:
+        known: the tool names of all records; without it each record's own (`known_names`).
+
     Keys: `n`, `n_reference`, the names in `RATES` (means; comparisons with the teacher over the records
-    that have one, nan without any), `similarity_pooled` (1 - JSD of all calls together), and
-    `failure/<kind>` and `finish/<kind>` (shares of all records).
+    that have one, nan without any), `similarity_pooled` (1 - JSD of all calls together), `tokens` (mean of the
+    completions whose length is known), `score/<name>` (means of a scorer's further numbers), and `failure/<kind>`
+    and `finish/<kind>` (shares of all records).
     """
     if not records:
         raise UserError("No records to summarise: evaluate at least one item.")
-    known = tuple(known_names)
-    rows = [record_metrics(r, known) for r in records]
+    shared = None if known is None else tuple(known)
+    names = [known_names(r.problem) if shared is None else shared for r in records]
+    rows = [record_metrics(r, n) for r, n in zip(records, names, strict=True)]
     summary: dict[str, float] = {"n": len(rows), "n_reference": sum(r.reference is not None for r in records)}
-    for name in RATES:
-        values = [float(row[name]) for row in rows if row[name] is not None]
-        summary[name] = float(np.mean(values)) if values else float("nan")
-    compared = [r for r in records if r.reference is not None]
-    teacher = tool_counts((r.reference for r in compared), known)
-    student = tool_counts((r.trajectory for r in compared), known)
-    summary["similarity_pooled"] = tool_similarity(teacher, student) if compared else float("nan")
+    summary |= {name: _mean(row[name] for row in rows) for name in RATES}
+    teacher, student = _pooled_counts(records, names)
+    summary["similarity_pooled"] = tool_similarity(teacher, student) if summary["n_reference"] else float("nan")
+    summary["tokens"] = _mean(r.trajectory.meta.get("tokens") for r in records)
+    for name in sorted({s for r in records for s in r.trajectory.meta.get("scores", {})}):
+        summary[f"score/{name}"] = _mean(r.trajectory.meta.get("scores", {}).get(name) for r in records)
     for kind in ("finish", "failure"):
         shares = Counter(row[kind] for row in rows if row[kind] is not None)
         summary |= {f"{kind}/{name}": shares[name] / len(rows) for name in sorted(shares)}
     return summary
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    found = [float(v) for v in values if v is not None]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _pooled_counts(records: Sequence[Record], names: Sequence[tuple[str, ...]]) -> tuple[Counter[str], Counter[str]]:
+    """Tool counts of the references and of the students, over the records that have a reference."""
+    teacher: Counter[str] = Counter()
+    student: Counter[str] = Counter()
+    for record, known in zip(records, names, strict=True):
+        if record.reference is not None:
+            teacher.update(tool_names(record.reference, known))
+            student.update(tool_names(record.trajectory, known))
+    return teacher, student
 
 
 def mean_at_k(correct: Sequence[bool]) -> float:

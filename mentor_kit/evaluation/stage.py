@@ -1,4 +1,4 @@
-"""The one call of notebook 04: a trained student on every evaluation split, split by split, resumable."""
+"""The calls of notebook 04: a trained student on every evaluation split and benchmark, and what came of it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import pandas as pd
 from mentor_kit.collect import TRAJECTORIES, Collection, as_references
 from mentor_kit.configs import DesignConfig, EvaluateConfig
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.evaluate import evaluate, sample_groups
+from mentor_kit.evaluation.benchmarks import benchmark_tasks
+from mentor_kit.evaluation.evaluate import sample_groups
 from mentor_kit.evaluation.metrics import (
     exact_repeats_with_wrong_answer,
     is_miscopied_last_result,
+    known_names,
     record_metrics,
     summarise,
 )
-from mentor_kit.progress import progress_bar
+from mentor_kit.evaluation.shards import Task, evaluate_tasks
 from mentor_kit.runs import Run, load_run
-from mentor_kit.store import Record, load_records, save_records
-from mentor_kit.toolbox import load_toolbox
+from mentor_kit.store import Record, save_records
 
 if TYPE_CHECKING:
     from mentor_kit.students.rollout import Sampling
@@ -74,22 +75,15 @@ def sample_rollouts(config: DesignConfig, student: Student, collection: Collecti
 
 def evaluate_splits(config: EvaluateConfig, student: Student, collection: Collection, method: str,
                     run: Run) -> list[Record]:
-    """Evaluate split by split; a split that an interrupted run finished is not repeated. Stores all records."""
-    splits = evaluation_splits(collection, config.splits)
-    references = as_references(collection.accepted())
-    bar = progress_bar(len(collection.split(*splits)), f"evaluate {method}", "item")
-    records: list[Record] = []
-    for split in splits:
-        shard = run.path("splits") / f"{split}.parquet"
-        if not shard.is_file():
-            with run.time(f"evaluate/{split}"):
-                save_records(shard, evaluate(
-                    student, [r.problem for r in collection.split(split)], references, sampling(config),
-                    facts={"method": method, "seed": config.seed}, batch_size=config.batch_size, progress=bar.update))
-        records += load_records(shard)
-    bar.close()
-    _join(run, records, splits)
-    return records
+    """Evaluate the collection's splits, then the benchmarks; resumes batch by batch. Stores all records."""
+    asked = sampling(config)
+    tasks = [Task(split, [r.problem for r in collection.split(split)], student, asked)
+             for split in evaluation_splits(collection, config.splits)]
+    if config.benchmarks:
+        tasks += benchmark_tasks(config, student, asked, run)
+    return evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
+                          references=as_references(collection.accepted()), description=f"evaluate {method}",
+                          facts={"method": method, "seed": config.seed})
 
 
 def sampling(config: EvaluateConfig) -> Sampling:
@@ -101,19 +95,11 @@ def sampling(config: EvaluateConfig) -> Sampling:
                     mask_unknown_tools=config.mask_unknown_tools)
 
 
-def _join(run: Run, records: list[Record], splits: list[str]) -> None:
-    """One trajectory file instead of the per-split ones."""
-    save_records(run.path(TRAJECTORIES), records)
-    for split in splits:
-        (run.path("splits") / f"{split}.parquet").unlink()
-    run.path("splits").rmdir()
-
-
 def split_summary(records: list[Record]) -> pd.DataFrame:
     """`summarise` of each split as a row, in the order of the records."""
     splits = dict.fromkeys(r.problem.split for r in records)
     rows = {s: [r for r in records if r.problem.split == s] for s in splits}
-    return pd.DataFrame({s: summarise(rs, load_toolbox(rs[0].problem.toolbox).names) for s, rs in rows.items()}).T
+    return pd.DataFrame({s: summarise(rs) for s, rs in rows.items()}).T
 
 
 def repeat_check(records: list[Record]) -> pd.Series:
@@ -122,10 +108,9 @@ def repeat_check(records: list[Record]) -> pd.Series:
     `unexplained` must be 0: a repeated sequence of calls ends in the right result, so a wrong answer can only be a
     mis-copied last result.
     """
-    known = load_toolbox(records[0].problem.toolbox).names
     wrong = exact_repeats_with_wrong_answer(records)
     miscopied = sum(is_miscopied_last_result(r) for r in wrong)
-    metrics = [record_metrics(r, known) for r in records]
+    metrics = [record_metrics(r, known_names(r.problem)) for r in records]
     return pd.Series({"rollouts": len(records), "executed_calls": sum(m["n_executed"] for m in metrics),
                       "exact_repeats": sum(m["repeats_teacher_exactly"] for m in metrics), "of_these_wrong": len(wrong),
                       "miscopied": miscopied, "unexplained": len(wrong) - miscopied}, name="count")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.problems import normalise_question
-from mentor_kit.problems.tables import as_texts, column, deal, read_rows
+from mentor_kit.problems.tables import as_texts, column, deal, read_rows, source_name
 
 ACE_REASON = "nvidia/AceReason-Math"
 
@@ -41,6 +41,7 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = ACE_REASON, questio
             usable.setdefault(normalise_question(text), (number, text, answers))
     if not usable:
         raise UserError(f"{path!r}: no row has both a {question!r} and an {answer!r}; name the right columns.")
+    name = source_name(path)
     found = {number: (text, answers) for number, text, answers in usable.values()}
-    return [Problem(f"{path}/{hub_split}/{number:06d}", found[number][0], tuple(found[number][1]), path, split, toolbox)
+    return [Problem(f"{name}/{hub_split}/{number:06d}", found[number][0], tuple(found[number][1]), name, split, toolbox)
             for split, numbers in deal(sorted(found), sizes, seed, path).items() for number in numbers]

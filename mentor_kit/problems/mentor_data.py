@@ -14,12 +14,13 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.problems import normalise_question
-from mentor_kit.problems.tables import Row, as_mapping, as_texts, column, deal, read_rows
+from mentor_kit.problems.tables import Row, as_mapping, as_texts, column, deal, read_rows, source_name
 from mentor_kit.toolbox import load_toolbox
 
 MENTOR_DATA = "MENTOR-RL/MENTOR-data"
@@ -56,7 +57,7 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = MENTOR_DATA, hub_sp
             found[number] = problem
     if not found:
         raise UserError(f"{path!r} has no usable row: each needs a question, a ground truth and known tools.")
-    return [_in_split(found[n], split) for split, numbers in deal(sorted(found), sizes, seed, path).items()
+    return [replace(found[n], split=split) for split, numbers in deal(sorted(found), sizes, seed, path).items()
             for n in numbers]
 
 
@@ -69,11 +70,8 @@ def _problem(row: Row, number: int, path: str, hub_split: str, toolbox: str) -> 
     index = info.get("index", number)
     meta = {"teacher_tools": as_texts(column(row, "tool_calls_used", path)), "index": index,
             "data_source": str(row.get("data_source") or "")}
-    return Problem(f"{path}/{hub_split}/{number:06d}", question, tuple(answers), path, hub_split, toolbox, meta)
-
-
-def _in_split(problem: Problem, split: str) -> Problem:
-    return Problem(problem.id, problem.question, problem.answers, problem.source, split, problem.toolbox, problem.meta)
+    name = source_name(path)
+    return Problem(f"{name}/{hub_split}/{number:06d}", question, tuple(answers), name, hub_split, toolbox, meta)
 
 
 def _names(row: Row) -> set[str]:

@@ -76,6 +76,11 @@ def _read_hub(name: str, split: str, config: str, revision: str) -> list[Row]:
     return list(load_dataset(name, config or None, split=split, revision=revision or None))
 
 
+def source_name(path: str) -> str:
+    """How the problems of a table are called: a hub id as it is, a local path by its last name, on any machine the same."""
+    return Path(path).stem if Path(path).exists() else path
+
+
 def column(row: Mapping[str, Any], name: str, path: str) -> Any:
     """A cell by column name, or by `outer.inner` inside a nested or JSON-text column.
 

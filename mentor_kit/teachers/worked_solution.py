@@ -28,6 +28,7 @@ from typing import Any
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.teachers import equations as eq
+from mentor_kit.teachers.attempt import Attempt
 from mentor_kit.teachers.grounding import grounded_numbers, to_fraction
 from mentor_kit.toolbox import Toolbox, load_toolbox
 from mentor_kit.trajectory import Trajectory, Turn, render_call, render_environment
@@ -42,16 +43,6 @@ THEN = {"add": "Add them.", "sum_numbers": "Add them up.", "subtract": "Subtract
 UNIT_STOP_RE = re.compile("a|all|an|and|are|as|at|because|by|came|cost|covered|for|from|gets|had|has|have|he|her|"
                           "his|if|in|is|it|left|more|of|on|or|per|playing|she|so|spent|than|that|the|them|there|"
                           "they|this|to|together|total|used|was|were|which|who|will|with|worth", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What a teacher made of a problem. `reason` is `accepted` or why not; a rejected attempt keeps the calls
-    that were made (`trajectory` is None where there were none)."""
-
-    trajectory: Trajectory | None
-    accepted: bool
-    reason: str
 
 
 class Rejected(Exception):
@@ -72,6 +63,7 @@ class WorkedSolutionTeacher:
 
     reasoning: str = "short"
     name = "worked_solution"
+    instant = True  # deterministic and quick: its attempts are made again rather than kept one by one
 
     def __post_init__(self) -> None:
         if self.reasoning not in REASONING:

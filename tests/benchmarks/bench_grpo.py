@@ -9,7 +9,6 @@ judges, scores against the reference, logs and stores them. Prints the ratio of 
 from __future__ import annotations
 
 import argparse
-import copy
 import os
 import re
 import statistics
@@ -53,6 +52,13 @@ def cold_start(lessons: list) -> Student:
     return student
 
 
+def clone(student: Student) -> Student:
+    """A copy with weights of its own (a trained model keeps a bound `forward`, which deepcopy would share)."""
+    model = type(student.model)(student.model.config)
+    model.load_state_dict(student.model.state_dict())
+    return Student(model, student.tokenizer, student.toolbox)
+
+
 class Clock(TrainerCallback):
     """Wall time of the first optimizer step."""
 
@@ -68,7 +74,7 @@ def our_step(student: Student, lessons: list, settings: GRPOSettings) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         run = start_run(folder, stage="train", params={})
-        train_grpo(copy.deepcopy(student), lessons, [], load_reward("mentor"), settings, run)
+        train_grpo(clone(student), lessons, [], load_reward("mentor"), settings, run)
         return run.timing()["step"]
 
 
@@ -96,7 +102,7 @@ def bare_step(student: Student, lessons: list, settings: GRPOSettings) -> float:
             loss_type="dapo", beta=0.0, epsilon=0.2, delta=3.0, learning_rate=settings.learning_rate, optim="adamw_torch",
             lr_scheduler_type="constant", weight_decay=settings.weight_decay, use_cpu=True, bf16=False,
             gradient_checkpointing=False, disable_tqdm=True, report_to="none", save_strategy="no", logging_steps=1)
-        trainer = GRPOTrainer(model=copy.deepcopy(student.model), processing_class=student.tokenizer, args=config,
+        trainer = GRPOTrainer(model=clone(student).model, processing_class=student.tokenizer, args=config,
                               reward_funcs=reward, train_dataset=Dataset.from_list(rows),
                               tools=student.toolbox.as_functions(), callbacks=[clock])
         trainer.train()

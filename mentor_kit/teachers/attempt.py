@@ -1,0 +1,67 @@
+"""What a teacher made of a problem, and why it is or is not a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mentor_kit.judge import final_answer, judge
+from mentor_kit.problem import Problem
+from mentor_kit.toolbox import load_toolbox
+from mentor_kit.trajectory import Trajectory
+
+ACCEPTED = "accepted"
+FINISH_REASONS = {"tool_cap": "turn_limit", "length": "overlong", "error": "error"}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a teacher made of a problem. `reason` is `accepted` or why not; a rejected attempt keeps the calls
+    that were made (`trajectory` is None where there were none).
+
+    `failed`: nobody answered (network, server, deadline); such an attempt is made again at the next start.
+    `log`: what the store keeps beside the trajectory and outside the dataset (raw replies, retries, seconds).
+    """
+
+    trajectory: Trajectory | None
+    accepted: bool
+    reason: str
+    failed: bool = False
+    log: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
+def judged(trajectory: Trajectory, problem: Problem, log: Mapping[str, Any] | None = None) -> Attempt:
+    """An attempt of a model, kept or rejected by `reject_reason`."""
+    reason = reject_reason(trajectory, problem) or ACCEPTED
+    return Attempt(trajectory, reason == ACCEPTED, reason, log=log or {})
+
+
+def reject_reason(trajectory: Trajectory, problem: Problem) -> str | None:
+    """Why a trajectory is no reference, the first that holds; None when it is one.
+
+    `turn_limit` (calls in the last turn allowed), `overlong`, `error`; `no_answer`, `wrong_answer` (by the judge); `no_tool`;
+    `malformed_call`, `unknown_tool`, `not_executed`, `tool_error` (one call is enough). Paper: the answer must be right and
+    tools used; that every call must have been carried out is ours, or references would teach failing calls.
+    """
+    if trajectory.finish != "eos":
+        return FINISH_REASONS[trajectory.finish]
+    answer = final_answer(trajectory)
+    if answer is None:
+        return "no_answer"
+    if not judge(answer, problem.answers).correct:
+        return "wrong_answer"
+    return _call_reason(trajectory, load_toolbox(problem.toolbox).names)
+
+
+def _call_reason(trajectory: Trajectory, known: tuple[str, ...]) -> str | None:
+    calls = trajectory.calls
+    if not calls:
+        return "no_tool"
+    if any(c.name is None for c in calls):
+        return "malformed_call"
+    if any(c.name not in known for c in calls):
+        return "unknown_tool"
+    if not all(c.executed for c in calls):
+        return "not_executed"
+    return None if all(c.ok for c in calls) else "tool_error"

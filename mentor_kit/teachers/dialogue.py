@@ -1,0 +1,172 @@
+"""The dialogue between a model that teaches and a toolbox: replies in, tool results out, a trajectory at the end.
+
+What the model writes is data. Calls run through the guarded toolbox; markup that would forge an end of turn, a call or a
+tool result when the trajectory's text is read again is written with `&lt;` instead of its `<`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mentor_kit.problem import Problem
+from mentor_kit.toolbox import Observation, Toolbox, error_observation
+from mentor_kit.trajectory import Trajectory, Turn, render_call, render_environment
+
+INSTRUCTION = "Put the final answer in \\boxed{}."  # the released prompt: the question, then this instruction
+CHAT_MARK = re.compile(r"<(?=\|im_(?:start|end)\|)")
+ANY_MARK = re.compile(r"<(?=\|im_(?:start|end)\||/?tool_(?:call|response)>)")
+NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
+TOOLS_IN_TEXT = """You may call tools. The tools, as JSON schemas:
+<tools>
+{tools}
+</tools>
+To call one, write
+<tool_call>
+{{"name": "tool name", "arguments": {{"argument": value}}}}
+</tool_call>
+and stop; the result comes back between <tool_response> and </tool_response>. Use a tool for every calculation."""
+MALFORMED = "The call is not a JSON object with a name and arguments."
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One assistant message as a server gave it. `calls`: (id, name, arguments as written); `cut`: by the token limit."""
+
+    content: str
+    reasoning: str = ""
+    calls: tuple[tuple[str, str, Any], ...] = ()
+    cut: bool = False
+
+
+def read_reply(choice: Mapping[str, Any]) -> Reply:
+    """The reply in `choices[0]` of a response body. Fields of the wrong type count as absent."""
+    message = choice["message"]
+    content, thought = split_thinking(_text(message.get("content")))
+    reasoning = next((t for f in ("reasoning_content", "reasoning", "thinking") if (t := _text(message.get(f)))), thought)
+    calls = message.get("tool_calls")
+    return Reply(content, reasoning, tuple(_calls(calls if isinstance(calls, list) else [])),
+                 choice.get("finish_reason") == "length")
+
+
+def _calls(calls: list[Any]) -> list[tuple[str, str, Any]]:
+    found = []
+    for number, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, Mapping) else None
+        function = function if isinstance(function, Mapping) else {}
+        found.append((_text(call.get("id") if isinstance(call, Mapping) else "") or f"call_{number}",
+                      _text(function.get("name")), _arguments(function.get("arguments"))))
+    return found
+
+
+def _arguments(written: Any) -> Any:
+    """The arguments as a JSON value; a text that is none stays a text, and the toolbox refuses it."""
+    if not isinstance(written, str):
+        return written if isinstance(written, Mapping) else str(written)
+    try:
+        value = json.loads(written)
+        json.dumps(value)  # what can be read but not written back (its depth) stays a text
+    except (ValueError, RecursionError):
+        return _utf8(written)
+    return value
+
+
+def _text(value: Any) -> str:
+    """A text, or the text parts of a list of parts."""
+    if isinstance(value, list):
+        value = "".join(p.get("text", "") for p in value if isinstance(p, Mapping) and isinstance(p.get("text"), str))
+    return _utf8(value) if isinstance(value, str) else ""
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def split_thinking(content: str) -> tuple[str, str]:
+    """(content, reasoning) of a text with `<think>...</think>`, its opening tag possibly missing."""
+    before, closed, after = content.partition("</think>")
+    if not closed:
+        return content, ""
+    return after.lstrip("\n"), before.replace("<think>", "", 1).strip()
+
+
+class Dialogue:
+    """One attempt under way: `messages` is what to send next, `turns` what was said.
+
+    Args:
+        native: offer tools by `tools=`; else describe them in the system message and read `<tool_call>` text.
+        max_turns: assistant turns; calls in the last one are not executed (released code: 5).
+        echo_reasoning: send reasoning back as `reasoning_content` (some servers want it, some refuse it).
+    """
+
+    def __init__(self, problem: Problem, toolbox: Toolbox, *, native: bool, max_turns: int, system: str = "",
+                 echo_reasoning: bool = False) -> None:
+        self.problem, self.toolbox, self.max_turns, self.echo_reasoning = problem, toolbox, max_turns, echo_reasoning
+        self.turns: list[Turn] = []
+        tools = "" if native else TOOLS_IN_TEXT.format(tools="\n".join(json.dumps(s) for s in toolbox.schemas))
+        instructions = "\n\n".join(filter(None, [system, tools]))
+        self.messages: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
+        self.messages.append({"role": "user", "content": f"{problem.question}\n{INSTRUCTION}"})
+
+    def add(self, reply: Reply) -> bool:
+        """Take a reply, execute its calls; whether the dialogue goes on."""
+        text = render_reply(reply)
+        calls = Turn(text).calls
+        last = len(self.turns) + 1 >= self.max_turns
+        if reply.cut or not calls or last:
+            self.turns.append(Turn(text, "length" if reply.cut else "tool_cap" if calls else "eos"))
+            return False
+        results = [self._execute(c.name, c.arguments) for c in calls]
+        self.turns.append(Turn(text, "eos", render_environment(results)))
+        self.messages += self._native(reply, results) if reply.calls else self._as_text(text, results)
+        return True
+
+    def _execute(self, name: str | None, arguments: Any) -> str:
+        seen: Observation = error_observation(MALFORMED) if name is None else self.toolbox.execute(name, arguments)
+        return ANY_MARK.sub("&lt;", _utf8(seen.content))
+
+    def _native(self, reply: Reply, results: list[str]) -> list[dict[str, Any]]:
+        """The turn in the words of the API. Servers choke on arguments that are no object, so those go back as {}."""
+        calls = [{"id": key, "type": "function", "function": {
+            "name": name if NAME.fullmatch(name) else "invalid_name",
+            "arguments": json.dumps(arguments) if isinstance(arguments, Mapping) else "{}"}}
+            for key, name, arguments in reply.calls]
+        said: dict[str, Any] = {"role": "assistant", "content": reply.content or None, "tool_calls": calls}
+        if self.echo_reasoning and reply.reasoning:
+            said["reasoning_content"] = reply.reasoning
+        return [said, *({"role": "tool", "tool_call_id": call["id"], "content": result}
+                        for call, result in zip(calls, results, strict=True))]
+
+    @staticmethod
+    def _as_text(text: str, results: list[str]) -> list[dict[str, Any]]:
+        body = "\n".join(f"<tool_response>\n{r}\n</tool_response>" for r in results)
+        return [{"role": "assistant", "content": split_thinking(text)[0]}, {"role": "user", "content": body}]
+
+    def trajectory(self, producer: str, sample: int, **meta: Any) -> Trajectory:
+        """What was said. A dialogue that was broken off ends with an empty turn that finished by `error`."""
+        whole = bool(self.turns) and not self.turns[-1].environment
+        turns = self.turns if whole else [*self.turns, Turn("", "error")]
+        return Trajectory(self.problem.id, tuple(turns), producer, sample, meta)
+
+
+def render_reply(reply: Reply) -> str:
+    """A reply as the exact text of a turn: thoughts between think tags, content, calls in Hermes form.
+
+    A text that goes on after its own calls with an invented `<tool_response>` is cut there.
+    """
+    parts = [f"<think>\n{ANY_MARK.sub('&lt;', reply.reasoning)}\n</think>"] if reply.reasoning else []
+    content = reply.content if reply.calls else reply.content.partition("<tool_response>")[0]
+    content = (ANY_MARK if reply.calls else CHAT_MARK).sub("&lt;", content).strip()
+    if content:
+        parts.append(content)
+    return "\n".join([*parts, *(_render_call(name, arguments) for _, name, arguments in reply.calls)])
+
+
+def _render_call(name: str, arguments: Any) -> str:
+    """A structured call as text; marks inside its JSON strings are escaped as JSON allows."""
+    opening, closing = "<tool_call>\n", "\n</tool_call>"
+    body = render_call(name, arguments).removeprefix(opening).removesuffix(closing)
+    return opening + ANY_MARK.sub(r"\\u003c", body) + closing
