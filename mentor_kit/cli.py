@@ -80,10 +80,28 @@ def train(study: StudyFile, workers: Workers = None, dry_run: DryRun = False, re
 
 
 @commands.command()
-def evaluate(study: StudyFile, workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
-             results: Results = None, set_: Set = None, time_limit: TimeLimit = None) -> None:
-    """Evaluate the students of a study (notebook 04), after what they need."""
-    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, notebook="04_evaluation")
+def evaluate(target: Annotated[str, typer.Argument(metavar="STUDY.yaml|CHECKPOINT|teacher:NAME", help="a study: its "
+                                                   "students; a folder or hub id of a model, or a teacher: on BENCHMARKs")],
+             benchmarks: Annotated[list[str] | None, typer.Argument(metavar="[BENCHMARK]...", help="name, "
+                                                                    "name:split,split or a YAML file")] = None,
+             workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
+             results: Results = None, set_: Annotated[list[str] | None, typer.Option(
+                 "--set", help="name=value of notebook 04's parameters; repeatable")] = None,
+             time_limit: TimeLimit = None,
+             teacher_option: Annotated[list[str] | None, typer.Option(help="name:value; repeatable")] = None,
+             name: Annotated[str, typer.Option(help="its row in tables")] = "",
+             backend: Annotated[str, typer.Option(help="auto, transformers or unsloth")] = "auto",
+             out: Annotated[Path | None, typer.Option(help="the run's folder [default: results/interactive]")] = None,
+             ) -> None:
+    """Evaluate a study's students (notebook 04), or any checkpoint or teacher on a list of benchmarks."""
+    if not benchmarks and target.endswith((".yaml", ".yml")):
+        return _run_batch(Path(target), results, set_, workers, dry_run, retry_failed, time_limit, notebook="04_evaluation")
+    from mentor_kit.configs import EvaluateConfig, configure, parse_settings
+    from mentor_kit.evaluation.command import evaluate_target, print_report
+
+    config = configure(EvaluateConfig, benchmarks=benchmarks or [], **parse_settings(set_ or [], "--set"))
+    print_report(*evaluate_target(target, config, method=name, teacher_options=teacher_option or [], backend=backend,
+                                  out=out))
 
 
 @commands.command()

@@ -1,20 +1,34 @@
-"""Collection: problems of a source, a teacher's attempt at each, and everything stored with its reason."""
+"""Collection: problems of a source, a teacher's attempts at each, and everything stored with its reason.
+
+    asked = prepare(config)          # refuses what cannot be, before anything is written
+    collection = collect(config, run, asked)
+
+Attempts of a real teacher are kept one by one in `attempts.jsonl` (see `mentor_kit.attempts`), so a collection that is
+killed continues; the run's outcome is `trajectories.parquet`, all attempts in the order of the problems.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
+from mentor_kit.asking import CollectionBar, Task, ask_all, run_async
+from mentor_kit.attempts import ATTEMPTS, AttemptStore
 from mentor_kit.configs import CollectConfig, parse_options
+from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.problems import load_problems
 from mentor_kit.progress import progress_bar
 from mentor_kit.runs import Run
+from mentor_kit.selection import passed, select
 from mentor_kit.store import Record, load_records, save_records
 from mentor_kit.teachers import load_teacher
+from mentor_kit.teachers.attempt import Attempt
+from mentor_kit.toolbox import load_toolbox
 from mentor_kit.trajectory import Trajectory, Turn
 
 TRAJECTORIES = "trajectories.parquet"
@@ -24,14 +38,18 @@ TRAJECTORIES = "trajectories.parquet"
 class Collection:
     """Every attempt of a teacher, accepted or not, in the order of the problems.
 
-    Each record's trajectory has `meta["accepted"]` and `meta["reason"]`.
+    Each record's trajectory has `meta["accepted"]` and `meta["reason"]`. At most one attempt a problem is accepted.
     """
 
     records: tuple[Record, ...]
 
     def split(self, *names: str) -> list[Record]:
-        """All attempts of the named splits."""
-        return [r for r in self.records if r.problem.split in names]
+        """One record a problem of the named splits: its accepted attempt, else its first."""
+        first: dict[str, Record] = {}
+        for record in self.records:
+            if record.problem.split in names and (record.problem.id not in first or record.trajectory.meta["accepted"]):
+                first[record.problem.id] = record
+        return list(first.values())
 
     def accepted(self, *names: str) -> list[Record]:
         """Accepted attempts, of the named splits or of all: these trajectories are references."""
@@ -48,13 +66,13 @@ class Collection:
 
     def rejected_examples(self, n: int) -> list[Record]:
         """The first rejected attempt of each reason, at most n."""
-        first = {r.trajectory.meta["reason"]: r for r in reversed(self.records) if not r.trajectory.meta["accepted"]}
+        first = {r.trajectory.meta["reason"]: r for r in reversed(self.records) if not passed(r)}
         return list(first.values())[:n]
 
     def counts(self) -> dict[str, int]:
-        """How many were asked and accepted, by split."""
+        """How many problems were asked and gave a reference, by split."""
         accepted = Counter(r.problem.split for r in self.accepted())
-        asked = Counter(r.problem.split for r in self.records)
+        asked = Counter(split for _, split in dict.fromkeys((r.problem.id, r.problem.split) for r in self.records))
         return {f"{name}/{split}": counter[split] for split in self.splits
                 for name, counter in (("asked", asked), ("accepted", accepted))}
 
@@ -64,34 +82,118 @@ class Collection:
         frame = pd.Series(counts, name="items").rename_axis(["split", "outcome"]).reset_index()
         return frame.pivot_table(index="split", columns="outcome", values="items", fill_value=0, sort=False).astype(int)
 
+    def pass_rates(self) -> pd.Series:
+        """Share of each problem's attempts that were right, by problem id."""
+        right = pd.Series([float(passed(r)) for r in self.records], index=[r.problem.id for r in self.records])
+        return right.groupby(level=0, sort=False).mean().rename("pass_rate")
+
+    def tokens(self) -> dict[str, int]:
+        """Prompt and completion tokens over all attempts, as the teacher's server counted them (0 where it did not)."""
+        return {name: sum(r.trajectory.meta.get(name, 0) for r in self.records)
+                for name in ("prompt_tokens", "completion_tokens")}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is about to be collected: problems and teacher, both checked; `probe`: what an endpoint honours."""
+
+    problems: tuple[Problem, ...]
+    teacher: Any
+    probe: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{split} {n}" for split, n in Counter(p.split for p in self.problems).items())
+        lines = [f"{len(self.problems)} problems ({splits}), teacher {self.teacher.name}"]
+        lines += [f"{name}: {seen}" for name, seen in self.probe.items()]
+        return "\n".join(lines)
+
+
+def prepare(config: CollectConfig) -> Asked:
+    """Load the problems and the teacher and see whether it answers. Writes nothing.
+
+    Raises:
+        UserError: unknown source, teacher or toolbox, bad options, no problem, no key, or no answer from an endpoint.
+    """
+    sizes = parse_options(config.split_sizes, "split_sizes")
+    teacher = load_teacher(config.teacher, **parse_options(config.teacher_options, "teacher_options"))
+    problems = load_problems(config.problems, config.data_seed, sizes,
+                             **parse_options(config.problem_options, "problem_options"))
+    if not problems:
+        raise UserError(f"There is no problem to ask: the source {config.problems!r} gave none for split_sizes "
+                        f"{config.split_sizes}.")
+    if config.toolbox:
+        problems = [replace(p, toolbox=config.toolbox) for p in problems]
+    for toolbox in {p.toolbox: None for p in problems}:
+        load_toolbox(toolbox)
+    probed = run_async(_probe(teacher, problems[0].toolbox)) if getattr(teacher, "probe", False) else {}
+    return Asked(tuple(problems), teacher, probed)
+
+
+async def _probe(teacher: Any, toolbox: str) -> dict[str, str]:
+    async with teacher.session() as session:
+        return await session.probe(toolbox)
+
 
 def attempt(problem: Problem, teacher: object, sample: int = 0) -> Record:
     """One attempt as a record. An attempt without any call keeps an empty turn that finished by `error`."""
-    result = teacher.solve(problem, sample)
-    trajectory = result.trajectory or Trajectory(problem.id, (Turn("", "error"),), f"teacher:{teacher.name}", sample)
-    return Record(problem, trajectory.with_meta(accepted=result.accepted, reason=result.reason))
+    return as_record(problem, sample, teacher.solve(problem, sample), teacher.name)
 
 
-def collect(config: CollectConfig, run: Run) -> Collection:
-    """Load the problems, ask the teacher about each, and store all attempts in the run.
+def as_record(problem: Problem, sample: int, made: Attempt, name: str) -> Record:
+    """An attempt as a record, its outcome in the trajectory's meta."""
+    trajectory = made.trajectory or Trajectory(problem.id, (Turn("", "error"),), f"teacher:{name}", sample)
+    return Record(problem, trajectory.with_meta(accepted=made.accepted, reason=made.reason))
+
+
+def collect(config: CollectConfig, run: Run, asked: Asked | None = None) -> Collection:
+    """Ask the teacher about each problem, `samples` times, and store all attempts in the run.
+
+    An attempt that a killed or earlier collection in this folder made is not made again.
 
     Raises:
-        UserError: unknown source or teacher, bad options, or a teacher that solved nothing of the training split.
+        UserError: see `prepare`; another collector at work in this folder; a teacher that stopped answering.
     """
-    sizes = parse_options(config.split_sizes, "split_sizes")
-    problems = load_problems(config.problems, config.data_seed, sizes,
-                             **parse_options(config.problem_options, "problem_options"))
-    if config.toolbox:
-        problems = [replace(p, toolbox=config.toolbox) for p in problems]
-    teacher = load_teacher(config.teacher, **parse_options(config.teacher_options, "teacher_options"))
-    bar = progress_bar(len(problems), f"teacher {teacher.name}", "problem")
-    records = []
-    for problem in problems:
-        records.append(attempt(problem, teacher))
-        bar.update()
-    bar.close()
+    asked = asked or prepare(config)
+    tasks = [(p, sample) for p in asked.problems for sample in range(config.samples)]
+    if getattr(asked.teacher, "instant", False):
+        records = _ask_at_once(asked.teacher, tasks)
+    else:
+        with AttemptStore(run.path(ATTEMPTS), _identity(config, asked.teacher)) as store:
+            records = _ask_and_keep(asked.teacher, tasks, store)
+    records = select(records, config.selection)
     save_records(run.path(TRAJECTORIES), records)
     return Collection(tuple(records))
+
+
+def _ask_at_once(teacher: Any, tasks: Sequence[Task]) -> list[Record]:
+    bar = progress_bar(len(tasks), f"teacher {teacher.name}", "problem")
+    records = []
+    for problem, sample in tasks:
+        records.append(attempt(problem, teacher, sample))
+        bar.update()
+    bar.close()
+    return records
+
+
+def _identity(config: CollectConfig, teacher: Any) -> dict[str, Any]:
+    """What all attempts of one store share. Sizes, samples and selection may change: more is then asked, or less used."""
+    own = teacher.identity() if hasattr(teacher, "identity") else {"options": config.teacher_options}
+    return {"teacher": config.teacher, **own}
+
+
+def _ask_and_keep(teacher: Any, tasks: Sequence[Task], store: AttemptStore) -> list[Record]:
+    waiting = [task for task in tasks if not store.done(*task)]
+    bar = CollectionBar(len(tasks), len(tasks) - len(waiting), teacher)
+
+    def keep(problem: Problem, sample: int, made: Attempt) -> None:
+        store.add(as_record(problem, sample, made, teacher.name), made.failed, made.log)
+        bar.add(made)
+
+    try:
+        ask_all(teacher, waiting, keep)
+    finally:
+        bar.close()
+    return [store.record(problem, sample) for problem, sample in tasks]
 
 
 def load_collection(run: Run) -> Collection:

@@ -32,6 +32,8 @@ class CollectConfig(StageConfig):
     split_sizes: list[str] = ["train:2000", "validation:100", "in_domain:200"]
     problem_options: list[str] = []
     teacher_options: list[str] = []
+    samples: int = Field(1, ge=1)
+    selection: Literal["first", "shortest", "most_typical"] = "first"
     data_seed: int = Field(0, ge=0)
 
 
@@ -67,7 +69,7 @@ class TrainConfig(StageConfig):
     report_to: str = "none"
     steps: int = Field(40, ge=1)
     cold_start_steps: int = Field(400, ge=1)
-    cold_start_accuracy: float = Field(0.4, ge=0, le=1)
+    cold_start_accuracy: float = Field(0.2, ge=0, le=1)
     cold_start_cooldown: int = Field(50, ge=0)
     cold_start_batch: int = Field(32, ge=1)
     cold_start_learning_rate: float = Field(3e-3, gt=0)
@@ -162,3 +164,15 @@ def parse_options(options: Sequence[str], what: str) -> dict[str, Any]:
             raise UserError(f"{what}: {option!r} is not of the form name:value.")
         parsed[name.strip()] = yaml.safe_load(value)
     return parsed
+
+
+def parse_settings(settings: Sequence[str], what: str) -> dict[str, Any]:
+    """`["samples=4", "temperature=0.6"]` as keyword arguments; values are read as YAML.
+
+    Raises:
+        UserError: for an entry without an equals sign.
+    """
+    wrong = next((s for s in settings if "=" not in s), None)
+    if wrong is not None:
+        raise UserError(f"{what}: {wrong!r} is not of the form name=value.")
+    return {name.strip(): yaml.safe_load(value) for name, _, value in (s.partition("=") for s in settings)}

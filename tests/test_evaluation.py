@@ -10,7 +10,7 @@ from small_student import new_run, teacher_records, trained
 from mentor_kit.collect import Collection
 from mentor_kit.configs import EvaluateConfig, configure
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation import stage
+from mentor_kit.evaluation import shards, stage
 from mentor_kit.evaluation.evaluate import evaluate, failure_kind, sample_groups, validation_metrics, verdict_facts
 from mentor_kit.store import Record, load_records
 from mentor_kit.students.rollout import Sampling
@@ -63,11 +63,11 @@ def test_stage_evaluates_all_splits_and_resumes(student, tmp_path, monkeypatch):
     collection = Collection(tuple(TRAIN + TEST + LONGER))
     config, run = configure(EvaluateConfig), new_run(tmp_path / "a", "evaluate")
     records = stage.evaluate_splits(config, student, collection, "test", run)
-    assert load_records(run.path("trajectories.parquet")) == records and not (run.dir / "splits").exists()
+    assert load_records(run.path("trajectories.parquet")) == records and not (run.dir / "shards").exists()
     summary = stage.split_summary(records)
     assert list(summary.index) == ["in_domain", "longer_chains"] and list(summary["n"]) == [6, 4]
     again, asked = new_run(tmp_path / "b", "evaluate"), []
-    real = stage.evaluate
+    real = shards.evaluate
 
     def fail_on_second(student, problems, *args, **kwargs):
         asked.append(problems[0].split)
@@ -75,7 +75,7 @@ def test_stage_evaluates_all_splits_and_resumes(student, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(student, problems, *args, **kwargs)
 
-    monkeypatch.setattr(stage, "evaluate", fail_on_second)
+    monkeypatch.setattr(shards, "evaluate", fail_on_second)
     with pytest.raises(KeyboardInterrupt):
         stage.evaluate_splits(config, student, collection, "test", again)
     assert stage.evaluate_splits(config, student, collection, "test", again) == records

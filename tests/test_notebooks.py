@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
     """The project's notebooks and studies in a folder of their own, the smoke study run once."""
-    folder = tmp_path_factory.mktemp("project")
+    return fresh_project(tmp_path_factory.mktemp("project"))
+
+
+def fresh_project(folder: Path) -> Path:
     for name in ("notebooks", "params"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     batch(folder)
@@ -39,8 +42,8 @@ def runs(project: Path, stage: str) -> list[Path]:
 
 
 def test_every_stage_ran(project):
-    counts = {s: len(runs(project, s)) for s in ("collect", "cold_start", "design", "train", "evaluate", "evaluate_masked",
-                                                 "figures")}
+    stages = ("collect", "cold_start", "design", "train", "evaluate", "evaluate_masked", "figures")
+    counts = {s: len(runs(project, s)) for s in stages}
     assert counts == {"collect": 1, "cold_start": 1, "design": 1, "train": 3, "evaluate": 4, "evaluate_masked": 1,
                       "figures": 1}
 
@@ -75,7 +78,8 @@ def test_training_runs_leave_student_metrics_and_budget(project):
     for folder in runs(project, "train"):
         steps = [m["step"] for m in load_run(folder).metrics()]
         assert max(steps) == 2 and (folder / "student" / "config.json").is_file()
-        assert set(json.loads((folder / "budget.json").read_text())) >= {"optimizer_steps", "sampled_tokens", "teacher_tokens"}
+        budget = json.loads((folder / "budget.json").read_text())
+        assert set(budget) >= {"optimizer_steps", "sampled_tokens", "teacher_tokens"}
 
 
 def test_report_is_whole(project):
@@ -91,3 +95,14 @@ def test_artefacts_hold_no_dates_or_paths(project):
     for folder in runs(project, "train") + runs(project, "evaluate"):
         text = (folder / "metrics.jsonl").read_text() if (folder / "metrics.jsonl").exists() else ""
         assert "step_time" not in text and str(project) not in text
+
+
+@pytest.mark.slow
+def test_same_seed_gives_the_same_bytes(project, tmp_path):
+    """DONE lists every artefact's hash: trajectories, metrics, students, tables, figures."""
+    again = fresh_project(tmp_path)
+    listed = [{p.relative_to(root): json.loads(p.read_text())["artefacts"] for p in (root / "results").rglob("DONE")}
+              for root in (project, again)]
+    same = [{run: {name: f["sha256"] for name, f in files.items() if f["deterministic"]} for run, files in runs.items()}
+            for runs in listed]
+    assert len(same[0]) == 12 and same[0] == same[1]

@@ -163,6 +163,12 @@ def test_impossible_settings_are_refused(options, match):
         GRPOSettings(**options)
 
 
+def test_missing_tracker_is_refused(tmp_path):
+    settings = SFTSettings(steps=1, batch_size=2, report_to="no_such_tracker")
+    with pytest.raises(UserError, match="no_such_tracker is not installed"):
+        train_sft(untrained(RECORDS), RECORDS, [], settings, new_run(tmp_path))
+
+
 def test_the_stage_trains_saves_and_cleans_up(student, tmp_path):
     from mentor_kit.collect import Collection
     from mentor_kit.store import Record

@@ -16,7 +16,13 @@ from mentor_kit.analysis.frame import Results
 from mentor_kit.analysis.likeness import similarity_vs_accuracy, tool_usage
 from mentor_kit.analysis.reward_figures import advantage_bars, reward_distribution, reward_heatmap
 from mentor_kit.analysis.style import Picture, savefig, show
-from mentor_kit.analysis.teacher_figures import teacher_yield, tool_histogram, tool_transitions
+from mentor_kit.analysis.teacher_figures import (
+    pass_rate,
+    teacher_yield,
+    tool_histogram,
+    tool_transitions,
+    turns_histogram,
+)
 
 __all__ = [
     "STUDY_FIGURES",
@@ -25,6 +31,7 @@ __all__ = [
     "accuracy_by_split",
     "advantage_bars",
     "data_scaling",
+    "pass_rate",
     "reward_distribution",
     "reward_heatmap",
     "reward_terms",
@@ -38,6 +45,7 @@ __all__ = [
     "tool_transitions",
     "tool_usage",
     "training_curves",
+    "turns_histogram",
 ]
 
 STUDY_FIGURES: dict[str, Callable[[Results], Picture]] = {

@@ -1,4 +1,4 @@
-"""Figures of a teacher's collection (notebook 01): yield and reasons, tools and calls, tool transitions.
+"""Figures of a teacher's collection (notebook 01): yield and reasons, pass rates, turns, tools, tool transitions.
 
 Each takes attempts: (Problem, accepted, reason, Trajectory) tuples, as `Collection.attempts()` gives them.
 """
@@ -13,13 +13,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mentor_kit.analysis.style import COLORBLIND, GREY, SINGLE, TEXT, Picture, picture, row_axis
+from mentor_kit.analysis.style import COLORBLIND, GREY, SINGLE, TEXT, Picture, picture, row_axis, split_label
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.trajectory import Trajectory
 
 Attempts = Iterable[tuple[Problem, bool, str, Trajectory | None]]
 ACCEPTED, OTHER = "accepted", "other reasons"
+RIGHT = (ACCEPTED, "not_selected")  # outcomes of right attempts
 LOWEST = 24  # templates drawn one by one; the others share a bar
 BAR = "#4a6f8f"
 REASON_COLORS = tuple(c for c in COLORBLIND if c != GREY)[1:]
@@ -31,7 +32,7 @@ def outcome_frame(attempts: Attempts) -> pd.DataFrame:
     Raises:
         UserError: no attempts.
     """
-    rows = [(str(p.meta.get("template", p.source)), ACCEPTED if ok else reason or OTHER, p.split)
+    rows = [(str(p.meta.get("template", p.source)), ACCEPTED if ok or reason in RIGHT else reason or OTHER, p.split)
             for p, ok, reason, _ in attempts]
     if not rows:
         raise UserError("No attempts of a teacher to draw: collect some first.")
@@ -101,6 +102,55 @@ def _accepted(attempts: Attempts) -> list[Trajectory]:
     if not kept:
         raise UserError("No accepted trajectory to draw: the teacher solved none of these problems.")
     return kept
+
+
+@picture
+def pass_rate(attempts: Attempts) -> Picture:
+    """How often the teacher is right: by problem over its attempts, and by split with what the others failed by."""
+    attempts = list(attempts)
+    frame = outcome_frame(attempts)
+    frame["right"] = frame["outcome"] == ACCEPTED
+    rates = frame.groupby([p.id for p, *_ in attempts], sort=False)["right"].mean()
+    figure = Figure(figsize=(TEXT, 1.9))
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+    tries = int(frame.groupby([p.id for p, *_ in attempts]).size().max())
+    edges = np.linspace(-0.5, tries + 0.5, tries + 2) / tries
+    left.hist(rates, bins=edges, color=BAR, rwidth=0.85)
+    left.set(title="Problems by pass rate", xlabel=f"share of {tries} attempt{'s' * (tries > 1)} right", ylabel="problems",
+             xticks=[0, 0.5, 1] if tries > 1 else [0, 1])
+    means = frame.groupby("split", sort=False)["right"].mean()
+    right.barh(range(len(means)), means, height=0.68, color=BAR)
+    for i, value in enumerate(means):
+        right.text(value, i, f" {value:.0%}", va="center", fontsize=6.5)
+    right.set(title="Attempts right, by split", xlabel="share", xlim=(0, 1.18))
+    row_axis(right, [split_label(s) for s in means.index])
+    return figure, f"""Pass rate: {frame["right"].mean():.1%} of {len(frame)} attempts at {len(rates)} problems are right; of
+        {(rates > 0).mean():.1%} of the problems at least one attempt is."""
+
+
+@picture
+def turns_histogram(attempts: Attempts) -> Picture:
+    """How many assistant turns attempts take, right ones above the line and rejected ones below."""
+    kinds: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
+    for _, ok, reason, trajectory in attempts:
+        if trajectory is not None:
+            kinds[ok or reason in RIGHT][len(trajectory.turns)] += 1
+    places = sorted({*kinds[True], *kinds[False]})
+    if not places:
+        raise UserError("No trajectory to draw: the teacher made no turn.")
+    figure = Figure(figsize=(SINGLE, 1.9))
+    axes = figure.subplots()
+    for name, sign, color in ((True, 1, BAR), (False, -1, REASON_COLORS[0])):
+        axes.bar(places, [sign * kinds[name][n] for n in places], width=0.75, color=color,
+                 label="right" if name else "rejected")
+    axes.axhline(0, color="#202020", linewidth=0.6)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    axes.set(title="Turns an attempt", xlabel="assistant turns", ylabel="attempts", xticks=places)
+    axes.legend(loc="best")
+    right = kinds[True]
+    mean = sum(n * c for n, c in right.items()) / max(right.total(), 1)
+    return figure, f"""Assistant turns of {right.total()} right attempts (above; {mean:.2f} on average) and of
+        {kinds[False].total()} rejected ones (below)."""
 
 
 @picture

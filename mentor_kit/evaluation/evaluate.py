@@ -1,14 +1,13 @@
 """Ask a student or a teacher problems, score what came back, and keep every item.
 
 Every asked item is in the denominator: what is overlong, ends at the turn limit, crashes or has no answer is
-wrong and counted by kind. A student answers by `rollout(problems, sampling)`; whatever has `solve(problem, sample)`
-(a teacher, a hosted model) is asked item by item, so that it can be a row of the same table.
+wrong and counted by kind. A student answers by `rollout(problems, sampling)`; a teacher (an endpoint, a local model,
+the worked solutions) is asked as in a collection, so that it can be a row of the same table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -119,22 +118,29 @@ def _guarded(solver: Any, problems: Sequence[Problem], samples: Sequence[int], s
 
 def _ask(solver: Any, problems: Sequence[Problem], samples: Sequence[int], sampling: Sampling | None
          ) -> list[Trajectory]:
-    if hasattr(solver, "solve"):
-        with ThreadPoolExecutor(max_workers=max(1, getattr(solver, "concurrency", 1))) as pool:
-            return list(pool.map(lambda p, s: _attempt(solver, p, s), problems, samples))
-    answers = solver.rollout(problems, sampling, batch_size=len(problems))
-    return [replace(t, sample=s) for t, s in zip(answers, samples, strict=True)]
+    if hasattr(solver, "rollout"):
+        answers = solver.rollout(problems, sampling, batch_size=len(problems))
+        return [replace(t, sample=s) for t, s in zip(answers, samples, strict=True)]
+    return _attempts(solver, problems, samples)
 
 
-def _attempt(teacher: Any, problem: Problem, sample: int) -> Trajectory:
-    """A teacher's attempt, accepted or not; without any call it is an empty turn that finished by `error`."""
-    found = teacher.solve(problem, sample)
-    trajectory = found.trajectory or Trajectory(problem.id, (Turn("", "error"),), _producer(teacher))
-    return replace(trajectory, sample=sample).with_meta(accepted=found.accepted, reason=found.reason)
+def _attempts(teacher: Any, problems: Sequence[Problem], samples: Sequence[int]) -> list[Trajectory]:
+    """A teacher's attempts, accepted or not; without any call it is an empty turn that finished by `error`."""
+    from mentor_kit.asking import ask_all
+    from mentor_kit.collect import as_record
+
+    made: dict[tuple[str, int], Trajectory] = {}
+
+    def keep(problem: Problem, sample: int, found: Any) -> None:
+        made[problem.id, sample] = as_record(problem, sample, found, teacher.name).trajectory
+
+    pairs = list(zip(problems, samples, strict=True))
+    ask_all(teacher, pairs, keep)
+    return [replace(made[p.id, s], sample=s) for p, s in pairs]
 
 
 def _producer(solver: Any) -> str:
-    return f"{'teacher' if hasattr(solver, 'solve') else 'student'}:{solver.name}"
+    return f"{'student' if hasattr(solver, 'rollout') else 'teacher'}:{solver.name}"
 
 
 def validation_metrics(student: Any, validation: Sequence[Record]) -> dict[str, float]:

@@ -16,7 +16,10 @@ from mentor_kit.toolbox import load_object
 BUILT_IN = {"gsm_symbolic": "mentor_kit.problems.gsm_symbolic:load",
             "arithmetic_stories": "mentor_kit.problems.arithmetic_stories:load",
             "hub_math": "mentor_kit.problems.hub_math:load",
-            "mentor_data": "mentor_kit.problems.mentor_data:load"}
+            "mentor_data": "mentor_kit.problems.mentor_data:load",
+            "question_set": "mentor_kit.problems.question_set:load",
+            "multihop": "mentor_kit.problems.multihop:load",
+            "bfcl": "mentor_kit.problems.bfcl:load"}
 
 
 def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any) -> list[Problem]:

@@ -77,8 +77,17 @@ def rollout(student: Student, problems: Sequence[Problem], sampling: Sampling, *
     return trajectories
 
 
+def prompt_ids(student: Student, problem: Problem) -> list[int]:
+    """The prompt of training, or the problem's own messages and tools where it brings them (BFCL's items do)."""
+    messages = problem.meta.get("prompt_messages")
+    if messages is None:
+        return student.prompt_ids(problem.question)
+    return student.tokenizer.apply_chat_template(
+        messages, tools=problem.meta["tool_schemas"], add_generation_prompt=True, tokenize=True, return_dict=False)
+
+
 def _rollout_batch(student: Student, problems: Sequence[Problem], sampling: Sampling) -> list[Trajectory]:
-    rows = [_Row(p, student.prompt_ids(p.question), [], []) for p in problems]
+    rows = [_Row(p, prompt_ids(student, p), [], []) for p in problems]
     for turn in range(sampling.max_turns):
         active = [r for r in rows if not r.done]
         if not active:

@@ -1,4 +1,7 @@
-"""Teachers: `solve(problem, sample)` gives an Attempt, a trajectory that was accepted or the reason why not."""
+"""Teachers: `solve(problem, sample)` gives an Attempt, a trajectory that was accepted or the reason why not.
+
+Three kinds of teacher, by how they are asked: see `mentor_kit.asking`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from typing import Any
 from mentor_kit.errors import UserError
 from mentor_kit.toolbox import load_object
 
-BUILT_IN = {"worked_solution": "mentor_kit.teachers.worked_solution:WorkedSolutionTeacher"}
+BUILT_IN = {"worked_solution": "mentor_kit.teachers.worked_solution:WorkedSolutionTeacher",
+            "chat_endpoint": "mentor_kit.teachers.chat_endpoint:ChatEndpointTeacher",
+            "local_model": "mentor_kit.teachers.local_model:LocalModelTeacher",
+            "released_tools": "mentor_kit.teachers.released_tools:ReleasedToolsTeacher"}
 
 
 def load_teacher(spec: str, **options: Any) -> Any:

@@ -68,7 +68,7 @@ def _arguments(written: Any) -> Any:
         return written if isinstance(written, Mapping) else str(written)
     try:
         value = json.loads(written)
-        json.dumps(value)  # what can be read but not written back (its depth) stays a text
+        json.dumps(value, allow_nan=False)  # NaN, and what is too deep to be written back, stay a text
     except (ValueError, RecursionError):
         return _utf8(written)
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from datasets import Dataset
 from torch.optim.lr_scheduler import LambdaLR
 from trl import SFTConfig, SFTTrainer
 
+from mentor_kit.errors import UserError
 from mentor_kit.runs import Run
 from mentor_kit.store import Record
 from mentor_kit.students.student import Student
@@ -69,7 +71,14 @@ def _arguments(settings: SFTSettings, student: Student, run: Run) -> SFTConfig:
 
 
 def common_arguments(settings: Any, student: Student) -> dict[str, Any]:
-    """Trainer arguments that SFT and GRPO share: device, precision, checkpoints, silence."""
+    """Trainer arguments that SFT and GRPO share: device, precision, checkpoints, tracking, silence.
+
+    Raises:
+        UserError: `report_to` names a tracker that is not installed.
+    """
+    if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
+        raise UserError(f"report_to={settings.report_to!r}: the package {settings.report_to} is not installed; install it, "
+                        "or use 'none' (metrics.jsonl is always written).")
     cuda = student.model.device.type == "cuda"
     save = {"save_strategy": "steps", "save_steps": settings.save_every, "save_total_limit": 1}
     return {"use_cpu": not cuda, "bf16": cuda, "gradient_checkpointing": False, "disable_tqdm": True,

@@ -157,6 +157,6 @@ def with_toolbox(solver: Any, toolbox: str) -> Any:
         from mentor_kit.toolboxes.search import require_index
 
         require_index()
-    if toolbox == OWN or hasattr(solver, "solve") or solver.toolbox.name == toolbox:
+    if toolbox == OWN or not hasattr(solver, "rollout") or solver.toolbox.name == toolbox:
         return solver
     return replace(solver, toolbox=load_toolbox(toolbox))

@@ -1,0 +1,64 @@
+"""Tables of judged records with intervals, for notebook 04 and the command line."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from mentor_kit.analysis.statistics import bootstrap_interval
+from mentor_kit.evaluation.evaluate import FAILURES
+from mentor_kit.evaluation.metrics import sample_metrics, summarise
+from mentor_kit.store import Record
+
+COUNTS = {"boxed": "boxed %", "n_calls": "calls", "n_failed": "failed calls", "n_unknown": "unknown tools",
+          "n_malformed": "malformed", "turns": "turns", "tokens": "tokens"}
+
+
+def by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Split -> its records, in the order of the records."""
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record.problem.split].append(record)
+    return dict(groups)
+
+
+def interval_table(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a split: items, accuracy in percent with its 95% bootstrap interval over items, a scorer's further
+    numbers (percent), failures by kind (of all answers) and the means of calls, turns and tokens.
+
+    With k samples an item counts with its mean@k; pass@k and maj@k stand beside it.
+    """
+    rows = {split: _row(group) for split, group in by_split(records).items()}
+    return pd.DataFrame.from_dict(rows, orient="index").dropna(axis=1, how="all")
+
+
+def _row(records: Sequence[Record]) -> dict[str, float]:
+    items: dict[str, list[bool]] = defaultdict(list)
+    for r in records:
+        items[r.problem.id].append(bool(r.trajectory.meta["correct"]))
+    found = bootstrap_interval(np.array([np.mean(right) for right in items.values()]))
+    summary, samples = summarise(records), sample_metrics(records)
+    row = {"items": len(items), "answers": len(records)} | {
+        name: round(100 * value, 1) for name, value in zip(("accuracy %", "low", "high"), found, strict=True)}
+    if samples["k"] > 1:
+        row |= {f"{n.removesuffix('_at_k')}@{samples['k']} %": round(100 * samples[n], 1) for n in ("pass_at_k", "maj_at_k")}
+    row |= {f"{n.removeprefix('score/')} %": round(100 * v, 1) for n, v in summary.items() if n.startswith("score/")}
+    row |= {kind: round(summary.get(f"failure/{kind}", 0) * len(records)) for kind in FAILURES}
+    scale = {"boxed": 100}
+    return row | {shown: round(scale.get(name, 1) * summary[name], 2) for name, shown in COUNTS.items()}
+
+
+def failures(records: Sequence[Record], kind: str = "", split: str = "") -> list[Record]:
+    """The records that are wrong; of one kind (a failure's name, or `wrong_answer`) and split where named."""
+    wrong = [r for r in records if not r.trajectory.meta["correct"] and split in ("", r.problem.split)]
+    return [r for r in wrong if kind in ("", r.trajectory.meta["failure"] or "wrong_answer")]
+
+
+def failure_counts(records: Sequence[Record]) -> pd.DataFrame:
+    """Wrong answers by split and kind: overlong, tool_cap, error, no_answer, wrong_answer."""
+    kinds = (*FAILURES, "wrong_answer")
+    return pd.DataFrame({split: {k: len(failures(group, k)) for k in kinds}
+                         for split, group in by_split(records).items()}).T

@@ -1,0 +1,203 @@
+r"""A teacher behind any OpenAI-compatible server: vLLM, SGLang, Ollama, `transformers serve`, a hosted API.
+
+    teacher: chat_endpoint
+    teacher_options: ["base_url:http://127.0.0.1:8000/v1", "model:Qwen/Qwen3-32B", "key_env:none", "concurrency:64"]
+
+Needs the `api` extra (`pip install 'mentor-kit[api]'`). The key is read from an environment variable and never stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from random import Random
+from time import perf_counter
+from typing import Any
+from urllib.parse import urlsplit
+
+from mentor_kit.errors import UserError
+from mentor_kit.problem import Problem
+from mentor_kit.teachers.attempt import Attempt, judged
+from mentor_kit.teachers.dialogue import Dialogue, read_reply
+from mentor_kit.teachers.endpoint import Endpoint, Failure, Log, Patience
+from mentor_kit.toolbox import load_toolbox
+
+TOOLS = ("native", "text")
+NO_KEY = "none"
+# Of the options, those that do not change what a teacher says: a collection may go on with other values.
+HOW = ("key_env", "concurrency", "timeout", "retries", "backoff", "longest_wait", "deadline", "price_in", "price_out",
+       "probe", "base_url")
+
+
+@dataclass(frozen=True)
+class ChatEndpointTeacher:
+    """Asks a server, executes the calls it makes, up to `max_turns`.
+
+    Args:
+        base_url: the server's address, with `/v1` where it has one.
+        model: its name there.
+        key_env: the environment variable that holds the key; `none` for a server without keys.
+        tools: `native` offers tools by `tools=`; `text` describes them in the system message (Hermes `<tool_call>`
+            text). Calls written as text are read in both.
+        system: text of the system message; "" sends none (paper silent on its prompt).
+        temperature, top_p, max_tokens, seed: sampling of each turn; a negative value is not sent. The seed of a request
+            is made from `seed`, the problem's id and the sample. Released evaluation: 0.6, 0.95.
+        extra: more fields of the request body, e.g. `extra:{top_k: 20}`.
+        max_turns: assistant turns (released code: 5).
+        echo_reasoning: send `reasoning_content` back with each turn.
+        concurrency: trajectories in flight.
+        timeout: seconds a request may take; `deadline`: seconds a whole trajectory may take.
+        retries, backoff, longest_wait: see `mentor_kit.teachers.endpoint.Patience`.
+        price_in, price_out: money for a million prompt and completion tokens, for the estimate in the bar.
+        probe: ask a few small questions first, to see what the server honours.
+
+    Raises:
+        UserError: package missing, no address or model, key not in the environment, impossible values.
+    """
+
+    base_url: str = ""
+    model: str = ""
+    key_env: str = "OPENAI_API_KEY"
+    tools: str = "native"
+    system: str = ""
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_tokens: int = 4096
+    seed: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    max_turns: int = 5
+    echo_reasoning: bool = False
+    concurrency: int = 16
+    timeout: float = 120.0
+    retries: int = 6
+    backoff: float = 1.0
+    longest_wait: float = 60.0
+    deadline: float = 1800.0
+    price_in: float = 0.0
+    price_out: float = 0.0
+    probe: bool = True
+
+    def __post_init__(self) -> None:
+        if find_spec("openai") is None:
+            raise UserError("The teacher 'chat_endpoint' needs the package openai: pip install 'mentor-kit[api]'.")
+        _check_address(self.base_url, self.model)
+        if self.tools not in TOOLS:
+            raise UserError(f"Teacher option tools={self.tools!r} is unknown: use one of {TOOLS}.")
+        if not isinstance(self.extra, Mapping):
+            raise UserError(f"Teacher option extra={self.extra!r} is no mapping: write it as extra:{{top_k: 20}}.")
+        for name in ("timeout", "deadline", "max_turns", "concurrency"):
+            _check_number(name, getattr(self, name), above=0)
+        for name in ("retries", "backoff", "longest_wait", "price_in", "price_out"):
+            _check_number(name, getattr(self, name), above=-1e-9)
+        for name in ("temperature", "top_p", "max_tokens", "seed"):
+            _check_number(name, getattr(self, name), above=float("-inf"))
+        self._key()
+
+    def _key(self) -> str:
+        if self.key_env == NO_KEY:
+            return ""
+        key = os.environ.get(self.key_env, "").strip()
+        if not key:
+            raise UserError(f"No key: the environment variable {self.key_env!r} is not set; set it, name another by "
+                            "key_env, or write key_env:none for a server without keys.")
+        return key
+
+    @property
+    def name(self) -> str:
+        return self.model
+
+    def identity(self) -> dict[str, Any]:
+        """What an attempt depends on; attempts of another identity are not mixed with these."""
+        return {name: value for name, value in asdict(self).items() if name not in HOW}
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """The estimated price of tokens, in the money of `price_in` and `price_out`."""
+        return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / 1e6
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Open the connection, for use within one event loop."""
+        endpoint = Endpoint(self.base_url, self._key(),
+                            Patience(self.timeout, self.retries, self.backoff, self.longest_wait))
+        try:
+            yield Session(self, endpoint)
+        finally:
+            await endpoint.close()
+
+    def body(self, seed: int) -> dict[str, Any]:
+        """The request without messages and tools."""
+        sampling = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens, "seed": seed}
+        asked = {n: v for n, v in sampling.items() if getattr(self, n) >= 0}
+        return {"model": self.model, **asked, **self.extra}
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open connection of a teacher."""
+
+    teacher: ChatEndpointTeacher
+    endpoint: Endpoint
+
+    async def solve(self, problem: Problem, sample: int = 0) -> Attempt:
+        """One attempt. What goes wrong on the way is its reason; only a refused key, model or address is raised.
+
+        Raises:
+            UserError: see `Endpoint.ask`.
+        """
+        teacher, log, started = self.teacher, Log(), perf_counter()
+        dialogue = Dialogue(problem, load_toolbox(problem.toolbox), native=teacher.tools == "native",
+                            max_turns=teacher.max_turns, system=teacher.system, echo_reasoning=teacher.echo_reasoning)
+        failure = ""
+        try:
+            async with asyncio.timeout(teacher.deadline):
+                await self._converse(dialogue, log, zlib.crc32(f"{teacher.seed}/{problem.id}/{sample}".encode()))
+        except TimeoutError:
+            failure = "deadline"
+        except Failure as error:
+            failure = error.reason
+            log.retried.append(str(error)[:200])
+        trajectory = dialogue.trajectory(f"teacher:{teacher.name}", sample, prompt_tokens=log.prompt_tokens,
+                                         completion_tokens=log.completion_tokens)
+        facts = {"seconds": round(perf_counter() - started, 3), "retried": log.retried, "replies": log.replies}
+        if failure:
+            return Attempt(trajectory, False, failure, failed=True, log=facts)
+        return await asyncio.to_thread(judged, trajectory, problem, facts)
+
+    async def _converse(self, dialogue: Dialogue, log: Log, seed: int) -> None:
+        body, random = self.teacher.body(seed % 2**31), Random(seed)
+        if self.teacher.tools == "native":
+            body["tools"] = dialogue.toolbox.schemas
+        goes_on = True
+        while goes_on:
+            choice = await self.endpoint.ask({**body, "messages": dialogue.messages}, log, random)
+            goes_on = dialogue.add(read_reply(choice))
+
+    async def probe(self, toolbox: str) -> dict[str, str]:
+        """What the server honours, from five small questions. Findings, not proofs.
+
+        Raises:
+            UserError: the server cannot be reached or refuses.
+        """
+        from mentor_kit.teachers.probe import probe
+
+        return await probe(self, toolbox)
+
+
+def _check_address(base_url: str, model: str) -> None:
+    address = urlsplit(str(base_url))
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise UserError(f"Teacher option base_url={base_url!r} is no address: write base_url:http://host:port/v1.")
+    if address.username or address.password or address.query:
+        raise UserError("Teacher option base_url holds a password or a query: keys come from the environment (key_env).")
+    if not str(model).strip():
+        raise UserError("The teacher 'chat_endpoint' needs a model: write model:<its name at the server>.")
+
+
+def _check_number(name: str, value: Any, above: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > above:
+        raise UserError(f"Teacher option {name}={value!r} must be a number{' above 0' if above == 0 else ''}.")

@@ -1,0 +1,167 @@
+"""An adversarial student, through the real rollout loop: every asked item stays in the denominator, under its kind."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_student import BOX, new_run, untrained
+
+from mentor_kit.configs import EvaluateConfig, configure
+from mentor_kit.errors import UserError
+from mentor_kit.evaluation.evaluate import batch_sampling, evaluate
+from mentor_kit.evaluation.metrics import sample_metrics, summarise
+from mentor_kit.evaluation.report import failure_counts, failures, interval_table
+from mentor_kit.evaluation.shards import Task, evaluate_tasks
+from mentor_kit.problem import Problem
+from mentor_kit.store import Record, load_records
+from mentor_kit.students.rollout import Sampling
+from mentor_kit.students.student import Student
+from mentor_kit.teachers.attempt import Attempt
+from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment
+
+QUESTION = "What is 1 + 1? Case {}"
+RIGHT = "The answer is \\boxed{2}." + EOS
+SCRIPT = {"right": RIGHT, "overlong": "I think " * 400, "never ends": "word", "thousand calls": 1000 * render_call(
+    "add", {"a": 1, "b": 1}) + EOS, "empty": EOS, "calls for ever": render_call("add", {"a": 1, "b": 1}) + EOS,
+    "malformed": "<tool_call>{not json</tool_call>" + EOS, "unknown tool": render_call("plus", {}) + EOS}
+KIND = {"right": None, "overlong": "overlong", "never ends": "overlong", "thousand calls": "overlong",
+        "empty": "no_answer", "calls for ever": "tool_cap", "malformed": "no_answer", "unknown tool": "tool_cap",
+        "raises": "error", "raises late": "error"}
+CASES = list(KIND) * 5
+
+
+class ScriptedModel(torch.nn.Module):
+    """Writes what SCRIPT says for the case that the question names."""
+
+    def __init__(self, tokenizer) -> None:
+        super().__init__()
+        self.tokenizer, self.device = tokenizer, torch.device("cpu")
+        self.generation_config, self.asked = SimpleNamespace(), []
+
+    def generate(self, input_ids, attention_mask, generation_config, **_):
+        self.asked.append(generation_config)
+        written = [self.answer(self.tokenizer.decode(row), generation_config.max_new_tokens) for row in input_ids]
+        width = max(map(len, written))
+        pad = self.tokenizer.pad_token_id
+        return torch.tensor([[*row.tolist(), *ids, *[pad] * (width - len(ids))]
+                             for row, ids in zip(input_ids, written, strict=True)])
+
+    def answer(self, prompt: str, budget: int) -> list[int]:
+        case = next(c for c in sorted(KIND, key=len, reverse=True) if f"Case {c}\n" in prompt)
+        if case == "raises" or (case == "raises late" and "tool_response" in prompt):
+            raise RuntimeError(f"the device is on fire: {case}")
+        if case == "never ends":
+            return self.tokenizer("word ").input_ids[:1] * budget
+        text = SCRIPT.get(case) or render_call("add", {"a": 1, "b": 1}) + EOS
+        return self.tokenizer(text, add_special_tokens=False).input_ids[:budget]
+
+
+@pytest.fixture(scope="module")
+def adversary() -> Student:
+    tokenizer = untrained([]).tokenizer
+    return Student(ScriptedModel(tokenizer), tokenizer, BOX, "adversary")
+
+
+def problems() -> list[Problem]:
+    return [Problem(f"p{i:02d}", QUESTION.format(case), ("2",), "test", "adversarial") for i, case in enumerate(CASES)]
+
+
+@pytest.fixture(scope="module")
+def records(adversary) -> list[Record]:
+    return evaluate(adversary, problems(), {}, Sampling(max_new_tokens=400), batch_size=16)
+
+
+def test_all_fifty_items_are_in_the_denominator_each_under_its_kind(records):
+    assert [r.problem for r in records] == problems() and len(records) == 50
+    found = {case: {r.trajectory.meta["failure"] for r, c in zip(records, CASES, strict=True) if c == case} for case in KIND}
+    assert found == {case: {kind} for case, kind in KIND.items()}
+    summary = summarise(records)
+    assert (summary["n"], summary["correct"]) == (50, 0.1)
+    shares = {k: summary[f"failure/{k}"] for k in ("overlong", "tool_cap", "no_answer", "error")}
+    assert shares == {"overlong": 0.3, "tool_cap": 0.2, "no_answer": 0.2, "error": 0.2}
+
+
+def test_an_exception_costs_one_item_and_is_kept(records):
+    by_case = dict(zip(CASES, records, strict=True))
+    assert by_case["raises"].trajectory.meta["error"] == "RuntimeError: the device is on fire: raises"
+    assert by_case["right"].trajectory.meta["correct"]
+
+
+def test_an_exception_on_every_item_is_ours_and_is_raised(adversary):
+    bad = [p for p in problems() if p.question.endswith("Case raises")]
+    with pytest.raises(RuntimeError, match="on fire"):
+        evaluate(adversary, bad, {}, Sampling())
+
+
+def test_a_thousand_calls_in_a_turn_are_executed_and_counted(adversary):
+    case = [p for p in problems() if p.question.endswith("thousand calls")][:1]
+    (record,) = evaluate(adversary, case, {}, Sampling(max_new_tokens=60_000, max_turns=2))
+    facts = summarise([record])
+    assert (facts["n_calls"], facts["n_executed"], facts["turns"]) == (2000, 1000, 2)
+    assert record.trajectory.meta["failure"] == "tool_cap"
+
+
+def test_tables_show_every_item_and_failures_can_be_browsed(records):
+    row = interval_table(records).loc["adversarial"]
+    assert (row["items"], row["answers"], row["accuracy %"]) == (50, 50, 10.0)
+    assert row["low"] <= 10 <= row["high"] and row["overlong"] == 15 and row["error"] == 10
+    counts = failure_counts(records).loc["adversarial"]
+    assert counts.sum() == 45 and counts["wrong_answer"] == 0
+    assert len(failures(records, "no_answer")) == 10 and failures(records, "error", "nowhere") == []
+
+
+def test_sampling_settings_reach_every_turn_and_are_stored(adversary):
+    settings = Sampling(temperature=0.6, top_p=0.95, top_k=20, max_new_tokens=300, seed=7)
+    adversary.model.asked.clear()
+    case = [p for p in problems() if p.question.endswith("calls for ever")][:1]
+    (record,) = evaluate(adversary, case, {}, settings)
+    assert len(adversary.model.asked) == len(record.trajectory.turns) == 5
+    assert {(g.do_sample, g.temperature, g.top_p, g.top_k) for g in adversary.model.asked} == {(True, 0.6, 0.95, 20)}
+    assert record.trajectory.meta["sampling"]["temperature"] == 0.6 and record.trajectory.meta["sampling"]["seed"] == 7
+
+
+def test_batches_are_sampled_with_seeds_of_their_own_and_greedy_ones_are_left_alone():
+    hot = Sampling(temperature=1.0, seed=3)
+    assert batch_sampling(hot, 0) is hot and batch_sampling(Sampling(), 4) == Sampling()
+    assert len({batch_sampling(hot, i).seed for i in range(50)}) == 50
+    assert batch_sampling(hot, 4) == batch_sampling(hot, 4)
+
+
+def test_k_samples_are_numbered_and_measured(adversary, tmp_path):
+    asked = [p for p in problems() if p.question.endswith(("Case right", "Case empty"))][:4]
+    run = new_run(tmp_path / "run", "evaluate")
+    records = evaluate_tasks([Task("adversarial", asked, adversary, Sampling(temperature=1.0))], run, samples=4, batch_size=3)
+    assert [(r.problem.id, r.trajectory.sample) for r in records] == [(p.id, s) for p in asked for s in range(4)]
+    assert load_records(run.path("trajectories.parquet")) == records
+    assert sample_metrics(records) == {"k": 4, "mean_at_k": 0.5, "pass_at_k": 0.5, "maj_at_k": 0.5}
+    row = interval_table(records).loc["adversarial"]
+    assert (row["items"], row["answers"], row["pass@4 %"], row["accuracy %"]) == (4, 16, 50, 50)
+
+
+def test_samples_need_a_temperature():
+    with pytest.raises(UserError, match="samples=4 with temperature 0 would repeat one answer"):
+        configure(EvaluateConfig, samples=4)
+    assert configure(EvaluateConfig, samples=4, temperature=0.6).samples == 4
+
+
+class ShyTeacher:
+    """A teacher that answers every other problem, tells one wrong, and once has nothing to say."""
+
+    name = "shy"
+
+    def solve(self, problem: Problem, sample: int = 0) -> Attempt:
+        number = int(problem.id[1:])
+        if number % 3 == 0:
+            return Attempt(None, False, "no_answer")
+        box = 2 if number % 3 == 1 else 3
+        calls = Turn(render_call("add", {"a": 1, "b": 1}), "eos", render_environment(["2"]))
+        return Attempt(Trajectory(problem.id, (calls, Turn(f"\\boxed{{{box}}}")), "teacher:shy"), number % 3 == 1, "?")
+
+
+def test_a_teacher_is_a_row_like_any_student():
+    records = evaluate(ShyTeacher(), problems()[:9], {}, facts={"method": "teacher"})
+    assert [r.trajectory.meta["failure"] for r in records] == ["error", None, None] * 3
+    assert [r.trajectory.meta["correct"] for r in records] == [False, True, False] * 3
+    assert {r.trajectory.meta["method"] for r in records} == {"teacher"}
