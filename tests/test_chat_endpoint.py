@@ -21,8 +21,8 @@ from mentor_kit.trajectory import Trajectory
 
 BOX = load_toolbox("arithmetic")
 PROBLEM = fault_server.load(0, {"train": 1})[0]
-FAULT_REASONS = {"accepted", "tool_error", "unknown_tool", "timeout", "connection", "http_429", "http_500", "bad_json",
-                 "no_choices", "deadline"}
+FAULT_REASONS = {"accepted", "tool_error", "unknown_tool", "turn_limit", "timeout", "connection", "http_429", "http_500",
+                 "bad_json", "no_choices", "deadline"}
 
 
 def asking(url: str, n: int = 3, *options: str, **fields) -> CollectConfig:

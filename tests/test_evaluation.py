@@ -105,7 +105,7 @@ def test_repeat_check_tells_miscopies_from_bugs():
                judged(replace(teacher, problem=replace(teacher.problem, answers=("2",))), reference, tampered)]
     counts = stage.repeat_check(records)
     assert counts["exact_repeats"] == 3 and counts["of_these_wrong"] == 2
-    assert counts["miscopied"] == 1 and counts["unexplained"] == 1
+    assert counts["miscopied"] == 1 and counts["never_boxed"] == 0 and counts["unexplained"] == 1
 
 
 def judged(record: Record, reference: Trajectory, text: str) -> Record:

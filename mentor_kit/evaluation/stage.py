@@ -106,14 +106,16 @@ def repeat_check(records: list[Record]) -> pd.Series:
     """Rollouts that repeat the teacher's calls exactly, those of them that are wrong, and why.
 
     `unexplained` must be 0: a repeated sequence of calls ends in the right result, so a wrong answer can only be a
-    mis-copied last result.
+    last result that was mis-copied into the box, or a box that was never opened or closed.
     """
     wrong = exact_repeats_with_wrong_answer(records)
     miscopied = sum(is_miscopied_last_result(r) for r in wrong)
+    never_boxed = sum(r.trajectory.meta["failure"] in ("overlong", "no_answer") for r in wrong)
     metrics = [record_metrics(r, known_names(r.problem)) for r in records]
     return pd.Series({"rollouts": len(records), "executed_calls": sum(m["n_executed"] for m in metrics),
                       "exact_repeats": sum(m["repeats_teacher_exactly"] for m in metrics), "of_these_wrong": len(wrong),
-                      "miscopied": miscopied, "unexplained": len(wrong) - miscopied}, name="count")
+                      "miscopied": miscopied, "never_boxed": never_boxed,
+                      "unexplained": len(wrong) - miscopied - never_boxed}, name="count", dtype=int)
 
 
 def headline(records: list[Record]) -> dict[str, float]:

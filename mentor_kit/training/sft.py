@@ -48,6 +48,8 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
     trainer = _quiet(SFTTrainer(model=student.model, args=_arguments(settings, student, run), train_dataset=dataset,
                                 processing_class=student.tokenizer, callbacks=[monitor],
                                 optimizers=(optimizer, LambdaLR(optimizer, cooldown))))
+    if not resume and not settings.target_accuracy:
+        monitor.validate(0)
     trainer.train(resume_from_checkpoint=resume)
     steps = trainer.state.global_step
     seen = order[:steps * settings.batch_size]
