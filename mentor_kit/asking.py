@@ -45,7 +45,7 @@ def ask_all(teacher: Any, tasks: Iterable[Task], keep: Keep) -> None:
 
 
 def _watched(keep: Keep, limit: int) -> Keep:
-    """`keep`, and a stop when attempt after attempt fails: a server that is down must not fail a whole night's problems."""
+    """`keep`, and a stop when attempt after attempt fails: a server that is down must not fail a night's problems."""
     row = 0
 
     def watch(problem: Problem, sample: int, attempt: Attempt) -> None:
@@ -53,8 +53,8 @@ def _watched(keep: Keep, limit: int) -> Keep:
         keep(problem, sample, attempt)
         row = row + 1 if attempt.failed else 0
         if row >= limit:
-            raise UserError(f"The teacher has not answered {row} attempts in a row (the last: {attempt.reason}); what was "
-                            "collected is safe: see to the server, then start again to continue.")
+            raise UserError(f"The teacher has not answered {row} attempts in a row (the last: {attempt.reason}); what "
+                            "was collected is safe: see to the server, then start again to continue.")
 
     return watch
 

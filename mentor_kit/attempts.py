@@ -1,9 +1,9 @@
 """The append-only store of a collection under way: `attempts.jsonl` in the run folder.
 
-One line an attempt, written whole by one call to the system, keyed by (problem id, sample). A kill at any byte leaves at
-most one half line at the end, which the next start cuts off; nothing is ever rewritten. One collector at a time: the file
-is locked for as long as it is open. It is no artefact of the run (it holds raw replies, seconds, retries) and stays when
-a finished run is started again: what was paid for is not asked twice.
+One line an attempt, written whole by one call to the system, keyed by (problem id, sample). A kill at any byte leaves
+at most one half line at the end, which the next start cuts off; nothing is ever rewritten. One collector at a time: the
+file is locked for as long as it is open. It is no artefact of the run (it holds raw replies, seconds, retries) and
+stays when a finished run is started again: what was paid for is not asked twice.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class AttemptStore:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"Another collector is writing {str(self.path)!r}: wait for it or stop it; two never write one "
-                            "folder.") from None
+            raise UserError(f"Another collector is writing {str(self.path)!r}: wait for it or stop it; two never "
+                            "write one folder.") from None
 
     def _cut_half_line(self) -> None:
         """Cut what follows the last line end: the line that a kill interrupted."""
@@ -87,8 +87,8 @@ class AttemptStore:
             self._write({"identity": identity})
         elif (other := _loads(header).get("identity")) != identity:
             changed = [n for n in sorted({*identity, *(other or {})}) if (other or {}).get(n) != identity.get(n)]
-            raise UserError(f"{str(self.path)!r} holds attempts made with another {', '.join(changed)}: collect into another "
-                            "run_dir, or delete that file.")
+            raise UserError(f"{str(self.path)!r} holds attempts made with another {', '.join(changed)}: collect into "
+                            "another run_dir, or delete that file.")
 
     def _remember(self, line: str) -> None:
         row = _loads(line)
@@ -102,8 +102,8 @@ class AttemptStore:
         line = (json.dumps(value, separators=(",", ":")) + "\n").encode()
         written = os.write(self._file, line)
         if written < len(line):
-            raise UserError(f"{str(self.path)!r} cannot grow (only {written} of {len(line)} bytes were written): is the disk "
-                            "full? What was collected is safe; start again to continue.")
+            raise UserError(f"{str(self.path)!r} cannot grow (only {written} of {len(line)} bytes were written): is "
+                            "the disk full? What was collected is safe; start again to continue.")
 
     def add(self, record: Record, failed: bool, log: Mapping[str, Any]) -> None:
         """Append an attempt. Once this returns, no kill loses it. `log` is kept in the file alone."""

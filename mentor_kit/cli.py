@@ -81,7 +81,7 @@ def train(study: StudyFile, workers: Workers = None, dry_run: DryRun = False, re
 
 @commands.command()
 def evaluate(target: Annotated[str, typer.Argument(metavar="STUDY.yaml|CHECKPOINT|teacher:NAME", help="a study: its "
-                                                   "students; a folder or hub id of a model, or a teacher: on BENCHMARKs")],
+                                                   "students; a model's folder or hub id, or a teacher: on BENCHMARKs")],
              benchmarks: Annotated[list[str] | None, typer.Argument(metavar="[BENCHMARK]...", help="name, "
                                                                     "name:split,split or a YAML file")] = None,
              workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
@@ -95,7 +95,8 @@ def evaluate(target: Annotated[str, typer.Argument(metavar="STUDY.yaml|CHECKPOIN
              ) -> None:
     """Evaluate a study's students (notebook 04), or any checkpoint or teacher on a list of benchmarks."""
     if not benchmarks and target.endswith((".yaml", ".yml")):
-        return _run_batch(Path(target), results, set_, workers, dry_run, retry_failed, time_limit, notebook="04_evaluation")
+        return _run_batch(Path(target), results, set_, workers, dry_run, retry_failed, time_limit,
+                          notebook="04_evaluation")
     from mentor_kit.configs import EvaluateConfig, configure, parse_settings
     from mentor_kit.evaluation.command import evaluate_target, print_report
 

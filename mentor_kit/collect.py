@@ -176,7 +176,7 @@ def _ask_at_once(teacher: Any, tasks: Sequence[Task]) -> list[Record]:
 
 
 def _identity(config: CollectConfig, teacher: Any) -> dict[str, Any]:
-    """What all attempts of one store share. Sizes, samples and selection may change: more is then asked, or less used."""
+    """What all attempts of one store share. Sizes, samples, selection may change: more is then asked, or less used."""
     own = teacher.identity() if hasattr(teacher, "identity") else {"options": config.teacher_options}
     return {"teacher": config.teacher, **own}
 

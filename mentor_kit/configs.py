@@ -124,7 +124,8 @@ class EvaluateConfig(StageConfig):
     @model_validator(mode="after")
     def _samples_must_differ(self) -> EvaluateConfig:
         if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"samples={self.samples} with temperature 0 would repeat one answer; set temperature, e.g. 0.6")
+            raise ValueError(f"samples={self.samples} with temperature 0 would repeat one answer; set temperature, "
+                             "e.g. 0.6")
         return self
 
 

@@ -2,8 +2,8 @@
 
     export_mentor_data(collection, run.path("dataset"), config)
 
-Writes `<split>.parquet` for each split that has references, and `README.md`. `mentor_kit.problems.mentor_data` reads them
-back. The same collection gives the same bytes.
+Writes `<split>.parquet` for each split that has references, and `README.md`. `mentor_kit.problems.mentor_data` reads
+them back. The same collection gives the same bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ configs:
 # Teacher trajectories: {source}
 
 Problems with the tools that a teacher used to solve them, in the columns of `MENTOR-RL/MENTOR-data` (arXiv 2510.18383).
-Collected with MENTOR kit. Only attempts with a right answer, tools used and every call carried out are kept, one a problem.
+Collected with MENTOR kit. Only attempts with a right answer, tools used and every call carried out are kept.
 
 | split | problems asked | kept | sha256 of the file |
 |---|---|---|---|
@@ -49,9 +49,9 @@ Collected with MENTOR kit. Only attempts with a right answer, tools used and eve
 - Problems: `{problems}`, options {problem_options}, seed {seed}
 - Licence of the problems: {licence}. Trajectories of a model are also subject to the terms of that model or service.
 
-Columns: `question`; `reward_model.ground_truth` (the first accepted answer); `tool_calls_used` (names, in order, repetitions
-kept); `extra_info`: `func_schemas` (JSON), `env` (Python source of the tools' module, which imports mentor_kit), `index`,
-`problem_id`, `answers` (all accepted), `trajectory` (the exact text); `data_source`.
+Columns: `question`; `reward_model.ground_truth` (the first accepted answer); `tool_calls_used` (names, in order,
+repetitions kept); `extra_info`: `func_schemas` (JSON), `env` (Python source of the tools' module, which imports
+mentor_kit), `index`, `problem_id`, `answers` (all accepted), `trajectory` (the exact text); `data_source`.
 """
 
 
@@ -75,10 +75,10 @@ def _card(collection: Collection, config: CollectConfig, splits: Sequence[str], 
     sources = sorted({r.problem.source for r in collection.records})
     files = "\n".join(f"  - split: {s}\n    path: {s}.parquet" for s in splits)
     licence = "; ".join(f"{s}: {LICENCES.get(s, 'not known here, see where the problems come from')}" for s in sources)
-    return CARD.format(files=files or "  []", source=", ".join(sources), counts="\n".join(counts), teacher=config.teacher,
-                       samples=config.samples, selection=config.selection, problems=config.problems,
-                       options=_listed(config.teacher_options), problem_options=_listed(config.problem_options),
-                       seed=config.data_seed, licence=licence)
+    return CARD.format(files=files or "  []", source=", ".join(sources), counts="\n".join(counts),
+                       teacher=config.teacher, samples=config.samples, selection=config.selection,
+                       problems=config.problems, options=_listed(config.teacher_options),
+                       problem_options=_listed(config.problem_options), seed=config.data_seed, licence=licence)
 
 
 def _listed(options: Sequence[str]) -> str:

@@ -50,7 +50,7 @@ class Summary:
     def __str__(self) -> str:
         mean = "no mean" if self.mean is None else f"mean {self.mean:.4f}"
         judges = ", ".join(f"{name} {count}" for name, count in self.judged_by.items())
-        left_out = f"; {self.bad} bad lines in {self.bad_out}" if self.bad else ""
+        left_out = f"; {self.bad} bad line{'' if self.bad == 1 else 's'} in {self.bad_out}" if self.bad else ""
         return f"{self.scored} rollouts scored in {self.out}, {mean} (judged by: {judges or 'nobody'}){left_out}"
 
 

@@ -99,6 +99,7 @@ def test_two_collector_processes(tmp_path):
     with running(latency=0.3) as url:
         first = collector(tmp_path, url, 30)
         while not (tmp_path / ATTEMPTS).is_file():
+            assert first.poll() is None
             time.sleep(0.02)
         second = collector(tmp_path, url, 30)
         message = second.communicate(timeout=60)[1]

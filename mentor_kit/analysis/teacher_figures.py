@@ -116,16 +116,16 @@ def pass_rate(attempts: Attempts) -> Picture:
     tries = int(frame.groupby([p.id for p, *_ in attempts]).size().max())
     edges = np.linspace(-0.5, tries + 0.5, tries + 2) / tries
     left.hist(rates, bins=edges, color=BAR, rwidth=0.85)
-    left.set(title="Problems by pass rate", xlabel=f"share of {tries} attempt{'s' * (tries > 1)} right", ylabel="problems",
-             xticks=[0, 0.5, 1] if tries > 1 else [0, 1])
+    left.set(title="Problems by pass rate", xlabel=f"share of {tries} attempt{'s' * (tries > 1)} right",
+             ylabel="problems", xticks=[0, 0.5, 1] if tries > 1 else [0, 1])
     means = frame.groupby("split", sort=False)["right"].mean()
     right.barh(range(len(means)), means, height=0.68, color=BAR)
     for i, value in enumerate(means):
         right.text(value, i, f" {value:.0%}", va="center", fontsize=6.5)
     right.set(title="Attempts right, by split", xlabel="share", xlim=(0, 1.18))
     row_axis(right, [split_label(s) for s in means.index])
-    return figure, f"""Pass rate: {frame["right"].mean():.1%} of {len(frame)} attempts at {len(rates)} problems are right; of
-        {(rates > 0).mean():.1%} of the problems at least one attempt is."""
+    return figure, f"""Pass rate: {frame["right"].mean():.1%} of {len(frame)} attempts at {len(rates)} problems are
+        right; of {(rates > 0).mean():.1%} of the problems at least one attempt is."""
 
 
 @picture

@@ -93,7 +93,7 @@ def _answers(solver: Any, problems: Sequence[Problem], samples: Sequence[int], s
 
 
 def batch_sampling(sampling: Sampling | None, batch: int) -> Sampling | None:
-    """The settings of the n-th batch: sampled batches have seeds of their own, or equal prompts would repeat answers."""
+    """The settings of the n-th batch: sampled batches have seeds of their own, or equal prompts would repeat."""
     if batch == 0 or sampling is None or sampling.temperature == 0:
         return sampling
     return replace(sampling, seed=int(np.random.SeedSequence([sampling.seed, batch]).generate_state(1)[0]))

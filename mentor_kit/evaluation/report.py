@@ -44,7 +44,7 @@ def _row(records: Sequence[Record]) -> dict[str, float]:
     row = {"items": len(items), "answers": len(records)} | {
         name: round(100 * value, 1) for name, value in zip(("accuracy %", "low", "high"), found, strict=True)}
     if samples["k"] > 1:
-        row |= {f"{n.removesuffix('_at_k')}@{samples['k']} %": round(100 * samples[n], 1) for n in ("pass_at_k", "maj_at_k")}
+        row |= {f"{n}@{samples['k']} %": round(100 * samples[f"{n}_at_k"], 1) for n in ("pass", "maj")}
     row |= {f"{n.removeprefix('score/')} %": round(100 * v, 1) for n, v in summary.items() if n.startswith("score/")}
     row |= {kind: round(summary.get(f"failure/{kind}", 0) * len(records)) for kind in FAILURES}
     scale = {"boxed": 100}

@@ -1,8 +1,8 @@
 """The released training data, `MENTOR-RL/MENTOR-data`, as problems with the tools its teacher used.
 
 Columns (PAPER: "Data"): `question`, `reward_model.ground_truth`, `tool_calls_used` (a list, or a JSON text of one),
-`extra_info` (a dict, or a JSON text of one: `func_schemas`, `env`, `index`), `data_source`. The teacher's tool names are
-in `meta["teacher_tools"]`; the teacher `released_tools` makes references of them. The released data holds no
+`extra_info` (a dict, or a JSON text of one: `func_schemas`, `env`, `index`), `data_source`. The teacher's tool names
+are in `meta["teacher_tools"]`; the teacher `released_tools` makes references of them. The released data holds no
 trajectories, only names.
 
 `env` is Python source. It is never executed, only parsed for the names it defines: names of our toolbox are our guarded
@@ -49,9 +49,9 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = MENTOR_DATA, hub_sp
             continue
         unknown = sorted(_names(row) - set(known))
         if unknown and not skip_unknown:
-            raise UserError(f"{path!r} row {number} brings the tool {unknown[0]!r}, which toolbox {toolbox!r} has not; code "
-                            "in data is never executed: write it as a typed function into a Toolbox of yours and set "
-                            "problem_options toolbox:package.module:name, or set skip_unknown:true to leave such rows out.")
+            raise UserError(f"{path!r} row {number} brings the tool {unknown[0]!r}, which toolbox {toolbox!r} has not; "
+                            "code in data is never executed: write it as a typed function into a Toolbox and set "
+                            "problem_options toolbox:package.module:name, or skip_unknown:true to leave such rows out.")
         if not unknown:
             seen.add(normalise_question(problem.question))
             found[number] = problem
@@ -106,5 +106,5 @@ def defined_names(source: Any) -> set[str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         tree = None
     if tree is None:
-        raise UserError("A row's `env` is no Python source that can be parsed: give rows with `func_schemas`, or repair it.")
+        raise UserError("A row's `env` is no Python source that can be parsed: give `func_schemas`, or repair it.")
     return {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and n.name[0] != "_"}

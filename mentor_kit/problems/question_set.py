@@ -62,7 +62,7 @@ def load_rows(path: str, name: str = "", part: str = "test") -> tuple[Sequence[M
 
 
 def hub_commit(path: str) -> str | None:
-    """The commit that a hub id stands for now; None where the hub cannot be asked and only a cached copy can be used."""
+    """The commit that a hub id stands for now; None where the hub cannot be asked (a cached copy may do)."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 

@@ -36,15 +36,15 @@ def read_rows(path: str, hub_split: str = "train", *, hub_config: str = "", revi
         elif file.exists():
             rows = _read_folder(file, hub_split)
         elif file.suffix in SUFFIXES or path.startswith((".", "/", "~")) or path.count("/") > 1:
-            raise UserError(f"There is no file {path!r}: give a .parquet, .jsonl, .json or .csv file, a folder, or a hub id.")
+            raise UserError(f"There is no file {path!r}: give a .parquet, .jsonl, .json or .csv file, or a hub id.")
         else:
             rows = _read_hub(path, hub_split, hub_config, revision)
     except UserError:
         raise
     except Exception as error:  # readers raise errors of every kind for a bad file or a missing network
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"The problems {path!r} cannot be read ({type(error).__name__}: {reason}); is it a table, is the "
-                        "hub reachable (HF_HUB_OFFLINE), are split and config right?") from error
+        raise UserError(f"The problems {path!r} cannot be read ({type(error).__name__}: {reason}); is it a table, is "
+                        "the hub reachable (HF_HUB_OFFLINE), are split and config right?") from error
     if not rows:
         raise UserError(f"The problems {path!r} hold no row: give a table with at least one problem.")
     return rows
@@ -60,7 +60,9 @@ def _read_file(file: Path) -> list[Row]:
 
         return pd.read_csv(file, dtype=str, keep_default_na=False).to_dict("records")
     text = file.read_text(encoding="utf-8")
-    return json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line.strip()]
+    if file.suffix == ".json":
+        return json.loads(text)
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
 def _read_folder(folder: Path, split: str) -> list[Row]:
@@ -77,7 +79,7 @@ def _read_hub(name: str, split: str, config: str, revision: str) -> list[Row]:
 
 
 def source_name(path: str) -> str:
-    """How the problems of a table are called: a hub id as it is, a local path by its last name, on any machine the same."""
+    """How the problems of a table are called: a hub id as it is, a local path by its last name."""
     return Path(path).stem if Path(path).exists() else path
 
 

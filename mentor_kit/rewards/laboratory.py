@@ -16,7 +16,8 @@ import pandas as pd
 
 from mentor_kit.evaluation.metrics import record_metrics
 from mentor_kit.rewards.behaviours import behaviours
-from mentor_kit.rewards.reward import Reward, load_reward
+from mentor_kit.rewards.case import Case
+from mentor_kit.rewards.reward import GATES, Reward, load_reward
 from mentor_kit.store import Record
 from mentor_kit.toolbox import load_toolbox
 
@@ -33,6 +34,53 @@ def behaviour_terms(preset: str | Reward) -> pd.DataFrame:
     reward = load_reward(preset)
     rows = {name: reward(b.problem, b.reference, b.trajectory) for name, b in behaviours()}
     return pd.DataFrame({name: {**s.terms, "total": s.total} for name, s in rows.items()}).T.fillna(0.0)
+
+
+# (rollout, compared with, what the released formula gets wrong); scores are computed
+PATHOLOGIES = (
+    ("hallucinated tool", "extra valid tool", "inventing a tool costs less than one valid call too many"),
+    ("wrong answer, hallucinated tool", "no box", "a boxed wrong answer can score below none: it may stop boxing"),
+    ("never executed", "perfect", "a call that was never carried out still earns the match"),
+    ("dummy calls", "perfect", "arguments are ignored: calls on zeros earn the match"),
+    ("repeated calls", "perfect", "counts are ignored: repeating calls is free"),
+    ("other order", "perfect", "order is ignored"),
+    ("failed call", "perfect", "success is ignored: a call that ends in an error earns the match"),
+    ("malformed call", "perfect", "a malformed call is neither known nor unknown, so it is free"),
+)
+
+
+def pathologies(preset: str | Reward = "mentor", repaired: str | Reward = "mentor_fixed") -> pd.DataFrame:
+    """PAPER's pathologies as pairs of rollouts with their scores under a preset and under a repaired one.
+
+    `dummy calls` and `other order` are not mended by `mentor_fixed`: it ignores arguments and order, too.
+    """
+    scores = behaviour_scores([preset, repaired])
+    return pd.DataFrame([{"rollout": a, "compared with": b,
+                          **{f"{name}: {who}": scores.at[row, name] for name in scores
+                             for who, row in (("rollout", a), ("compared", b))}, "conclusion": conclusion}
+                         for a, b, conclusion in PATHOLOGIES]).set_index("rollout")
+
+
+def rollout_kind(record: Record) -> str:
+    """What a rollout did, in words: how it ended, else right or wrong and how its tools compare with the teacher's."""
+    case = Case(record.problem, record.reference, record.trajectory)
+    if GATES["not_ended"](case):
+        return "not ended"
+    if case.answer is None:
+        return "no box"
+    tools = ("invented tool" if case.unknown else "no tools" if not case.names else
+             "teacher's tools" if set(case.names) == set(case.reference_names) else "other tools")
+    return f"{'right' if case.verdict.correct else 'wrong'}, {tools}"
+
+
+def scores_by_kind(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.DataFrame:
+    """Mean reward of real rollouts by what they did (rows, with counts) under every preset (columns)."""
+    kinds = pd.Series([rollout_kind(r) for r in rollouts], name="kind")
+    names = kinds.map({kind: f"{kind} ({count})" for kind, count in kinds.value_counts().items()})
+    columns = {r.name: [r(x.problem, x.reference, x.trajectory).total for x in rollouts]
+               for r in map(load_reward, presets)}
+    means = pd.DataFrame(columns).groupby(names).mean()
+    return means.loc[means.mean(axis=1).sort_values(ascending=False, kind="stable").index]
 
 
 def score_frame(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def call_match(case: Case) -> float:
 
 
 def carried_out_f1(case: Case) -> float:
-    """2 x (calls carried out that the teacher also made) / (calls attempted + teacher's calls). Ours, for `mentor_fixed`.
+    """2 x (calls carried out that the teacher also made) / (calls attempted + teacher's calls). For `mentor_fixed`.
 
     Unknown, malformed, failed and never executed calls count as attempts only, so each lowers the term.
     """

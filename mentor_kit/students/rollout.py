@@ -15,6 +15,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
 from mentor_kit.problem import Problem
+from mentor_kit.students.decoding import CachedDecoder, can_keep_cache, sampling_processors
 from mentor_kit.trajectory import EOS, Finish, Trajectory, Turn, render_environment
 
 if TYPE_CHECKING:
@@ -88,29 +89,50 @@ def prompt_ids(student: Student, problem: Problem) -> list[int]:
 
 def _rollout_batch(student: Student, problems: Sequence[Problem], sampling: Sampling) -> list[Trajectory]:
     rows = [_Row(p, prompt_ids(student, p), [], []) for p in problems]
+    write = _writer(student, rows, sampling)
     for turn in range(sampling.max_turns):
         active = [r for r in rows if not r.done]
         if not active:
             break
-        for row, ids in zip(active, _generate(student, active, sampling), strict=True):
+        for row, ids in zip(active, write(active), strict=True):
             _advance(student, row, ids, sampling, last=turn == sampling.max_turns - 1)
     facts = {"sampling": asdict(sampling)}
     return [Trajectory(r.problem.id, tuple(r.turns), f"student:{student.name}",
                        meta={**facts, "tokens": len(r.completion)}) for r in rows]
 
 
-@torch.no_grad()
-def _generate(student: Student, rows: Sequence[_Row], sampling: Sampling) -> list[list[int]]:
-    """The next turn of each row, up to and including the end token."""
-    tokenizer, device = student.tokenizer, student.model.device
-    contexts = [r.prompt + r.completion for r in rows]
-    budget = max(sampling.max_new_tokens - len(r.completion) for r in rows)
-    batch = tokenizer.pad({"input_ids": contexts}, padding_side="left", return_tensors="pt").to(device)
+def _writer(student: Student, rows: Sequence[_Row], sampling: Sampling) -> Callable[[Sequence[_Row]], list[list[int]]]:
+    """What writes the next turn of some rows: with a cache kept between turns where the model allows it."""
     processors = LogitsProcessorList()
     if sampling.mask_unknown_tools:
         from mentor_kit.students.masking import KnownToolNames
 
-        processors.append(KnownToolNames(tokenizer, student.toolbox.names))
+        processors.append(KnownToolNames(student.tokenizer, student.toolbox.names))
+    if not can_keep_cache(student.model):
+        return lambda active: _generate(student, active, sampling, processors)
+    processors += sampling_processors(sampling.temperature, sampling.top_k, sampling.top_p)
+    decoder = CachedDecoder(student.model, student.tokenizer.eos_token_id, student.tokenizer.pad_token_id,
+                            [r.prompt for r in rows], processors)
+    number = {id(r): i for i, r in enumerate(rows)}
+
+    def write(active: Sequence[_Row]) -> list[list[int]]:
+        for row in active:  # what the environment added since the row's last turn
+            known = len(decoder.texts[number[id(row)]])
+            decoder.add(number[id(row)], (row.prompt + row.completion)[known:])
+        budgets = [sampling.max_new_tokens - len(r.completion) for r in active]
+        return decoder.write([number[id(r)] for r in active], budgets, sampling.temperature > 0)
+
+    return write
+
+
+@torch.no_grad()
+def _generate(student: Student, rows: Sequence[_Row], sampling: Sampling,
+              processors: LogitsProcessorList) -> list[list[int]]:
+    """The next turn of each row by the model's own `generate`, up to and including the end token."""
+    tokenizer, device = student.tokenizer, student.model.device
+    contexts = [r.prompt + r.completion for r in rows]
+    budget = max(sampling.max_new_tokens - len(r.completion) for r in rows)
+    batch = tokenizer.pad({"input_ids": contexts}, padding_side="left", return_tensors="pt").to(device)
     output = student.model.generate(**batch, generation_config=sampling.generation_config(student, budget),
                                     logits_processor=processors)
     width = batch["input_ids"].shape[1]

@@ -98,6 +98,7 @@ class Student:
         """Write a folder that `transformers` loads, with a model card. Atomic: a temporary folder, then rename."""
         folder = Path(folder)
         temporary = folder.with_name(folder.name + ".tmp")
+        self.model.config.use_cache = True  # trainers leave it off; whoever loads the folder wants to generate
         self.model.save_pretrained(temporary)
         self.tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(card or model_card(self.name), encoding="utf-8")

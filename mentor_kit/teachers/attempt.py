@@ -40,9 +40,9 @@ def judged(trajectory: Trajectory, problem: Problem, log: Mapping[str, Any] | No
 def reject_reason(trajectory: Trajectory, problem: Problem) -> str | None:
     """Why a trajectory is no reference, the first that holds; None when it is one.
 
-    `turn_limit` (calls in the last turn allowed), `overlong`, `error`; `no_answer`, `wrong_answer` (by the judge); `no_tool`;
-    `malformed_call`, `unknown_tool`, `not_executed`, `tool_error` (one call is enough). Paper: the answer must be right and
-    tools used; that every call must have been carried out is ours, or references would teach failing calls.
+    `turn_limit` (calls in the last turn allowed), `overlong`, `error`; `no_answer`, `wrong_answer` (by the judge);
+    `no_tool`; `malformed_call`, `unknown_tool`, `not_executed`, `tool_error` (one call is enough). Paper: the answer
+    must be right and tools used; that every call was carried out is ours: references must not teach failing calls.
     """
     if trajectory.finish != "eos":
         return FINISH_REASONS[trajectory.finish]

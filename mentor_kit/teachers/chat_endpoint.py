@@ -193,7 +193,7 @@ def _check_address(base_url: str, model: str) -> None:
     if address.scheme not in ("http", "https") or not address.hostname:
         raise UserError(f"Teacher option base_url={base_url!r} is no address: write base_url:http://host:port/v1.")
     if address.username or address.password or address.query:
-        raise UserError("Teacher option base_url holds a password or a query: keys come from the environment (key_env).")
+        raise UserError("Teacher option base_url holds a password or query: keys come from the environment (key_env).")
     if not str(model).strip():
         raise UserError("The teacher 'chat_endpoint' needs a model: write model:<its name at the server>.")
 

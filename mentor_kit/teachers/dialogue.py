@@ -1,7 +1,7 @@
 """The dialogue between a model that teaches and a toolbox: replies in, tool results out, a trajectory at the end.
 
-What the model writes is data. Calls run through the guarded toolbox; markup that would forge an end of turn, a call or a
-tool result when the trajectory's text is read again is written with `&lt;` instead of its `<`.
+What the model writes is data. Calls run through the guarded toolbox; markup that would forge an end of turn, a call or
+a tool result when the trajectory's text is read again is written with `&lt;` instead of its `<`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mentor_kit.trajectory import Trajectory, Turn, render_call, render_environm
 INSTRUCTION = "Put the final answer in \\boxed{}."  # the released prompt: the question, then this instruction
 CHAT_MARK = re.compile(r"<(?=\|im_(?:start|end)\|)")
 ANY_MARK = re.compile(r"<(?=\|im_(?:start|end)\||/?tool_(?:call|response)>)")
+REASONING = ("reasoning_content", "reasoning", "thinking")  # fields of servers, before `<think>` text
 NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
 TOOLS_IN_TEXT = """You may call tools. The tools, as JSON schemas:
 <tools>
@@ -34,7 +35,7 @@ MALFORMED = "The call is not a JSON object with a name and arguments."
 
 @dataclass(frozen=True)
 class Reply:
-    """One assistant message as a server gave it. `calls`: (id, name, arguments as written); `cut`: by the token limit."""
+    """One assistant message of a server. `calls`: (id, name, arguments as written); `cut`: by the token limit."""
 
     content: str
     reasoning: str = ""
@@ -46,7 +47,7 @@ def read_reply(choice: Mapping[str, Any]) -> Reply:
     """The reply in `choices[0]` of a response body. Fields of the wrong type count as absent."""
     message = choice["message"]
     content, thought = split_thinking(_text(message.get("content")))
-    reasoning = next((t for f in ("reasoning_content", "reasoning", "thinking") if (t := _text(message.get(f)))), thought)
+    reasoning = next((t for field in REASONING if (t := _text(message.get(field)))), thought)
     calls = message.get("tool_calls")
     return Reply(content, reasoning, tuple(_calls(calls if isinstance(calls, list) else [])),
                  choice.get("finish_reason") == "length")

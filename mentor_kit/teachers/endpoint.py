@@ -1,8 +1,8 @@
 """One OpenAI-compatible server: a request with its time limit, retries, and a name for whatever goes wrong.
 
-The `openai` client carries the requests (connections, key, typed errors); its own retries are off, because it would wait
-600 s per read and forget the deadline. The body is taken as plain JSON and checked here: servers answer 200 with text,
-HTML, an error object or no choices.
+The `openai` client carries the requests (connections, key, typed errors); its own retries are off, because it would
+wait 600 s per read and forget the deadline. The body is taken as plain JSON and checked here: servers answer 200 with
+text, HTML, an error object or no choices.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ def retry_after(headers: Mapping[str, str]) -> float:
         if "retry-after-ms" in headers:
             return max(float(headers["retry-after-ms"]) / 1000, 0.0)
         value = headers.get("retry-after", "0")
-        seconds = float(value) if value.replace(".", "", 1).isdigit() else parsedate_to_datetime(value).timestamp() - time()
+        is_number = value.replace(".", "", 1).isdigit()
+        seconds = float(value) if is_number else parsedate_to_datetime(value).timestamp() - time()
     except (ValueError, TypeError):
         return 0.0
     return min(max(seconds, 0.0), 1e6)

@@ -3,9 +3,9 @@
     teacher: local_model
     teacher_options: ["model:Qwen/Qwen3-4B", "batch_size:32"]
 
-The same rollout as a student's: ChatML with Hermes calls, its own chat template. A tokenizer without a tool template (e.g.
-SmolLM2's) needs `template:kit`, our ChatML + Hermes template. Greedy answers are the same however often a collection is
-interrupted; sampled ones depend on the batch they were drawn in.
+The same rollout as a student's: ChatML with Hermes calls, its own chat template. A tokenizer without a tool template
+(e.g. SmolLM2's) needs `template:kit`, our ChatML + Hermes template. Greedy answers are the same however often a
+collection is interrupted; sampled ones depend on the batch they were drawn in.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ async def probe(session: Session, toolbox: str) -> dict[str, str]:
         called = await _ask_with_tool(session, quick, toolbox)
         same, again, other = await asyncio.gather(*(_ask(session, quick, seed) for seed in (1, 1, 2)))
     except Failure as failure:
-        raise UserError(f"The endpoint {session.teacher.base_url!r} does not answer ({failure}): is the server running, "
-                        "are base_url and model right?") from None
+        raise UserError(f"The endpoint {session.teacher.base_url!r} does not answer ({failure}): is the server "
+                        "running, are base_url and model right?") from None
     finally:
         await quick.close()
     return {"tools": _tools_seen(called), "seed": _seed_seen(same, again, other),
@@ -45,7 +45,8 @@ async def probe(session: Session, toolbox: str) -> dict[str, str]:
 async def _ask_with_tool(session: Session, endpoint: Endpoint, toolbox: str) -> Reply:
     box, native = load_toolbox(toolbox), session.teacher.tools == "native"
     tool = next(iter(box.names))
-    problem = Problem("probe", f"Call the tool {tool} once, with arguments of your choice.", ("",), "probe", "probe", toolbox)
+    question = f"Call the tool {tool} once, with arguments of your choice."
+    problem = Problem("probe", question, ("",), "probe", "probe", toolbox)
     dialogue = Dialogue(problem, box, native=native, max_turns=1)
     body: dict[str, Any] = {**session.teacher.body(1), "messages": dialogue.messages}
     return read_reply(await endpoint.ask(body | ({"tools": box.schemas} if native else {}), Log(), Random(1)))

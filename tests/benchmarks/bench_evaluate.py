@@ -34,10 +34,10 @@ def main(count: int) -> None:
     verdicts = {}
     evaluate(student, problems[:8], {})  # warm up: the judge's worker, the model's first call
     for _ in range(ROUNDS):
-        for size in seconds:
+        for size, times in seconds.items():
             started = time.perf_counter()
             found = evaluate(student, problems, {}, Sampling(max_new_tokens=160), batch_size=size)
-            seconds[size].append(time.perf_counter() - started)
+            times.append(time.perf_counter() - started)
             verdicts[size] = [r.trajectory.to_text() for r in found]
     rate = {size: count / statistics.median(times) for size, times in seconds.items()}
     same = sum(a == b for a, b in zip(verdicts[1], verdicts[128], strict=True))

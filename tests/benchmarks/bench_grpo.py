@@ -1,6 +1,6 @@
 """Our GRPO step against a bare TRL script: same model, tools, prompts, batch and seed, alternating pairs.
 
-    python tests/benchmarks/bench_grpo.py [--pairs 7]
+    python tests/benchmarks/bench_grpo.py [--pairs 7] [--student FOLDER]
 
 Both take one optimizer step from the same weights with the same seed, so both sample the same rollouts; ours also
 judges, scores against the reference, logs and stores them. Prints the ratio of each pair, their median and spread.
@@ -18,14 +18,13 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MENTOR_KIT_QUIET"] = "1"
 
-import torch
 from transformers import TrainerCallback
 
 from mentor_kit.collect import attempt
 from mentor_kit.problems import load_problems
 from mentor_kit.rewards import load_reward
 from mentor_kit.runs import start_run
-from mentor_kit.students.student import Student, prompt_messages
+from mentor_kit.students.student import Student, load_student, prompt_messages
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.teachers import load_teacher
 from mentor_kit.toolbox import load_toolbox
@@ -53,7 +52,11 @@ def cold_start(lessons: list) -> Student:
 
 
 def clone(student: Student) -> Student:
-    """A copy with weights of its own (a trained model keeps a bound `forward`, which deepcopy would share)."""
+    """A copy with weights of its own (a trained model keeps a bound `forward`, which deepcopy would share).
+
+    The trainer leaves `use_cache` off in the configuration; a model made from it would generate without a cache.
+    """
+    student.model.config.use_cache = True
     model = type(student.model)(student.model.config)
     model.load_state_dict(student.model.state_dict())
     return Student(model, student.tokenizer, student.toolbox)
@@ -112,10 +115,11 @@ def bare_step(student: Student, lessons: list, settings: GRPOSettings) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pairs", type=int, default=7)
-    pairs = parser.parse_args().pairs
-    torch.set_num_threads(1)
+    parser.add_argument("--student", default="", help="a trained student's folder [default: one is trained, a minute]")
+    options = parser.parse_args()
+    pairs = options.pairs
     lessons = records(600)
-    student = cold_start(lessons)
+    student = load_student(options.student) if options.student else cold_start(lessons)
     settings = GRPOSettings(steps=1, max_new_tokens=160, validate_every=0, save_every=0)
     our_step(student, lessons, settings), bare_step(student, lessons, settings)  # warm both up
     times = []

@@ -116,7 +116,7 @@ def decode_calls(trajectory: Trajectory) -> list[dict[str, Any]] | None:
 
 
 def bfcl_verdicts(problems: Sequence[Problem], trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
-    """The checker's verdict on each answer. An answer that was cut off or crashed is wrong, also where no call is asked."""
+    """The checker's verdict on each answer. One that was cut off or crashed is wrong, also where no call is asked."""
     lines = [{"category": p.meta["category"], "entry": p.meta["entry"], "calls": decode_calls(t)}
              for p, t in zip(problems, trajectories, strict=True)]
     verdicts = ask_worker("check", lines)
