@@ -98,8 +98,8 @@ def load_records(path: Path | str) -> list[Record]:
         records = [] if missing else [row_to_record(row) for row in table.to_pylist()]
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:  # damage shows as any of these
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{str(path)!r} is not a readable Parquet file of trajectories ({reason}); delete it and "
-                        "run its stage again.") from error
+        raise UserError(f"{str(path)!r} is not a readable Parquet file of trajectories ({reason}); if a "
+                        "stage wrote it, delete it and run the stage again.") from error
     if missing:
         raise UserError(f"{str(path)!r} is not a trajectory file: column {missing[0]!r} is missing.")
     return records
