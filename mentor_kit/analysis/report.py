@@ -19,7 +19,15 @@ import pandas as pd
 from mentor_kit.analysis.figures import STUDY_FIGURES
 from mentor_kit.analysis.frame import Results, load_results
 from mentor_kit.analysis.style import Picture, savefig
-from mentor_kit.analysis.tables import Table, budget_table, difference_table, main_table, numbers_tex, process_table
+from mentor_kit.analysis.tables import (
+    Table,
+    budget_table,
+    difference_table,
+    main_table,
+    numbers_tex,
+    process_table,
+    summary_markdown,
+)
 from mentor_kit.errors import UserError
 from mentor_kit.runs import write_atomic
 
@@ -69,6 +77,7 @@ def _write_study(results: Results, out: Path) -> list[Path]:
                 "tables": {n: t.caption for n, t in tables.items()}, "not_drawn": missing}
     if len(results.items):
         paths.append(write_atomic(out / "numbers.tex", numbers_tex(results.main_items)))
+        paths.append(write_atomic(out / "summary.md", summary_markdown(results.main_items)))
     paths.append(write_atomic(out / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False) + "\n"))
     paths.append(write_atomic(out / "figures.html", _contact_sheet(results, captions, tables)))
     paths.append(write_atomic(out / WALL_TIMES, wall_times(results).to_csv(index=False, lineterminator="\n")))

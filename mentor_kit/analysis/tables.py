@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mentor_kit.analysis.statistics import Interval, probability_of_improvement
-from mentor_kit.analysis.style import method_style, ordered, split_label
+from mentor_kit.analysis.style import label, method_style, ordered, split_label
 from mentor_kit.analysis.summaries import (
     IN_DOMAIN,
     LAST_SPLIT,
@@ -163,6 +163,27 @@ def _n_said(rows: pd.DataFrame) -> str:
     counts = rows.loc[rows["metric"] == "correct", "n"]
     low, high = int(counts.min()), int(counts.max())
     return f"n = {low} items a split" if low == high else f"n = {low} to {high} items a split"
+
+
+def before_and_after(items: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy, set match, unknown-tool rate and 1 - JSD of every method on every split (rates; no intervals)."""
+    rows = main_rows(items)
+    table = rows.pivot_table(index=["split", "method"], columns="metric", values="estimate")
+    wanted = [(s, m) for s in ordered_splits(items["split"]) for m in ordered(rows["method"].unique())]
+    columns = {"correct": "accuracy", **LIKENESS}
+    table = table.reindex(index=[w for w in wanted if w in table.index], columns=list(columns))
+    return table.rename(columns=columns).round(3)
+
+
+def summary_markdown(items: pd.DataFrame) -> str:
+    """`before_and_after` as a Markdown table: what a batch prints at its end."""
+    table = before_and_after(items)
+    cells = [["" if pd.isna(v) else f"{v:.3f}" for v in row] for row in table.to_numpy()]
+    lines = [["split", "method", *table.columns],
+             *([split_label(split), label(m), *row] for (split, m), row in zip(table.index, cells, strict=True))]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
+    return "\n".join([text[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *text[1:]]) + "\n"
 
 
 def difference_table(items: pd.DataFrame, method: str = "mentor") -> Table:
