@@ -17,9 +17,9 @@ commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_except
                    help="Distil tool use from a teacher into a small language model by reinforcement learning.")
 
 StudyFile = Annotated[Path, typer.Argument(help="the study, such as params/demo.yaml")]
-Results = Annotated[Path | None, typer.Option(help="folder of all studies' results [default: the project's results/]")]
+Results = Annotated[Path | None, typer.Option(help="folder of all studies' results (default: the project's results/)")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="name=value, stage.name=value or seeds=[0,1]; repeatable")]
-Workers = Annotated[int | None, typer.Option(help="cells at a time [default: 2, on one core 1]")]
+Workers = Annotated[int | None, typer.Option(help="cells at a time (default: 2, on one core 1)")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only list what would run")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="run failed cells again")]
 TimeLimit = Annotated[float | None, typer.Option(help="seconds after which a cell is stopped and counts as failed")]
@@ -91,12 +91,15 @@ def evaluate(target: Annotated[str, typer.Argument(metavar="STUDY.yaml|CHECKPOIN
              teacher_option: Annotated[list[str] | None, typer.Option(help="name:value; repeatable")] = None,
              name: Annotated[str, typer.Option(help="its row in tables")] = "",
              backend: Annotated[str, typer.Option(help="auto, transformers or unsloth")] = "auto",
-             out: Annotated[Path | None, typer.Option(help="the run's folder [default: results/interactive]")] = None,
+             out: Annotated[Path | None, typer.Option(help="the run's folder (default: results/interactive)")] = None,
              ) -> None:
     """Evaluate a study's students (notebook 04), or any checkpoint or teacher on a list of benchmarks."""
     if not benchmarks and target.endswith((".yaml", ".yml")):
         return _run_batch(Path(target), results, set_, workers, dry_run, retry_failed, time_limit,
                           notebook="04_evaluation")
+    if dry_run or retry_failed or workers is not None or time_limit is not None or results is not None:
+        raise UserError("--dry-run, --workers, --retry-failed, --time-limit and --results are for a study; a checkpoint or "
+                        "a teacher takes --out and --set.")
     from mentor_kit.configs import EvaluateConfig, configure, parse_settings
     from mentor_kit.evaluation.command import evaluate_target, print_report
 
@@ -115,11 +118,11 @@ def status(study: StudyFile, results: Results = None, set_: Set = None) -> None:
 
 
 @commands.command()
-def score(source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="lines with response, ground_truth, "
+def score(source: Annotated[Path, typer.Argument(metavar="IN.jsonl|IN.parquet", help="lines with response, ground_truth, "
                                                  "teacher_tools; others pass through")],
-          target: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="the same lines with score and terms")],
+          target: Annotated[Path, typer.Argument(metavar="OUT.jsonl|OUT.parquet", help="the same lines with score and terms")],
           preset: Annotated[str, typer.Option(help="reward preset, YAML file or package.module:name")] = "mentor",
-          toolbox: Annotated[str | None, typer.Option(help="package.module:name [default: the 12 tools]")] = None,
+          toolbox: Annotated[str | None, typer.Option(help="package.module:name (default: the 12 tools)")] = None,
           eos: Annotated[str, typer.Option(help="end token of a response")] = "<|im_end|>",
           skip_bad: Annotated[bool, typer.Option("--skip-bad", help="leave out lines that cannot be read")] = False,
           ) -> None:
@@ -131,7 +134,7 @@ def score(source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="lines
 
 @commands.command()
 def figures(results: Annotated[Path, typer.Argument(help="a study's results, such as results/demo")],
-            out: Annotated[Path | None, typer.Option(help="folder to write [default: RESULTS/paper]")] = None) -> None:
+            out: Annotated[Path | None, typer.Option(help="folder to write (default: RESULTS/paper)")] = None) -> None:
     """Make the paper's figures, tables and numbers from stored results."""
     from mentor_kit.analysis.report import write_report
 

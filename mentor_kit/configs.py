@@ -143,8 +143,17 @@ def configure(cls: type[Config], **parameters: Any) -> Config:
     try:
         return cls(**parameters)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}" for e in error.errors())
-        raise UserError(f"{cls.__name__}: {reasons}.") from None
+        raise UserError(f"{cls.__name__}: {'; '.join(map(_reason, error.errors()))}.") from None
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """One of pydantic's findings in our words: which parameter, which value, why."""
+    message = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    if error["type"] == "extra_forbidden":
+        message = "there is no such parameter"
+    return f"{'.'.join(map(str, error['loc']))}={error['input']!r}: {message}"
 
 
 def given(cls: type[StageConfig], names: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,12 +63,13 @@ def load_rows(path: str, name: str = "", part: str = "test") -> tuple[Sequence[M
 
 def hub_commit(path: str) -> str | None:
     """The commit that a hub id stands for now; None where the hub cannot be asked (a cached copy may do)."""
+    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
         return HfApi().dataset_info(path, timeout=20).sha
-    except (OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError):
+    except (OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError):
         return None
 
 

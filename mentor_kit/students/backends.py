@@ -25,7 +25,7 @@ def resolve_backend(backend: str) -> tuple[str, str]:
         raise UserError(f"student_backend {backend!r} is unknown: use one of {', '.join(BACKENDS)}.")
     if backend == "unsloth" and not installed:
         raise UserError("student_backend 'unsloth' needs the package unsloth: install the gpu extra "
-                        "(pip install 'mentor-kit[gpu]'), or use 'transformers'.")
+                        "(pip install -e '.[gpu]'), or use 'transformers'.")
     if backend != "auto":
         return backend, "asked for"
     if installed and torch.cuda.is_available():

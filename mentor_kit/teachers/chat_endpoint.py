@@ -3,7 +3,7 @@ r"""A teacher behind any OpenAI-compatible server: vLLM, SGLang, Ollama, `transf
     teacher: chat_endpoint
     teacher_options: ["base_url:http://127.0.0.1:8000/v1", "model:Qwen/Qwen3-32B", "key_env:none", "concurrency:64"]
 
-Needs the `api` extra (`pip install 'mentor-kit[api]'`). The key is read from an environment variable and never stored.
+Needs the `api` extra (`pip install -e '.[api]'`). The key is read from an environment variable and never stored.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class ChatEndpointTeacher:
 
     def __post_init__(self) -> None:
         if find_spec("openai") is None:
-            raise UserError("The teacher 'chat_endpoint' needs the package openai: pip install 'mentor-kit[api]'.")
+            raise UserError("The teacher 'chat_endpoint' needs the package openai: pip install -e '.[api]'.")
         _check_address(self.base_url, self.model)
         if self.tools not in TOOLS:
             raise UserError(f"Teacher option tools={self.tools!r} is unknown: use one of {TOOLS}.")

@@ -100,7 +100,7 @@ def open_index(path: str, retriever: str = "bm25") -> Index:
     missing = [pin for module, pin in PACKAGES[retriever].items() if find_spec(module) is None]
     if missing:
         extra = "eval" if retriever == "bm25" else "dense"
-        raise UserError(f"retriever {retriever!r} needs {' and '.join(missing)}: pip install 'mentor-kit[{extra}]'.")
+        raise UserError(f"retriever {retriever!r} needs {' and '.join(missing)}: pip install -e '.[{extra}]'.")
     passages = read_passages(path)
     return BM25Index(passages) if retriever == "bm25" else DenseIndex(passages)
 
