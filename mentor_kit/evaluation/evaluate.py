@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.metrics import summarise
+from mentor_kit.evaluation.metrics import known_names, summarise
 from mentor_kit.judge import final_answer, judge
 from mentor_kit.problem import Problem
 from mentor_kit.store import Record
-from mentor_kit.toolbox import load_toolbox
 from mentor_kit.trajectory import Trajectory, Turn
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ def _producer(solver: Any) -> str:
 def validation_metrics(student: Any, validation: Sequence[Record]) -> dict[str, float]:
     """Greedy accuracy and teacher likeness on validation records (their trajectories are the references)."""
     records = evaluate(student, [r.problem for r in validation], as_mapping(validation))
-    summary = summarise(records, load_toolbox(validation[0].problem.toolbox).names)
+    summary = summarise(records, known_names(validation[0].problem))
     keys = {"accuracy": "correct", "set_match": "set_match", "unknown_tool": "unknown_tool", "box_rate": "boxed",
             "tool_calls": "n_calls", "executed_calls": "n_executed", "similarity": "similarity_pooled"}
     return {name: summary[key] for name, key in keys.items()}

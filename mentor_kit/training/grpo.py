@@ -20,7 +20,7 @@ from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
 from mentor_kit.training.config import GRPOSettings
 from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.scorer import RolloutScorer
-from mentor_kit.training.sft import _quiet, common_arguments
+from mentor_kit.training.sft import common_arguments, quiet
 
 
 def train_grpo(student: Student, records: Sequence[Record], validation: Sequence[Record], reward: Reward,
@@ -41,7 +41,7 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
     resume = last_checkpoint(run)
     scorer = RolloutScorer(student.tokenizer, records, reward, run, f"student:{student.name}")
     monitor = Monitor(run, student, validation, every=settings.validate_every, steps=settings.steps)
-    trainer = _quiet(GRPOTrainer(
+    trainer = quiet(GRPOTrainer(
         model=student.model, processing_class=student.tokenizer, args=_arguments(settings, student, run),
         reward_funcs=scorer, train_dataset=dataset, tools=student.toolbox.as_functions(), callbacks=[monitor]))
     if not resume:

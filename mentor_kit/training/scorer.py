@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from mentor_kit.evaluation.metrics import record_metrics
+from mentor_kit.evaluation.evaluate import verdict_facts
+from mentor_kit.evaluation.metrics import known_names, record_metrics
 from mentor_kit.rewards import Reward, Score
 from mentor_kit.rewards.laboratory import varying_share
 from mentor_kit.runs import Run
 from mentor_kit.store import Record, load_records, save_records
 from mentor_kit.students.rollout import decode_completion
-from mentor_kit.toolbox import load_toolbox
 
 LOGGED = {"correct": "judge_accuracy", "boxed": "box_rate", "set_match": "set_match", "unknown_tool": "unknown_tool",
           "n_calls": "tool_calls", "n_executed": "executed_calls"}
@@ -50,12 +49,12 @@ class RolloutScorer:
         trajectory = decode_completion(self.tokenizer, ids, teacher.problem.id, producer=self.producer, sample=sample)
         score = self.reward(teacher.problem, teacher.trajectory, trajectory)
         facts = {"step": step, "reward": score.total, "terms": score.terms, "tokens": len(ids)}
-        rollout = Record(teacher.problem, trajectory.with_meta(**facts), teacher.trajectory)
-        return judged(rollout), score
+        facts |= verdict_facts(teacher.problem, trajectory)  # the judge's word, never the training reward
+        return Record(teacher.problem, trajectory.with_meta(**facts), teacher.trajectory), score
 
     def _means(self, rollouts: Sequence[Record], scores: Sequence[Score], groups: Sequence[int]) -> dict[str, float]:
         """Batch means of what is logged, and the share of groups in which each term varies."""
-        metrics = [record_metrics(r, load_toolbox(r.problem.toolbox).names) for r in rollouts]
+        metrics = [record_metrics(r, known_names(r.problem)) for r in rollouts]
         means = {name: fmean(float(m[key]) for m in metrics) for key, name in LOGGED.items()}
         names = sorted({t for s in scores for t in s.terms})
         for name in names:
@@ -68,10 +67,3 @@ class RolloutScorer:
         """Tokens of all stored rollouts, tool results included."""
         shards = sorted(self.run.path("rollouts").glob("step-*.parquet"))
         return sum(r.trajectory.meta["tokens"] for shard in shards for r in load_records(shard))
-
-
-def judged(record: Record) -> Record:
-    """The record with the judge's verdict in its trajectory's meta (never the training reward)."""
-    from mentor_kit.evaluation.evaluate import verdict_facts
-
-    return replace(record, trajectory=record.trajectory.with_meta(**verdict_facts(record.problem, record.trajectory)))

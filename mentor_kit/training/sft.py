@@ -45,7 +45,7 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
     monitor = Monitor(run, student, validation, every=settings.validate_every, steps=settings.steps,
                       target_accuracy=settings.target_accuracy, cooldown=cooldown)
     optimizer = make_optimizer(student, settings)
-    trainer = _quiet(SFTTrainer(model=student.model, args=_arguments(settings, student, run), train_dataset=dataset,
+    trainer = quiet(SFTTrainer(model=student.model, args=_arguments(settings, student, run), train_dataset=dataset,
                                 processing_class=student.tokenizer, callbacks=[monitor],
                                 optimizers=(optimizer, LambdaLR(optimizer, cooldown))))
     if not resume and not settings.target_accuracy:
@@ -88,7 +88,7 @@ def common_arguments(settings: Any, student: Student) -> dict[str, Any]:
             **(save if settings.save_every else {"save_strategy": "no"})}
 
 
-def _quiet(trainer: Any) -> Any:
+def quiet(trainer: Any) -> Any:
     """Drop the trainer's own printing; `Monitor` reports."""
     from transformers.trainer_callback import PrinterCallback
 
