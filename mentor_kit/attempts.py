@@ -25,10 +25,11 @@ from mentor_kit.trajectory import Trajectory
 ATTEMPTS = "attempts.jsonl"
 BLOCK = 1 << 16
 Key = tuple[str, int, str]
+FIELDS = {"problem_id", "sample", "digest", "failed", "response", "meta"}
 
 
 class AttemptStore:
-    """Attempts by (problem, sample). Use as a context manager.
+    """Attempts by (problem, sample). Use as a context manager. Memory holds only where each one's line is.
 
     Args:
         path: the file; made with its folder where missing.
@@ -40,7 +41,8 @@ class AttemptStore:
     """
 
     def __init__(self, path: Path | str, identity: Mapping[str, Any]) -> None:
-        self.path, self.rows, self.damaged = Path(path), {}, 0
+        self.path, self.damaged = Path(path), 0
+        self.places: dict[Key, tuple[int, int, bool]] = {}  # offset and length of the line, failed
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
@@ -79,10 +81,12 @@ class AttemptStore:
             os.ftruncate(self._file, end)
 
     def _read(self, identity: Mapping[str, Any]) -> None:
-        with open(self.path, encoding="utf-8") as lines:
+        with open(self.path, "rb") as lines:
             header = lines.readline()
+            offset = len(header)
             for line in lines:
-                self._remember(line)
+                self._remember(line, offset)
+                offset += len(line)
         if not header:
             self._write({"identity": identity})
         elif (other := _loads(header).get("identity")) != identity:
@@ -90,31 +94,31 @@ class AttemptStore:
             raise UserError(f"{str(self.path)!r} holds attempts made with another {', '.join(changed)}: collect into "
                             "another run_dir, or delete that file.")
 
-    def _remember(self, line: str) -> None:
+    def _remember(self, line: bytes, offset: int) -> None:
         row = _loads(line)
-        if not {"problem_id", "sample", "digest", "failed", "response", "meta"} <= row.keys():
+        if not row.keys() >= FIELDS:
             self.damaged += 1  # by a disk, not by a kill; that attempt is made again
             return
-        row.pop("log", None)
-        self.rows[row["problem_id"], row["sample"], row["digest"]] = row
+        self.places[row["problem_id"], row["sample"], row["digest"]] = offset, len(line), row["failed"]
 
-    def _write(self, value: Mapping[str, Any]) -> None:
+    def _write(self, value: Mapping[str, Any]) -> tuple[int, int]:
+        """Append a line: its offset and length."""
         line = (json.dumps(value, separators=(",", ":")) + "\n").encode()
         written = os.write(self._file, line)
         if written < len(line):
             raise UserError(f"{str(self.path)!r} cannot grow (only {written} of {len(line)} bytes were written): is "
                             "the disk full? What was collected is safe; start again to continue.")
+        return os.lseek(self._file, 0, os.SEEK_CUR) - written, written
 
     def add(self, record: Record, failed: bool, log: Mapping[str, Any]) -> None:
         """Append an attempt. Once this returns, no kill loses it. `log` is kept in the file alone."""
         row = attempt_row(record, failed)
-        self._write({**row, "log": dict(log)})
-        self.rows[key(record.problem, record.trajectory.sample)] = row
+        self.places[key(record.problem, record.trajectory.sample)] = *self._write({**row, "log": dict(log)}), failed
 
     def done(self, problem: Problem, sample: int) -> bool:
         """Whether this attempt was made and answered; one that failed (network, server, deadline) is made again."""
-        row = self.rows.get(key(problem, sample))
-        return row is not None and not row["failed"]
+        _, _, failed = self.places.get(key(problem, sample), (0, 0, True))
+        return not failed
 
     def record(self, problem: Problem, sample: int) -> Record:
         """The stored attempt.
@@ -122,12 +126,13 @@ class AttemptStore:
         Raises:
             KeyError: it was never made.
         """
-        row = self.rows[key(problem, sample)]
+        offset, length, _ = self.places[key(problem, sample)]
+        row = json.loads(os.pread(self._file, length, offset))
         return Record(problem, Trajectory.from_text(row["response"], problem.id, finish=row["finish"], meta=row["meta"],
                                                     producer=row["producer"], sample=sample))
 
 
-def _loads(line: str) -> dict[str, Any]:
+def _loads(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from mentor_kit.plan import Cell
     from mentor_kit.study import Study
 
-STYLES = {"done": "green", "failed": "bold red", "running": "cyan", "waiting": "dim"}
+STYLES = {"done": "green", "failed": "bold red", "running": "cyan", "waiting": "dim",
+          "lost": "yellow"}
+SHOWN = 4  # running cells that the bar names; a cluster runs many
 
 
 class Board:
@@ -50,13 +52,17 @@ class Board:
     def show(self, running: Sequence[Cell]) -> None:
         """Name the running cells, each with the step its training has reached."""
         if self.console.is_terminal:
-            text = ", ".join(f"{cell}{_step(cell.run_dir)}" for cell in running)
+            text = ", ".join(f"{cell}{_step(cell.run_dir)}" for cell in running[:SHOWN])
+            text += f" and {len(running) - SHOWN} more" if len(running) > SHOWN else ""
             self.progress.update(self.task, description=escape(text), completed=self.done)
 
     def ended(self, cell: Cell, state: str, cause: str, seconds: float) -> None:
         self.done += state == "done"
-        why = f": {cause}" if state == "failed" else ""
+        why = f": {cause}" if cause else ""
         self._say(f"{state:>6}  {_clock(seconds)}  {cell}{why}", STYLES[state])
+
+    def note(self, text: str) -> None:
+        self._say(text, "yellow")
 
     def plan(self, states: Mapping[Cell, str]) -> int:
         """List what would run; nothing is written."""

@@ -2,7 +2,9 @@
 
     python -m mentor_kit.cell RUN_FOLDER PROJECT_ROOT PARENT_PID
 
-The run folder's `cell.json` says what to run. While it runs, papermill saves `notebook.partial.ipynb`; at the end
+The run folder's `cell.json` says what to run. Everything else in the folder is written under its lock, by one cell
+and its kernel at a time: a cell that finds another at work there waits, and if that one ends it, so does this. While
+it runs, papermill saves `notebook.partial.ipynb`; at the end
 this becomes `notebook.ipynb`, without times and paths, and `FAILED` names the cause if there is one. A cell is done
 when DONE is whole and `notebook.ipynb` stands beside it without FAILED.
 """
@@ -10,24 +12,31 @@ when DONE is whole and `notebook.ipynb` stands beside it without FAILED.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 from mentor_kit.errors import UserError
-from mentor_kit.kernel import die_with_parent
+from mentor_kit.kernel import CELL_BYTE, die_with_parent, hold_lock
+from mentor_kit.params import import_papermill
 from mentor_kit.runs import Run, load_run, write_atomic
 
 START_TIMEOUT = 120  # seconds for a kernel to answer on a loaded machine
+LOCK_PATIENCE = 180  # seconds for an orphan on a lost node to be ended, and for shared storage to free its lock
+OCCUPIED = 75  # exit code (sysexits' EX_TEMPFAIL): the lock was not to be had
 
 
 def main() -> None:
     run_dir, root, parent = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), int(sys.argv[3])
     die_with_parent(parent)
+    lock = hold_lock(run_dir / ".lock", LOCK_PATIENCE, CELL_BYTE)
+    if lock is None:
+        sys.exit(OCCUPIED)
+    if cell_state(run_dir)[0] == "done":  # ended by another while this one waited
+        return
+    clear_outcome(run_dir)
     started = time.perf_counter()
     cause = execute(run_dir, root)
     cell = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
@@ -37,15 +46,13 @@ def main() -> None:
 
 def execute(run_dir: Path, root: Path) -> str | None:
     """Run the notebook. Returns None, or why it could not be run to its end (an exception in it is in the notebook)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from nbclient.exceptions import DeadKernelError
-        from papermill.exceptions import PapermillExecutionError
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    papermill = import_papermill()
+    from nbclient.exceptions import DeadKernelError
+
     for again in (True, False):
         try:
-            _papermill(run_dir, root)
-        except PapermillExecutionError:
+            papermill.execute_notebook(**_execution(run_dir, root))
+        except papermill.PapermillExecutionError:
             return None
         except DeadKernelError:
             return "the kernel died (killed, or out of memory)"
@@ -56,14 +63,13 @@ def execute(run_dir: Path, root: Path) -> str | None:
         return None
 
 
-def _papermill(run_dir: Path, root: Path) -> None:
-    import papermill
-
+def _execution(run_dir: Path, root: Path) -> dict[str, Any]:
+    """What papermill is asked: its keyword arguments."""
     cell = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
-    papermill.execute_notebook(
-        str(root / cell["notebook"]), str(run_dir / "notebook.partial.ipynb"), parameters=cell["parameters"],
-        kernel_name="python3", cwd=str(root), progress_bar=False, log_output=False, start_timeout=START_TIMEOUT,
-        kernel_manager_class=_kernel_manager(run_dir / ".lock"))
+    return {"input_path": str(root / cell["notebook"]), "output_path": str(run_dir / "notebook.partial.ipynb"),
+            "parameters": cell["parameters"], "kernel_name": "python3", "cwd": str(root), "progress_bar": False,
+            "log_output": False, "start_timeout": START_TIMEOUT,
+            "kernel_manager_class": _kernel_manager(run_dir / ".lock")}
 
 
 def _kernel_manager(lock: Path) -> type:

@@ -13,15 +13,17 @@ import typer
 
 from mentor_kit.errors import UserError
 
+COLLECT = "01_teacher_trajectories"
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                    help="Distil tool use from a teacher into a small language model by reinforcement learning.")
 
 StudyFile = Annotated[Path, typer.Argument(help="the study, such as params/demo.yaml")]
 Results = Annotated[Path | None, typer.Option(help="folder of all studies' results (default: the project's results/)")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="name=value, stage.name=value or seeds=[0,1]; repeatable")]
-Workers = Annotated[int | None, typer.Option(help="cells at a time (default: 2, on one core 1)")]
+Workers = Annotated[int | None, typer.Option(help="cells at a time (default: 2, on one core 1; on Ray what fits)")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only list what would run")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="run failed cells again")]
+Subset = Annotated[str, typer.Option(help="run only a part that the study names under `subsets:`")]
 TimeLimit = Annotated[float | None, typer.Option(help="seconds after which a cell is stopped and counts as failed")]
 
 
@@ -41,42 +43,71 @@ def app() -> None:
 
 
 def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, workers: int | None, dry_run: bool,
-               retry_failed: bool, time_limit: float | None, only: str = "", notebook: str = "") -> None:
+               retry_failed: bool, time_limit: float | None, subset: str, only: list[str] | None = None, notebook: str = "",
+               executor: str = "local", address: str | None = None) -> None:
     from mentor_kit.batch import run_batch
     from mentor_kit.study import load_study
 
-    loaded = load_study(study, overrides=overrides or (), results=results)
-    stages = [name.strip() for name in only.split(",") if name.strip()]
+    loaded = load_study(study, overrides=overrides or (), results=results, subset=subset)
+    stages = [name.strip() for names in only or () for name in names.split(",") if name.strip()]
     if notebook:
         stages = [name for name, stage in loaded.stages.items() if stage.notebook.stem == notebook]
         if not stages:
             raise UserError(f"{study}: no stage of this study runs notebook {notebook}; add one under `stages:`.")
+    if notebook == COLLECT and not dry_run:
+        from mentor_kit.preflight import try_collections
+
+        try_collections(loaded, retry_failed)
     code = run_batch(loaded, workers=workers, only=stages, dry_run=dry_run, retry_failed=retry_failed,
-                     time_limit=time_limit)
+                     time_limit=time_limit, executor=executor, address=address)
     raise typer.Exit(code)
 
 
 @commands.command()
 def batch(study: StudyFile, workers: Workers = None, dry_run: DryRun = False,
-          only: Annotated[str, typer.Option(help="stages, separated by commas; what they need runs too")] = "",
+          only: Annotated[list[str] | None, typer.Option(help="stages, separated by commas; what they need runs too; "
+                                                         "repeatable")] = None,
           retry_failed: RetryFailed = False, results: Results = None, set_: Set = None,
-          time_limit: TimeLimit = None) -> None:
+          time_limit: TimeLimit = None, subset: Subset = "",
+          executor: Annotated[str, typer.Option(help="local (this machine) or ray (a Ray cluster that is up)")] = "local",
+          address: Annotated[str | None, typer.Option(help="HOST:PORT of the Ray cluster (default: RAY_ADDRESS, else this "
+                                                      "machine's)")] = None) -> None:
     """Run a study: all its notebooks, for every method and seed; continues where it was stopped."""
-    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, only=only)
+    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, subset, only=only, executor=executor,
+               address=address)
 
 
 @commands.command()
 def collect(study: StudyFile, workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
-            results: Results = None, set_: Set = None, time_limit: TimeLimit = None) -> None:
+            results: Results = None, set_: Set = None, time_limit: TimeLimit = None, subset: Subset = "") -> None:
     """Collect the teacher's trajectories of a study (notebook 01)."""
-    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, notebook="01_teacher_trajectories")
+    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, subset, notebook=COLLECT)
 
 
 @commands.command()
-def train(study: StudyFile, workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
-          results: Results = None, set_: Set = None, time_limit: TimeLimit = None) -> None:
-    """Train the students of a study (notebook 03), after what they need."""
-    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, notebook="03_rl_training")
+def train(file: Annotated[Path, typer.Argument(metavar="STUDY.yaml|PARAMS.yaml", help="a study: its students; a flat file "
+                                               "of notebook 03's parameters: one run")],
+          workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False, results: Results = None,
+          set_: Set = None, time_limit: TimeLimit = None, subset: Subset = "",
+          run_dir: Annotated[Path | None, typer.Option(help="folder of one run (default: results/interactive)")] = None,
+          part_of_notebook: Annotated[bool, typer.Option("--part-of-notebook", hidden=True)] = False) -> None:
+    """Train the students of a study (notebook 03) after what they need, or one run from a file of parameters."""
+    from mentor_kit.configs import parse_settings
+    from mentor_kit.study_file import SourceMap, read_yaml
+
+    params = read_yaml(file, SourceMap(str(file)))
+    for_study = {"--workers": workers, "--dry-run": dry_run, "--retry-failed": retry_failed, "--results": results,
+                 "--time-limit": time_limit, "--subset": subset}
+    if {"name", "stages", "extends"} & params.keys():
+        if run_dir is not None:
+            raise UserError(f"--run-dir is for a file of parameters; {str(file)!r} is a study and takes --results.")
+        return _run_batch(file, results, set_, workers, dry_run, retry_failed, time_limit, subset, notebook="03_rl_training")
+    ignored = [option for option, value in for_study.items() if value]
+    if ignored:
+        raise UserError(f"{', '.join(ignored)}: for a study only; a file of parameters takes --run-dir and --set.")
+    from mentor_kit.training.command import train_file
+
+    train_file(params | parse_settings(set_ or [], "--set"), run_dir, part_of_notebook=part_of_notebook)
 
 
 @commands.command()
@@ -87,7 +118,7 @@ def evaluate(target: Annotated[str, typer.Argument(metavar="STUDY.yaml|CHECKPOIN
              workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
              results: Results = None, set_: Annotated[list[str] | None, typer.Option(
                  "--set", help="name=value of notebook 04's parameters; repeatable")] = None,
-             time_limit: TimeLimit = None,
+             time_limit: TimeLimit = None, subset: Subset = "",
              teacher_option: Annotated[list[str] | None, typer.Option(help="name:value; repeatable")] = None,
              name: Annotated[str, typer.Option(help="its row in tables")] = "",
              backend: Annotated[str, typer.Option(help="auto, transformers or unsloth")] = "auto",
@@ -95,11 +126,11 @@ def evaluate(target: Annotated[str, typer.Argument(metavar="STUDY.yaml|CHECKPOIN
              ) -> None:
     """Evaluate a study's students (notebook 04), or any checkpoint or teacher on a list of benchmarks."""
     if not benchmarks and target.endswith((".yaml", ".yml")):
-        return _run_batch(Path(target), results, set_, workers, dry_run, retry_failed, time_limit,
+        return _run_batch(Path(target), results, set_, workers, dry_run, retry_failed, time_limit, subset,
                           notebook="04_evaluation")
-    if dry_run or retry_failed or workers is not None or time_limit is not None or results is not None:
-        raise UserError("--dry-run, --workers, --retry-failed, --time-limit and --results are for a study; a checkpoint or "
-                        "a teacher takes --out and --set.")
+    if dry_run or retry_failed or subset or workers is not None or time_limit is not None or results is not None:
+        raise UserError("--dry-run, --workers, --retry-failed, --subset, --time-limit and --results are for a study; a "
+                        "checkpoint or a teacher takes --out and --set.")
     from mentor_kit.configs import EvaluateConfig, configure, parse_settings
     from mentor_kit.evaluation.command import evaluate_target, print_report
 
@@ -109,12 +140,12 @@ def evaluate(target: Annotated[str, typer.Argument(metavar="STUDY.yaml|CHECKPOIN
 
 
 @commands.command()
-def status(study: StudyFile, results: Results = None, set_: Set = None) -> None:
+def status(study: StudyFile, results: Results = None, set_: Set = None, subset: Subset = "") -> None:
     """Show a study as a table: done, running, failed with the last error line, waiting; and its disk."""
     from mentor_kit.board import status as show_status
     from mentor_kit.study import load_study
 
-    show_status(load_study(study, overrides=set_ or (), results=results))
+    show_status(load_study(study, overrides=set_ or (), results=results, subset=subset))
 
 
 @commands.command()

@@ -27,7 +27,7 @@ from mentor_kit.runs import Run
 from mentor_kit.selection import passed, select
 from mentor_kit.store import Record, load_records, save_records
 from mentor_kit.teachers import load_teacher
-from mentor_kit.teachers.attempt import Attempt
+from mentor_kit.teachers.attempt import Attempt, advice
 from mentor_kit.toolbox import load_toolbox
 from mentor_kit.trajectory import Trajectory, Turn
 
@@ -69,6 +69,16 @@ class Collection:
         first = {r.trajectory.meta["reason"]: r for r in reversed(self.records) if not passed(r)}
         return list(first.values())[:n]
 
+    def summary(self) -> str:
+        """How many attempts gave how many references, why the others did not; without any reference, what to do."""
+        found, asked = len(self.accepted()), len({r.problem.id for r in self.records})
+        reasons = Counter(r.trajectory.meta["reason"] for r in self.records if not passed(r)).most_common()
+        line = "; rejected: ".join(filter(None, [
+            f"{len(self.records)} attempts at {asked} problems, {found} references",
+            ", ".join(f"{reason} {n}" for reason, n in reasons)]))
+        return line if found else f"{line}.\nWithout a reference nothing can be trained or evaluated with this run. " \
+                                  f"{advice(reasons[0][0])}"
+
     def counts(self) -> dict[str, int]:
         """How many problems were asked and gave a reference, by split."""
         accepted = Counter(r.problem.split for r in self.accepted())
@@ -108,8 +118,11 @@ class Asked:
         return "\n".join(lines)
 
 
-def prepare(config: CollectConfig) -> Asked:
+def prepare(config: CollectConfig, *, quick: bool = False) -> Asked:
     """Load the problems and the teacher and see whether it answers. Writes nothing.
+
+    Args:
+        quick: only see whether an endpoint answers, not what it honours.
 
     Raises:
         UserError: unknown source, teacher or toolbox, bad options, no problem, no key, or no answer from an endpoint.
@@ -125,13 +138,13 @@ def prepare(config: CollectConfig) -> Asked:
         problems = [replace(p, toolbox=config.toolbox) for p in problems]
     for toolbox in {p.toolbox: None for p in problems}:
         load_toolbox(toolbox)
-    probed = run_async(_probe(teacher, problems[0].toolbox)) if getattr(teacher, "probe", False) else {}
+    probed = run_async(_probe(teacher, problems[0].toolbox, quick)) if getattr(teacher, "probe", False) else {}
     return Asked(tuple(problems), teacher, probed)
 
 
-async def _probe(teacher: Any, toolbox: str) -> dict[str, str]:
+async def _probe(teacher: Any, toolbox: str, quick: bool) -> dict[str, str]:
     async with teacher.session() as session:
-        return await session.probe(toolbox)
+        return await session.knock() if quick else await session.probe(toolbox)
 
 
 def attempt(problem: Problem, teacher: object, sample: int = 0) -> Record:
@@ -197,8 +210,15 @@ def _ask_and_keep(teacher: Any, tasks: Sequence[Task], store: AttemptStore) -> l
 
 
 def load_collection(run: Run) -> Collection:
-    """The collection that a finished collect run stored."""
-    return Collection(tuple(load_records(run.path(TRAJECTORIES))))
+    """The collection that a finished collect run stored.
+
+    Raises:
+        UserError: it holds no reference.
+    """
+    collection = Collection(tuple(load_records(run.path(TRAJECTORIES))))
+    if not collection.accepted():
+        raise UserError(f"The collection {str(run.dir)!r} is of no use: {' '.join(collection.summary().split())}")
+    return collection
 
 
 def as_references(records: Sequence[Record]) -> dict[str, Trajectory]:

@@ -24,7 +24,8 @@ from mentor_kit.toolbox import load_toolbox
 from mentor_kit.trajectory import Step, ToolCall, Trajectory
 
 KINDS = {"R": ("reasoning", "#56b4e9", "#eef7fd"), "T": ("tool use", "#e69f00", "#fdf5e3"),
-         "O": ("observation", "#009e73", "#e8f6f1"), "A": ("answer", "#cc79a7", "#fbf1f6")}  # Okabe and Ito's palette
+         "O": ("observation", "#009e73", "#e8f6f1"), "A": ("answer", "#cc79a7", "#fbf1f6"),  # Okabe and Ito's palette
+         "U": ("user", "#999999", "#f4f4f4")}
 WARN, RIGHT = "#a33c00", "#00614a"  # vermillion and bluish green, darkened until they read on white
 FOLD_CHARACTERS, FOLD_LINES = 400, 8  # longer texts are folded
 MAX_CHARACTERS = 20_000  # the rest of a longer text is left out of the picture, and said so

@@ -30,11 +30,7 @@ CARD = """---
 license: other
 task_categories: [text-generation]
 tags: [tool-use, mentor]
-configs:
-- config_name: default
-  data_files:
-{files}
----
+{configs}---
 # Teacher trajectories: {source}
 
 Problems with the tools that a teacher used to solve them, in the columns of `MENTOR-RL/MENTOR-data` (arXiv 2510.18383).
@@ -73,9 +69,10 @@ def export_mentor_data(collection: Collection, folder: Path | str, config: Colle
 
 def _card(collection: Collection, config: CollectConfig, splits: Sequence[str], counts: Sequence[str]) -> str:
     sources = sorted({r.problem.source for r in collection.records})
-    files = "\n".join(f"  - split: {s}\n    path: {s}.parquet" for s in splits)
+    files = "".join(f"  - split: {s}\n    path: {s}.parquet\n" for s in splits)
+    configs = f"configs:\n- config_name: default\n  data_files:\n{files}" if files else ""
     licence = "; ".join(f"{s}: {LICENCES.get(s, 'not known here, see where the problems come from')}" for s in sources)
-    return CARD.format(files=files or "  []", source=", ".join(sources), counts="\n".join(counts),
+    return CARD.format(configs=configs, source=", ".join(sources), counts="\n".join(counts),
                        teacher=config.teacher, samples=config.samples, selection=config.selection,
                        problems=config.problems, options=_listed(config.teacher_options),
                        problem_options=_listed(config.problem_options), seed=config.data_seed, licence=licence)

@@ -72,3 +72,8 @@ def host_facts() -> dict[str, Any]:
     hardware = {"cpu": cpu_model(), "cores": usable_cores(), "system": platform.system(), **torch_facts()}
     return {"python": platform.python_version(), "packages": package_versions(), "git": git_state(),
             "hardware": hardware, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def cache_folder() -> Path:
+    """Where what is made once and used again lies: `MENTOR_KIT_CACHE`, else ~/.cache/mentor_kit."""
+    return Path(os.environ.get("MENTOR_KIT_CACHE") or Path.home() / ".cache" / "mentor_kit")

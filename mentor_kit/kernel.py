@@ -2,8 +2,8 @@
 
     python -m mentor_kit.kernel LOCK_FILE -f CONNECTION_FILE
 
-It holds a lock on its run folder for as long as it lives, so a kernel left over from a killed batch can never
-write beside its successor.
+It holds a lock on its run folder for as long as it lives, as its cell process does, so that what is left over from a
+killed batch or a lost node can never write beside its successor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import time
 from pathlib import Path
 from typing import IO
 
+from mentor_kit.errors import UserError
+
 PR_SET_PDEATHSIG = 1
+CELL_BYTE, KERNEL_BYTE = 0, 1  # of a run folder's .lock: each process holds its own, who takes the whole waits for both
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -31,18 +34,26 @@ def die_with_parent(parent: int | None = None) -> None:
         sys.exit("the parent process is gone")
 
 
-def hold_lock(path: Path | str, patience: float = 0.0) -> IO[str] | None:
+def hold_lock(path: Path | str, patience: float = 0.0, byte: int | None = None) -> IO[str] | None:
     """Take the exclusive lock of a file for the life of this process: the open file, or None after `patience` seconds.
 
-    A POSIX record lock: forked children do not inherit it, and it works on shared storage.
+    A POSIX record lock, of one `byte` or of the whole file: forked children do not inherit it, and it works on shared
+    storage. It is gone when the process closes any of its handles of that file.
+
+    Raises:
+        UserError: the storage has no such locks.
     """
+    length, start = (0, 0) if byte is None else (1, byte)
     file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - kept open, it is the lock
     deadline = time.monotonic() + patience
     while True:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
             return file
-        except OSError:
+        except OSError as error:
+            if not isinstance(error, BlockingIOError | PermissionError):  # those two: somebody holds it
+                raise UserError(f"{path}: this storage has no POSIX locks ({error.strerror}), which keep two processes from "
+                                "writing into one run folder; mount it with them, or give --results another place.") from error
             if time.monotonic() >= deadline:
                 file.close()
                 return None
@@ -52,7 +63,7 @@ def hold_lock(path: Path | str, patience: float = 0.0) -> IO[str] | None:
 def main() -> None:
     parent = os.environ.get("JPY_PARENT_PID")
     die_with_parent(int(parent) if parent else None)
-    lock = hold_lock(sys.argv.pop(1), patience=30.0)
+    lock = hold_lock(sys.argv.pop(1), patience=30.0, byte=KERNEL_BYTE)
     if lock is None:
         sys.exit("another kernel still writes into this run folder")
     from ipykernel.kernelapp import IPKernelApp

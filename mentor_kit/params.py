@@ -11,15 +11,20 @@ import difflib
 import io
 import logging
 import re
+import sys
+import warnings
 from collections.abc import Iterable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mentor_kit.errors import UserError
 
 SCALARS = {"bool": bool, "int": int, "float": float, "str": str}
+SHAPES = {str: 'a text, in quotes where it could be read as something else: "text"', dict: "a mapping: {name: value}",
+          list: "a list: [value]"}  # of a study's sections, for messages
 LIST = re.compile(r"(?:list|List)(?:\[(\w+)\])?$")
 
 
@@ -41,12 +46,23 @@ def declared_parameters(notebook: Path | str) -> dict[str, Parameter]:
     """
     if not Path(notebook).is_file():
         raise UserError(f"There is no notebook {str(notebook)!r}: name one of the files under notebooks/.")
-    import papermill
-
-    logging.getLogger("papermill").setLevel(logging.ERROR)
     with redirect_stderr(io.StringIO()):
-        found = papermill.inspect_notebook(str(notebook))
+        found = import_papermill().inspect_notebook(str(notebook))
     return {name: _parameter(name, entry, notebook) for name, entry in found.items()}
+
+
+def import_papermill() -> ModuleType:
+    """papermill, without its warnings and notes, and imported in a third of the time.
+
+    Most of that time jsonschema, where `rfc3987_syntax` is installed, compiles a grammar of IRIs for a format that no
+    notebook uses; an import of it that fails is one it is prepared for.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import papermill
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    return papermill
 
 
 def _parameter(name: str, entry: dict[str, str], notebook: Path | str) -> Parameter:
@@ -90,7 +106,7 @@ def _fix(kind: str, value: Any) -> str:
     if kind == "bool":
         return "write true or false"
     try:
-        number = float(value)
+        number = float("" if isinstance(value, bool) else value)
     except (TypeError, ValueError):
         return f"give {'a whole number' if kind == 'int' else 'a number'}"
     if kind == "int":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from mentor_kit.errors import UserError
 from mentor_kit.params import LIST, Parameter, check_value
+from mentor_kit.resources import Resources
 from mentor_kit.runs import notebook_version, run_key
 from mentor_kit.study_file import SourceMap
 
@@ -24,6 +25,7 @@ class Stage:
     inputs: Mapping[str, tuple[str, ...]]
     axes: tuple[str, ...]
     values: Mapping[str, Any]
+    resources: Resources = field(default_factory=Resources)
 
     def gathers(self, parameter: str) -> bool:
         return bool(LIST.match(self.declared[parameter].kind))
@@ -68,6 +70,15 @@ def expand(stages: Mapping[str, Stage], data: Mapping[str, Any], root: Path, fol
             raise UserError(f"{source.where('stages', stage.name)}: stage {stage.name!r} makes the same cell twice; its "
                             "grid and inputs must tell its cells apart.")
     return tuple(cell for cells in made.values() for cell in cells)
+
+
+def with_needed(cells: Iterable[Cell], chosen: Iterable[Cell]) -> tuple[Cell, ...]:
+    """The chosen ones of `cells` and all that they need, in the order of `cells` (each after those it needs)."""
+    cells, taken = list(cells), set(chosen)
+    for cell in reversed(cells):
+        if cell in taken:
+            taken.update(cell.needed())
+    return tuple(cell for cell in cells if cell in taken)
 
 
 def _assignments(stage: Stage, data: Mapping[str, Any],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,3 +40,13 @@ class Problem:
         for name in ("id", "question", "answers"):
             if not getattr(self, name):
                 raise UserError(f"Problem {self.id!r} has an empty {name!r}: every problem needs one.")
+
+
+def sample_indices(problems: Sequence[Problem]) -> list[int]:
+    """For each problem of a list how often it stood before it: 0, 0, 1 for a, b, a."""
+    before: Counter[str] = Counter()
+    indices = []
+    for problem in problems:
+        indices.append(before[problem.id])
+        before[problem.id] += 1
+    return indices

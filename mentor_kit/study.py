@@ -6,6 +6,8 @@
     fixed: {problems: gsm_symbolic}          # each goes to the notebooks that declare it
     grid: {method: [sft, sparse, mentor]}    # axes; a stage names those it is run over
     seeds: [0, 1]                 # a stage whose notebook declares `seed` runs once for each
+    subsets:                      # optional: parts of the study, run by `--subset quick`
+      quick: {seeds: [0], grid: {method: [mentor]}, stages: [evaluate]}   # each of the three is optional
     stages:
       collect:    {notebook: 01_teacher_trajectories}
       cold_start: {notebook: 03_rl_training, needs: {teacher_run: collect}, set: {method: cold_start}}
@@ -16,31 +18,44 @@
 `needs` maps a parameter of the notebook to the stage (or stages) whose run folder it receives. A scalar parameter
 gets one cell for each matching run, a list parameter gets all matching runs in one cell. Runs match when they agree
 in the axes they share, the seed included. `all` is every stage that does not itself wait for this one.
+A stage may say what each of its cells is given: `resources: {gpus: 1, cpus: 4, memory_gb: 16}`; by default no GPU and
+one CPU. A cell sees exactly the GPUs its stage asks for, each of which is its own, so one whose stage asks for none sees
+none, also where there are some: the same cell gives the same bytes on a laptop and on a GPU machine, and cannot fill the
+memory of a GPU that another cell was given. Resources are no part of a run's key.
 A value in a stage's `set` wins over `seeds`, `grid` and `fixed`, and those over the notebook's default.
-Everything is checked before the first kernel starts.
+
+Null removes what is inherited by `extends`: `stages: {design: null}`, `grid: {method: null}`, `fixed: {steps: null}`.
+
+A subset's cells are those of its seeds and grid values, in the stages it names and those they need. They have the keys
+they have in the whole study, so neither repeats what the other did; only a stage that gathers runs (figures) is a run of
+its own, of the subset's runs.
+
+Everything is checked before the first kernel starts: names and types here, values in `mentor_kit.preflight`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from mentor_kit.errors import UserError
-from mentor_kit.params import Parameter, check_value, declared_parameters, did_you_mean, from_text
-from mentor_kit.plan import Cell, Stage, expand
+from mentor_kit.params import SHAPES, Parameter, check_value, declared_parameters, did_you_mean, from_text
+from mentor_kit.plan import Cell, Stage, expand, with_needed
+from mentor_kit.resources import read_resources
 from mentor_kit.runs import project_root, write_atomic
 from mentor_kit.study_file import SourceMap, load_study_file
+from mentor_kit.subsets import check_subsets, take_subset
 
-TOP = {"name", "stages", "fixed", "grid", "seeds"}
+TOP = {"name": str, "stages": dict, "fixed": dict, "grid": dict, "seeds": list, "subsets": dict}
 
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study. `cells` are in an order in which each comes after those it needs."""
+    """A checked study, or a subset of one. `cells` are in an order in which each comes after those it needs."""
 
     name: str
     file: Path
@@ -48,10 +63,18 @@ class Study:
     results: Path
     stages: Mapping[str, Stage]
     cells: tuple[Cell, ...]
+    source: SourceMap = field(repr=False)
 
     @property
     def folder(self) -> Path:
         return self.results / self.name
+
+    def where(self, stage: str, parameter: str) -> str | None:
+        """file:line of the value that a stage's notebook gets for a parameter; None where the study sets none."""
+        paths = [("stages", stage, "set", parameter), ("fixed", parameter)]
+        if parameter in self.stages[stage].axes:
+            paths.insert(1, ("seeds",) if parameter == "seed" else ("grid", parameter))
+        return next((self.source.places[path] for path in paths if path in self.source.places), None)
 
     def claim(self) -> None:
         """Mark results/<name> as this study's.
@@ -71,7 +94,8 @@ class Study:
         write_atomic(owner, json.dumps(mine) + "\n")
 
 
-def load_study(file: Path | str, *, overrides: Iterable[str] = (), results: Path | str | None = None) -> Study:
+def load_study(file: Path | str, *, overrides: Iterable[str] = (), results: Path | str | None = None,
+               subset: str = "") -> Study:
     """Read, merge, check and expand a study.
 
     Args:
@@ -79,39 +103,53 @@ def load_study(file: Path | str, *, overrides: Iterable[str] = (), results: Path
         overrides: `name=value` for a fixed value or a grid axis (then a list), `stage.name=value` for one stage,
             `seeds=[0, 1]`.
         results: the folder of all studies' results; by default results/ of the project.
+        subset: a name under `subsets:`; "" is the whole study.
 
     Raises:
         UserError: anything that does not fit, with file, line and fix.
     """
     data, source = load_study_file(Path(file))
     _check_shape(data, source)
-    root = project_root(Path(file).parent)
+    root = _project_of(Path(file))
     stages_declared = {name: _declared(root, name, entry, source) for name, entry in data["stages"].items()}
     for override in overrides:
         _apply_override(data, source, override, stages_declared)
     _check_names(data, source, stages_declared)
+    chosen = take_subset(data, source, subset) if subset else []
     stages = {name: _stage(name, entry, data, source, root, stages_declared[name])
               for name, entry in data["stages"].items()}
     stages = _ordered(stages, source)
     folder = Path(results) if results is not None else root / "results"
     cells = expand(stages, data, root, folder / data["name"], source)
-    return Study(data["name"], Path(file), root, folder, stages, cells)
+    if chosen:
+        cells = with_needed(cells, [cell for cell in cells if cell.stage in chosen])
+    return Study(data["name"], Path(file), root, folder, stages, cells, source)
+
+
+def _project_of(file: Path) -> Path:
+    root = project_root(file.parent)
+    if not (root / "notebooks").is_dir():
+        raise UserError(f"{file}: this file is in no project, as no folder above it holds notebooks/; put the study "
+                        "under params/ of a project.")
+    return root
 
 
 def _check_shape(data: dict[str, Any], source: SourceMap) -> None:
     for name in data:
         if name not in TOP:
-            raise UserError(f"{source.where(name)}: a study has no {name!r}{did_you_mean(name, TOP | {'extends', 'use'})}")
-    for name, kind in {"name": str, "stages": dict, "fixed": dict, "grid": dict, "seeds": list}.items():
-        data.setdefault(name, {"fixed": {}, "grid": {}, "seeds": [0]}.get(name))
+            raise UserError(f"{source.where(name)}: a study has no {name!r}"
+                            + did_you_mean(name, {*TOP, "extends", "use"}))
+    for name, kind in TOP.items():
+        data.setdefault(name, {"fixed": {}, "grid": {}, "seeds": [0], "subsets": {}}.get(name))
         if not isinstance(data[name], kind):
-            raise UserError(f"{source.where(name)}: `{name}:` must be a {kind.__name__}, found {data[name]!r}.")
+            raise UserError(f"{source.where(name)}: `{name}:` = {data[name]!r} must be {SHAPES[kind]}.")
     if not data["name"].replace("-", "").replace("_", "").isalnum():
         raise UserError(f"{source.where('name')}: name {data['name']!r} names a folder; use letters, digits, - and _.")
     for axis, values in {**{f"grid.{k}": v for k, v in data["grid"].items()}, "seeds": data["seeds"]}.items():
         _check_axis(axis, values, source)
     for name, entry in data["stages"].items():
         _check_stage_shape(name, entry, source)
+    check_subsets(data, source)
 
 
 def _check_axis(axis: str, values: Any, source: SourceMap) -> None:
@@ -124,7 +162,7 @@ def _check_axis(axis: str, values: Any, source: SourceMap) -> None:
 
 
 def _check_stage_shape(name: str, entry: Any, source: SourceMap) -> None:
-    kinds = {"notebook": str, "needs": dict, "set": dict, "grid": list}
+    kinds = {"notebook": str, "needs": dict, "set": dict, "grid": list, "resources": dict}
     if not isinstance(entry, dict) or "notebook" not in entry:
         raise UserError(f"{source.where('stages', name)}: stage {name!r} needs at least {{notebook: NAME}}.")
     for key, value in entry.items():
@@ -132,7 +170,7 @@ def _check_stage_shape(name: str, entry: Any, source: SourceMap) -> None:
         if key not in kinds:
             raise UserError(f"{where}: a stage has no {key!r}{did_you_mean(key, kinds)}")
         if not isinstance(value, kinds[key]):
-            raise UserError(f"{where}: `{key}:` of stage {name!r} must be a {kinds[key].__name__}, found {value!r}.")
+            raise UserError(f"{where}: `{key}:` = {value!r} of stage {name!r} must be {SHAPES[kinds[key]]}.")
 
 
 def _declared(root: Path, name: str, entry: Mapping[str, Any], source: SourceMap) -> dict[str, Parameter]:
@@ -177,8 +215,11 @@ def _check_names(data: Mapping[str, Any], source: SourceMap, declared: Mapping[s
                 raise UserError(f"{source.where(section, name)}: {name!r} is set by the batch"
                                 f"{' from `seeds:`' if name == 'seed' else ''}; delete it here.")
             if name not in everything:
-                raise UserError(f"{source.where(section, name)}: no notebook of this study declares {name!r}"
-                                + did_you_mean(name, everything - own))
+                where = source.where(section, name)
+                is_own = where.startswith((f"{source.file}:", "--set"))
+                raise UserError(f"{where}: no notebook of this study declares {name!r}"
+                                + (did_you_mean(name, everything - own) if is_own else
+                                   f"; it is inherited: remove it by `{section}: {{{name}: null}}` in {source.file}."))
     used = {axis for entry in data["stages"].values() for axis in entry.get("grid", [])}
     for axis in data["grid"]:
         if axis not in used:
@@ -194,7 +235,8 @@ def _stage(name: str, entry: Mapping[str, Any], data: Mapping[str, Any], source:
             if parameter not in declared:
                 raise UserError(f"{where}: {at} declares no {parameter!r}{did_you_mean(parameter, declared)}")
             if section == "grid" and parameter not in data["grid"]:
-                raise UserError(f"{where}: {parameter!r} is no axis of `grid:`{did_you_mean(parameter, data['grid'])}")
+                raise UserError(f"{where}: stage {name!r} is run over {parameter!r}, which is no axis of `grid:`; list "
+                                "its values there, or give the stage `grid: []`.")
     if "run_dir" not in declared:
         raise UserError(f"{at}: the parameters cell must declare `run_dir: str = \"\"`, the folder it writes.")
     values = {p: check_value(declared[p], v, source.where("fixed", p)) for p, v in data["fixed"].items() if p in declared}
@@ -209,7 +251,8 @@ def _stage(name: str, entry: Mapping[str, Any], data: Mapping[str, Any], source:
         for value in data["grid"].get(axis, data["seeds"] if axis == "seed" else []):
             check_value(declared[axis], value, source.where("seeds") if axis == "seed" else source.where("grid", axis))
     inputs = {p: _stage_names(name, p, needed, data, source) for p, needed in entry.get("needs", {}).items()}
-    return Stage(name, root / "notebooks" / at, declared, inputs, tuple(axes), values)
+    resources = read_resources(entry.get("resources", {}), lambda key: source.where("stages", name, "resources", key))
+    return Stage(name, root / "notebooks" / at, declared, inputs, tuple(axes), values, resources)
 
 
 def _stage_names(name: str, parameter: str, needed: Any, data: Mapping[str, Any], source: SourceMap) -> tuple[str, ...]:

@@ -35,36 +35,64 @@ def load_study_file(file: Path) -> tuple[dict[str, Any], SourceMap]:
     return _load(file, source, ()), source
 
 
-def _load(file: Path, source: SourceMap, above: tuple[Path, ...]) -> dict[str, Any]:
+def _load(file: Path, source: SourceMap, above: tuple[Path, ...], asked: str = "") -> dict[str, Any]:
     if file.resolve() in above:
         raise UserError(f"{file}: the studies extend each other in a circle; remove one `extends:`.")
     own = SourceMap(str(file))
-    data = read_yaml(file, own)
+    data = read_yaml(file, own, asked)
+    extends, fragments = _parents(data, own)
     base: dict[str, Any] = {}
-    if "extends" in data:
-        base = _load(file.parent / str(data.pop("extends")), source, (*above, file.resolve()))
-    for fragment in data.pop("use", []):
+    if extends:
+        base = _load(file.parent / extends, source, (*above, file.resolve()), own.where("extends"))
+    for fragment in fragments:
         place = SourceMap(str(fragment))
-        base.setdefault("fixed", {}).update(read_yaml(file.parent / fragment, place))
+        base.setdefault("fixed", {}).update(read_yaml(file.parent / fragment, place, own.where("use")))
         source.places.update({("fixed", *path): at for path, at in place.places.items()})
     source.places.update(own.places)
-    return merge(base, data)
+    return merge(base, data, own)
 
 
-def merge(base: Any, over: Any) -> Any:
-    """`over` laid on `base`: mappings merge, anything else replaces."""
-    if not isinstance(base, dict) or not isinstance(over, dict):
+def _parents(data: dict[str, Any], source: SourceMap) -> tuple[str, list[str]]:
+    """Take `extends` and `use` out of a study."""
+    extends, fragments = data.pop("extends", ""), data.pop("use", [])
+    if not isinstance(extends, str):
+        raise UserError(f"{source.where('extends')}: `extends:` = {extends!r} must name one study: other.yaml.")
+    if not isinstance(fragments, list) or not all(isinstance(f, str) for f in fragments):
+        raise UserError(f"{source.where('use')}: `use:` = {fragments!r} must be a list of files: [students/tiny.yaml].")
+    return extends, fragments
+
+
+def merge(base: Any, over: Any, source: SourceMap, path: tuple[str, ...] = ()) -> Any:
+    """`over` laid on `base`: mappings merge, null removes an inherited entry, anything else replaces.
+
+    Raises:
+        UserError: a null where nothing is inherited, or for a whole section.
+    """
+    if not isinstance(over, dict):
         return over
-    return {**base, **{key: merge(base[key], value) if key in base else value for key, value in over.items()}}
+    merged = dict(base) if isinstance(base, dict) else {}
+    for key, value in over.items():
+        where = source.where(*path, key)
+        if value is None and not path:
+            raise UserError(f"{where}: `{key}:` is empty; delete the line, or remove single entries by `entry: null`.")
+        if value is None and key not in merged:
+            raise UserError(f"{where}: {key!r} is empty or null, and nothing of that name is inherited that this would "
+                            "remove; delete the line or give it a value.")
+        if value is None:
+            del merged[key]
+        else:
+            merged[key] = merge(merged.get(key), value, source, (*path, str(key)))
+    return merged
 
 
-def read_yaml(file: Path, source: SourceMap) -> dict[str, Any]:
-    """A YAML mapping; `source` is told the line of each entry."""
+def read_yaml(file: Path, source: SourceMap, asked: str = "") -> dict[str, Any]:
+    """A YAML mapping; `source` is told the line of each entry. `asked`: the place that names the file."""
     import yaml
 
     if not file.is_file():
         known = ", ".join(sorted(p.name for p in file.parent.glob("*.yaml"))) if file.parent.is_dir() else ""
-        raise UserError(f"There is no study file {str(file)!r}{f'; {file.parent}/ has {known}' if known else ''}.")
+        raise UserError(f"{asked + ': t' if asked else 'T'}here is no study file {str(file)!r}"
+                        f"{f'; {file.parent}/ has {known}' if known else ''}.")
     try:
         text = file.read_text(encoding="utf-8")
         _note_lines(yaml.compose(text, Loader=yaml.SafeLoader), file, source, ())
@@ -88,7 +116,8 @@ def _note_lines(node: Any, file: Path, source: SourceMap, path: tuple[str, ...])
     for key, value in node.value:
         line = key.start_mark.line + 1
         if key.value in seen:
-            raise UserError(f"{file}:{line}: {key.value!r} is written twice (first in line {seen[key.value]}); delete one.")
+            raise UserError(f"{file}:{line}: {key.value!r} is written twice (first in line {seen[key.value]}); delete "
+                            "one.")
         seen[key.value] = line
         source.put((*path, key.value), f"{file}:{line}")
         _note_lines(value, file, source, (*path, key.value))

@@ -15,6 +15,8 @@ The text of a trajectory is what follows the first `<|im_start|>assistant\\n`:
     </tool_response><|im_end|>
     <|im_start|>assistant
     The answer is \\boxed{3}.<|im_end|>
+
+Where the user speaks again, the user's next message stands in the place of the tool results.
 """
 
 from __future__ import annotations
@@ -38,7 +40,11 @@ FINISHES = ("eos", "length", "tool_cap", "error")
 CALL_RE = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 RESPONSE_RE = re.compile(r"<tool_response>\n?(.*?)\n?</tool_response>", re.DOTALL)
 THINK_RE = re.compile(r"</?think>")
-ERROR_PREFIX = "{'error':"
+USER_RE = re.compile(r"\s*<\|im_start\|>user\n(?!<tool_response>)(.*)<\|im_end\|>\s*<\|im_start\|>assistant\n",
+                     re.DOTALL)
+MARK_RE = re.compile(r"<(?=\|im_(?:start|end)\||/?tool_(?:call|response)>)")
+# how an error begins: ours and TRL's; BFCL's tools, BFCL's executor
+ERROR_PREFIXES = ("{'error':", '{"error":', "Error during execution:")
 
 
 def _until_last(end: str, text: str) -> str:
@@ -71,9 +77,10 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the drawn trajectory: R(easoning), T(ool use), O(bservation) or A(nswer)."""
+    """One step of the drawn trajectory: R(easoning), T(ool use), O(bservation), A(nswer), or U: the user's next
+    message."""
 
-    kind: Literal["R", "T", "O", "A"]
+    kind: Literal["R", "T", "O", "A", "U"]
     text: str
     call: ToolCall | None = None
 
@@ -81,7 +88,8 @@ class Step:
 @dataclass(frozen=True)
 class Turn:
     """One assistant turn: its exact text without the end token, how it finished, and the exact text
-    of the environment that follows it (tool results and chat markup; empty on the last turn)."""
+    of the environment that follows it (tool results or the user's next message, with chat markup; empty on the last
+    turn)."""
 
     text: str
     finish: Finish = "eos"
@@ -95,6 +103,12 @@ class Turn:
         targets = wellformed if len(results) <= len(wellformed) else written
         done = {id(c): o for c, o in zip(targets, results, strict=False)}
         return tuple(replace(c, observation=done.get(id(c))) for c in written)
+
+    @property
+    def user(self) -> str | None:
+        """The user's next message, where one follows this turn."""
+        found = USER_RE.fullmatch(self.environment)
+        return found[1] if found else None
 
     @property
     def reasoning(self) -> str:
@@ -118,7 +132,7 @@ def _parse_call(text: str) -> ToolCall:
 
 
 def _observation(content: str) -> Observation:
-    return Observation(content, ok=not content.startswith(ERROR_PREFIX))
+    return Observation(content, ok=not content.startswith(ERROR_PREFIXES))
 
 
 @dataclass(frozen=True)
@@ -179,20 +193,21 @@ class Trajectory:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The drawn form: R, T, O steps, and A for the last turn when it holds no call."""
+        """The drawn form: R, T, O steps, A for the last turn (and for one that the user replies to) when it holds no
+        call, and U for what the user says next."""
         return tuple(step for turn in self.turns for step in _steps(turn, turn is self.turns[-1]))
 
     def messages(self) -> list[dict[str, Any]]:
-        """Chat messages (assistant with `tool_calls`, then `tool`), arguments as JSON objects."""
+        """Chat messages (assistant with `tool_calls`, then `tool` or `user`), arguments as JSON objects."""
         return [m for turn in self.turns for m in _messages(turn)]
 
     @classmethod
     def from_messages(cls, messages: Iterable[Mapping[str, Any]], problem_id: str = "", **kwargs: Any) -> Trajectory:
-        """The trajectory of assistant and tool messages. `finish` may be given for the last turn.
+        """The trajectory of assistant, tool and later user messages. `finish` may be given for the last turn.
 
         Raises:
-            UserError: for another role, a tool message in front, an assistant message after another without a
-                tool result between them, or no message at all.
+            UserError: for another role, a tool or user message in front, two assistant messages with nothing between
+                them, a user message that does not stand between two assistant messages, or no message at all.
         """
         finish = kwargs.pop("finish", "eos")
         messages = list(messages)
@@ -202,11 +217,13 @@ class Trajectory:
         for message in messages:
             if message["role"] == "tool":
                 results.append(str(message["content"]))
-                continue
-            if turns:
-                turns[-1] = replace(turns[-1], environment=render_environment(results))
-            turns.append(Turn(render_turn(message)))
-            results = []
+            elif message["role"] == "user":
+                turns[-1] = replace(turns[-1], environment=render_user(str(message["content"])))
+            else:
+                if results:
+                    turns[-1] = replace(turns[-1], environment=render_environment(results))
+                turns.append(Turn(render_turn(message)))
+                results = []
         if results:
             turns[-1] = replace(turns[-1], environment=render_environment(results))
             turns.append(Turn(""))
@@ -223,23 +240,27 @@ class Trajectory:
 
 
 def _check_roles(roles: list[str]) -> None:
-    other = [r for r in roles if r not in ("assistant", "tool")]
+    other = [r for r in roles if r not in ("assistant", "tool", "user")] or [r for r in roles[:1] if r == "user"]
     if other:
         raise UserError(f"A trajectory has no message of role {other[0]!r}: leave out what comes before the first "
                         "assistant message.")
-    if roles[:1] != ["assistant"] or ("assistant", "assistant") in pairwise(roles):
+    apart = {("assistant", "assistant"), ("user", "user"), ("user", "tool"), ("tool", "user")}
+    if roles[:1] != ["assistant"] or roles[-1] == "user" or apart & set(pairwise(roles)):
         raise UserError(f"Messages of roles {roles[:12]} are no trajectory: it starts with an assistant message, and "
-                        "tool messages stand between two assistant messages.")
+                        "tool messages or a user's message stand between two assistant messages.")
 
 
 def _steps(turn: Turn, last: bool) -> Iterable[Step]:
     if turn.reasoning:
-        yield Step("A" if last and not turn.calls else "R", turn.reasoning)
+        answers = not turn.calls and (last or turn.user is not None)
+        yield Step("A" if answers else "R", turn.reasoning)
     for call in turn.calls:
         yield Step("T", call.text.strip(), call)
     for call in turn.calls:
         if call.observation is not None:
             yield Step("O", call.observation.content, call)
+    if turn.user is not None:
+        yield Step("U", turn.user)
 
 
 def _messages(turn: Turn) -> Iterable[dict[str, Any]]:
@@ -253,6 +274,8 @@ def _messages(turn: Turn) -> Iterable[dict[str, Any]]:
     for call in calls:
         if call.observation is not None:
             yield {"role": "tool", "name": call.name or "", "content": call.observation.content}
+    if turn.user is not None:
+        yield {"role": "user", "content": turn.user}
 
 
 def render_call(name: str, arguments: Any) -> str:
@@ -274,3 +297,14 @@ def render_environment(results: Iterable[str], eos: str = EOS) -> str:
     """Tool results as the text between two assistant turns."""
     body = "".join(f"\n<tool_response>\n{r}\n</tool_response>" for r in results)
     return f"\n<|im_start|>user{body}{eos}\n{ASSISTANT}"
+
+
+def render_user(text: str, eos: str = EOS) -> str:
+    """The user's next message as the text between two assistant turns."""
+    return f"\n<|im_start|>user\n{text}{eos}\n{ASSISTANT}"
+
+
+def without_marks(text: str) -> str:
+    """A text that cannot speak for the chat: where it would open or close a turn, a call or a result, `&lt;` stands
+    for the `<`. Unpaired surrogates, which no tokenizer takes, become question marks."""
+    return MARK_RE.sub("&lt;", text.encode("utf-8", "replace").decode())

@@ -1,10 +1,12 @@
 """Kill a study's runner and kernels at random, restart, and compare what is left with an undisturbed run.
 
-    python tests/chaos.py [--study params/smoke.yaml] [--kills 10] [--seed 0] [--workers 2] [--log chaos.log]
+    python tests/chaos.py [--study params/smoke.yaml | --cells 24] [--kills 10] [--seed 0] [--workers 2] [--log FILE]
 
-The moments are drawn uniformly over the time the undisturbed run took; each victim, the runner or one of its kernels,
-drawn too. After a kill of the runner the same command is started again; a killed kernel's cell fails, and the command
-is started again with --retry-failed once it ends. Then every artefact of every run must have the same bytes.
+With --cells the study is one of so many tiny but real cells (tests/tiny_project.py). The moments are drawn uniformly
+over the time the undisturbed run took; each victim, the runner or one of its kernels, drawn too. After a kill of the
+runner the same command is started again; a killed kernel's cell fails, and the command is started again with
+--retry-failed once it ends. Then every artefact of every run must have the same bytes, and `mentor-kit status` must
+show the same table.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 from pathlib import Path
 
 import psutil
+from tiny_project import make_project, study_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +37,7 @@ class Chaos:
     def start(self) -> None:
         command = [sys.executable, "-m", "mentor_kit", "batch", str(self.options.study), "--retry-failed",
                    "--results", str(self.results), "--workers", str(self.options.workers)]
-        self.runner = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        self.runner = subprocess.Popen(command, cwd=self.options.study.parents[1], stdout=subprocess.DEVNULL)
         self.started, self.starts = time.monotonic(), self.starts + 1
 
     def stopped(self) -> None:
@@ -55,6 +58,13 @@ class Chaos:
         if self.runner is None:
             self.start()
         return True
+
+    def table(self) -> list[str]:
+        """The rows of `mentor-kit status`: the state of each cell."""
+        command = [sys.executable, "-m", "mentor_kit", "status", str(self.options.study), "--results",
+                   str(self.results)]
+        shown = subprocess.run(command, cwd=self.options.study.parents[1], capture_output=True, text=True, check=True)
+        return [line for line in shown.stdout.splitlines() if line.startswith("│")]
 
     def kernels(self) -> list[psutil.Process]:
         children = psutil.Process(self.runner.pid).children(recursive=True) if self.runner.poll() is None else []
@@ -98,13 +108,15 @@ def outcomes(results: Path) -> dict[str, dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--study", type=Path, default=ROOT / "params" / "smoke.yaml")
+    parser.add_argument("--cells", type=int, default=0, help="a study of so many tiny cells instead of --study")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--log", type=Path, default=None, help="also write the log to this file")
     options = parser.parse_args()
-    options.study = options.study.resolve()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        options.study = (make_project(Path(folder) / "project", study_of(options.cells, table=True)) if options.cells
+                         else options.study.resolve())
         lines, good = campaign(options, Path(folder))
     if options.log:
         options.log.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -136,7 +148,11 @@ def campaign(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool
         kills += 1
     fire.run_until(24 * 3600)
     say(f"disturbed: {kills} kills, {fire.starts} starts, {fire.elapsed:.0f} s")
-    return lines, compare(outcomes(calm.results), outcomes(fire.results), say) and kills == options.kills
+    table, again = calm.table(), fire.table()
+    say(f"status: {sum('done' in row for row in again)} of {len(table)} rows done, the table "
+        f"{'equals' if table == again else 'DIFFERS FROM'} the undisturbed one")
+    same = compare(outcomes(calm.results), outcomes(fire.results), say)
+    return lines, same and table == again and kills == options.kills
 
 
 def compare(expected: dict[str, dict], found: dict[str, dict], say) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mentor_kit.evaluation.benchmarks.bfcl import decode_calls
-from mentor_kit.trajectory import EOS, Trajectory, render_call
+from mentor_kit.trajectory import Turn, render_call
 
 CATEGORIES = ("simple_python", "multiple", "parallel", "parallel_multiple", "live_simple", "irrelevance")
 KINDS = ("right", "right", "name", "type", "missing", "extra_call", "no_call", "unknown_parameter", "value")
@@ -96,7 +96,7 @@ def official(environment: Path, rows: list[dict[str, Any]]) -> dict[str, bool]:
 
 def _as_result(text: str) -> Any:
     """What the handler of a function-calling endpoint stores: calls with JSON arguments, or the text."""
-    calls = decode_calls(Trajectory.from_text(text + EOS))
+    calls = decode_calls(Turn(text))
     return [{name: json.dumps(a)} for call in calls for name, a in call.items()] if calls else text
 
 

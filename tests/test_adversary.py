@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -10,12 +11,13 @@ from small_student import BOX, new_run, untrained
 
 from mentor_kit.configs import EvaluateConfig, configure
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.evaluate import batch_sampling, evaluate
+from mentor_kit.evaluation.evaluate import evaluate
 from mentor_kit.evaluation.metrics import sample_metrics, summarise
 from mentor_kit.evaluation.report import failure_counts, failures, interval_table
-from mentor_kit.evaluation.shards import Task, evaluate_tasks
+from mentor_kit.evaluation.tasks import Task, evaluate_tasks
 from mentor_kit.problem import Problem
 from mentor_kit.store import Record, load_records
+from mentor_kit.students.decoding import Draw
 from mentor_kit.students.rollout import Sampling
 from mentor_kit.students.student import Student
 from mentor_kit.teachers.attempt import Attempt
@@ -40,8 +42,8 @@ class ScriptedModel(torch.nn.Module):
         self.tokenizer, self.device = tokenizer, torch.device("cpu")
         self.generation_config, self.asked = SimpleNamespace(), []
 
-    def generate(self, input_ids, attention_mask, generation_config, **_):
-        self.asked.append(generation_config)
+    def generate(self, input_ids, attention_mask, generation_config, logits_processor):
+        self.asked.append(logits_processor)
         written = [self.answer(self.tokenizer.decode(row), generation_config.max_new_tokens) for row in input_ids]
         width = max(map(len, written))
         pad = self.tokenizer.pad_token_id
@@ -118,15 +120,9 @@ def test_sampling_settings_reach_every_turn_and_are_stored(adversary):
     case = [p for p in problems() if p.question.endswith("calls for ever")][:1]
     (record,) = evaluate(adversary, case, {}, settings)
     assert len(adversary.model.asked) == len(record.trajectory.turns) == 5
-    assert {(g.do_sample, g.temperature, g.top_p, g.top_k) for g in adversary.model.asked} == {(True, 0.6, 0.95, 20)}
-    assert record.trajectory.meta["sampling"]["temperature"] == 0.6 and record.trajectory.meta["sampling"]["seed"] == 7
-
-
-def test_batches_are_sampled_with_seeds_of_their_own_and_greedy_ones_are_left_alone():
-    hot = Sampling(temperature=1.0, seed=3)
-    assert batch_sampling(hot, 0) is hot and batch_sampling(Sampling(), 4) == Sampling()
-    assert len({batch_sampling(hot, i).seed for i in range(50)}) == 50
-    assert batch_sampling(hot, 4) == batch_sampling(hot, 4)
+    for temperature, top_k, top_p, draw in adversary.model.asked:
+        assert (temperature.temperature, top_k.top_k, top_p.top_p) == (0.6, 20, 0.95) and isinstance(draw, Draw)
+    assert record.trajectory.meta["sampling"] == asdict(settings)
 
 
 def test_k_samples_are_numbered_and_measured(adversary, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from tiny_project import STUDY, make_project
 from mentor_kit.batch import chain_lengths, choose, run_batch
 from mentor_kit.cell import cell_state, clean_notebook
 from mentor_kit.errors import UserError
-from mentor_kit.kernel import hold_lock
+from mentor_kit.kernel import CELL_BYTE, KERNEL_BYTE, hold_lock
 from mentor_kit.study import load_study
 
 BROKEN = STUDY.replace("[ok, fine]", "[ok, raise, die, hang]").replace("[0, 1]", "[0]")
@@ -180,6 +181,38 @@ def test_chosen_stages_bring_what_they_need(tmp_path):
         choose(study, ["fti"])
     with pytest.raises(UserError, match="--workers 0: give at least 1"):
         run_batch(study, workers=0)
+
+
+def test_a_cell_that_another_ended_meanwhile_is_left_alone(tmp_path):
+    study = load_study(make_project(tmp_path, SMALL))
+    assert run_batch(study, only=["make"]) == 0
+    run_dir = study.cells[0].run_dir
+    before = {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()}
+    command = [sys.executable, "-m", "mentor_kit.cell", str(run_dir), str(study.root), str(os.getpid())]
+    assert subprocess.run(command, check=False, cwd=study.root).returncode == 0
+    assert {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()} == before
+
+
+def test_a_cell_and_its_kernel_hold_the_run_folder_together_and_nobody_else_does(tmp_path):
+    code = ("from mentor_kit.kernel import *; import sys; lock = hold_lock(sys.argv[1], byte=CELL_BYTE); "
+            "print(1, flush=True); input()")
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / ".lock")], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "1\n"
+    assert hold_lock(tmp_path / ".lock") is None
+    assert hold_lock(tmp_path / ".lock", byte=CELL_BYTE) is None
+    hold_lock(tmp_path / ".lock", byte=KERNEL_BYTE).close()
+    holder.communicate("\n")
+    hold_lock(tmp_path / ".lock").close()
+
+
+def test_storage_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(UserError, match=r"this storage has no POSIX locks \(No locks available\)"):
+        hold_lock(tmp_path / ".lock")
 
 
 def test_the_longest_chain_comes_first(tmp_path):

@@ -25,13 +25,17 @@ def answer(text: str, problem_id: str = "p") -> Trajectory:
     return Trajectory.from_text(text + EOS, problem_id)
 
 
+def decoded(text: str) -> list | None:
+    return decode_calls(answer(text).turns[0])
+
+
 def test_calls_are_decoded_as_the_leaderboard_does():
     call = render_call("f", {"a": 1})
-    assert decode_calls(answer(f"think {call}\n{call}")) == [{"f": {"a": 1}}] * 2
-    assert decode_calls(answer("no tool fits")) == []
-    assert decode_calls(answer(f"<tool_call>\nnot json\n</tool_call>{call}")) == [{"f": {"a": 1}}]
-    assert decode_calls(answer('<tool_call>\n{"name": "f", "arguments": [1]}\n</tool_call>')) is None
-    assert decode_calls(answer('<tool_call>\n{"arguments": {}}\n</tool_call>')) is None
+    assert decoded(f"think {call}\n{call}") == [{"f": {"a": 1}}] * 2
+    assert decoded("no tool fits") == []
+    assert decoded(f"<tool_call>\nnot json\n</tool_call>{call}") == [{"f": {"a": 1}}]
+    assert decoded('<tool_call>\n{"name": "f", "arguments": [1]}\n</tool_call>') is None
+    assert decoded('<tool_call>\n{"arguments": {}}\n</tool_call>') is None
 
 
 def test_schemas_are_json_schemas_without_dots():
@@ -66,7 +70,7 @@ def test_irrelevance_is_always_reported(shelf):
 
 
 def test_an_unknown_category_is_refused(shelf):
-    with pytest.raises(UserError, match="'memory_kv' is unknown or not single-turn"):
+    with pytest.raises(UserError, match="'memory_kv' is unknown or not built"):
         load(0, {"memory_kv": 1})
 
 

@@ -26,9 +26,11 @@ FAULT_REASONS = {"accepted", "tool_error", "unknown_tool", "turn_limit", "timeou
 
 
 def asking(url: str, n: int = 3, *options: str, **fields) -> CollectConfig:
-    options = (f"base_url:{url}", "model:sums", "key_env:none", "probe:false", "backoff:0.02", *options)
+    """`options` win over those that suit a test."""
+    usual = ("base_url:" + url, "model:sums", "key_env:none", "probe:false", "backoff:0.02")
+    named = {o.partition(":")[0]: o for o in (*usual, *options)}
     return configure(CollectConfig, **{"problems": "fault_server:load", "teacher": "chat_endpoint",
-                                       "split_sizes": [f"train:{n}"], "teacher_options": list(options), **fields})
+                                       "split_sizes": [f"train:{n}"], "teacher_options": list(named.values()), **fields})
 
 
 def ask(tmp_path, url: str, n: int = 3, *options: str, **fields) -> Collection:
@@ -157,8 +159,8 @@ def test_turn_limit_and_length():
 def test_the_probe_says_what_is_honoured():
     with running() as url:
         asked = prepare(asking(url, 1, "probe:true"))
-    assert asked.probe == {"tools": "honoured: structured calls", "seed": "honoured", "temperature": "samples differ",
-                           "reasoning": "none seen"}
+    assert asked.probe == {"tools": "honoured: structured calls", "seed": "honoured", "reasoning": "none seen",
+                           "temperature": "honoured: samples differ at 1, not at 0"}
     assert "seed: honoured" in repr(asked)
 
 
@@ -177,8 +179,10 @@ def test_the_key_comes_from_the_environment_and_is_stored_nowhere(tmp_path, monk
 def test_a_server_that_refuses_is_one_line_before_anything_is_written(tmp_path, monkeypatch, style, match):
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     monkeypatch.setattr("mentor_kit.teachers.probe.BACKOFF", 0.01)
-    with running(style=style) as url, pytest.raises(UserError, match=match) as error:
-        prepare(asking(url, 1, "probe:true", "key_env:MY_KEY"))
+    with running(style=style) as url:
+        for quick in (True, False):
+            with pytest.raises(UserError, match=match) as error:
+                prepare(asking(url, 1, "probe:true", "key_env:MY_KEY"), quick=quick)
     assert "\n" not in str(error.value) and "sk-very" not in str(error.value)
 
 

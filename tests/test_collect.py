@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from fault_server import running
 from small_student import new_run, teacher_records, trained
 
 from mentor_kit.collect import Asked, as_record, as_references, collect, load_collection, prepare
 from mentor_kit.configs import CollectConfig, TrainConfig, configure, given, parse_options
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
+from mentor_kit.runs import load_run
 from mentor_kit.selection import select
 from mentor_kit.teachers.attempt import Attempt, reject_reason
 from mentor_kit.toolbox import load_toolbox
@@ -54,12 +58,10 @@ def test_own_source_and_toolbox(tmp_path, monkeypatch):
     ({"teacher": "nobody"}, "nobody"), ({"split_sizes": ["train"]}, "not of the form name:value"),
     ({"problem_options": ["nonsense:1"]}, "nonsense"), ({"split_sizes": ["train:0"]}, "There is no problem to ask"),
     ({"toolbox": "no_such:BOX"}, "cannot be imported")])
-def test_bad_parameters_are_one_clear_line(parameters, match, tmp_path):
-    config = configure(CollectConfig, **{"split_sizes": ["train:3"], **parameters})
+def test_bad_parameters_are_one_clear_line(parameters, match):
     with pytest.raises(UserError, match=match) as error:
-        collect(config, new_run(tmp_path, "collect"))
+        configure(CollectConfig, **{"split_sizes": ["train:3"], "problem_options": [], **parameters})
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "trajectories.parquet").exists()
 
 
 ATTEMPTS = {  # problem -> its samples: (tools, words, outcome); which one each policy takes
@@ -112,13 +114,13 @@ def test_selection_policies(tmp_path, policy):
 
 
 def test_a_second_start_asks_only_what_is_new_or_failed(tmp_path):
-    config, run = configure(CollectConfig, samples=2, teacher="scripted"), new_run(tmp_path, "collect")
+    config, run = configure(CollectConfig, samples=2, teacher="test_collect:ScriptedTeacher"), new_run(tmp_path, "collect")
     silent, teacher = ScriptedTeacher("silent"), ScriptedTeacher()
     problems = tuple(scripted(0, {}))
     first = collect(config, run, Asked(problems, silent))
     assert first.reasons().to_dict() == {"silent": {"train": 4}} and first.records[0].trajectory.producer == "teacher:scripted"
     assert len(collect(config, run, Asked(problems, teacher)).accepted()) == 2 and teacher.asked == 4
-    more = configure(CollectConfig, samples=3, teacher="scripted")
+    more = configure(CollectConfig, samples=3, teacher="test_collect:ScriptedTeacher")
     assert len(collect(more, run, Asked(problems, teacher)).records) == 6 and teacher.asked == 6
     run.finish()
     again = new_run(tmp_path, "collect")  # a finished run starts over, what was answered stays
@@ -156,15 +158,53 @@ def test_a_local_model_teaches_in_batches(tmp_path):
         prepare(configure(CollectConfig, teacher="local_model"))
 
 
-def test_the_command_line_says_it_in_one_line_and_writes_no_data(tmp_path):
+def collect_command(folder: Path, *settings: str) -> subprocess.CompletedProcess:
+    """`mentor-kit collect` of the shipped endpoint study with settings, in a project of its own."""
     for name in ("notebooks", "params"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    command = [sys.executable, "-m", "mentor_kit", "collect", "params/smoke.yaml", "--set", "teacher=chat_endpoint"]
-    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=280)
-    assert done.returncode != 0
-    assert [line for line in (done.stdout + done.stderr).splitlines() if "is no address" in line]
-    written = {p.name for p in (tmp_path / "results").rglob("*") if p.is_file()}
-    assert not written & {"DONE", "trajectories.parquet", "attempts.jsonl", "params.yaml"}
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+    shutil.copy(ROOT / "tests" / "fault_server.py", folder)
+    command = [sys.executable, "-m", "mentor_kit", "collect", "params/collect-endpoint.yaml"]
+    for setting in ("problems=fault_server:load", 'split_sizes=["train:3", "validation:2"]', "samples=1", *settings):
+        command += ["--set", setting]
+    return subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=280)
+
+
+def server_options(url: str, *more: str) -> str:
+    return f"teacher_options={json.dumps([f'base_url:{url}', 'model:sums', 'retries:0', *more])}"
+
+
+NOBODY = "http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(("settings", "match"), [
+    ([server_options(NOBODY, "key_env:NO_SUCH_KEY")], "the environment variable 'NO_SUCH_KEY' is not set"),
+    ([server_options(NOBODY, "key_env:none")], f"The endpoint '{NOBODY}' does not answer (connection"),
+    ([server_options(NOBODY, "key_env:none"), "toolbox=nowhere"], "Unknown toolbox 'nowhere'"),
+    ([server_options(NOBODY, "key_env:none"), "problems=hub_math", 'problem_options=["path:empty.csv"]'], "hold no row")],
+    ids=["key", "url", "toolbox", "source"])
+def test_the_command_line_says_it_in_one_line_and_writes_nothing(tmp_path, settings, match):
+    (tmp_path / "empty.csv").write_text("question,answer\n")
+    done = collect_command(tmp_path, *settings)
+    assert done.returncode == 2 and done.stdout == ""
+    assert match in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_collection_without_a_reference_ends_says_so_and_is_refused_downstream(tmp_path):
+    """The teacher answers every problem with plain text."""
+    with running(style="plain") as url:
+        done = collect_command(tmp_path, server_options(url, "key_env:none"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = load_run(next((tmp_path / "results").rglob("DONE")).parent)
+    assert run.facts == {"asked/train": 3, "accepted/train": 0, "asked/validation": 2, "accepted/validation": 0}
+    said = run.path("notebook.ipynb").read_text()
+    assert "5 attempts at 5 problems, 0 references; rejected: no_answer 5." in said
+    assert "The teacher puts no answer in" in said and "No attempt of the teacher was accepted" in said
+    assert "the model made no call; the server ignores tools" in said
+    card = run.path("dataset/README.md").read_text()
+    assert "configs" not in yaml.safe_load(card.split("---")[1]) and "| train | 3 | 0 | - |" in card
+    with pytest.raises(UserError, match="is of no use: 5 attempts at 5 problems, 0 references; rejected: no_answer 5"):
+        load_collection(run)
 
 
 def test_configurations_are_validated():

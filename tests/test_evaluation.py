@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 from small_student import new_run, teacher_records, trained
 
+from mentor_kit.attempts import AttemptStore
 from mentor_kit.collect import Collection
 from mentor_kit.configs import EvaluateConfig, configure
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation import shards, stage
+from mentor_kit.evaluation import stage
 from mentor_kit.evaluation.evaluate import evaluate, failure_kind, sample_groups, validation_metrics, verdict_facts
 from mentor_kit.store import Record, load_records
+from mentor_kit.students.decoding import Decoder
 from mentor_kit.students.rollout import Sampling
 from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 
@@ -59,28 +62,39 @@ def test_validation_uses_the_judge(student):
     assert metrics["accuracy"] > 0.5 and metrics["executed_calls"] > 0 and 0 <= metrics["similarity"] <= 1
 
 
-def test_stage_evaluates_all_splits_and_resumes(student, tmp_path, monkeypatch):
-    collection = Collection(tuple(TRAIN + TEST + LONGER))
-    config, run = configure(EvaluateConfig), new_run(tmp_path / "a", "evaluate")
-    records = stage.evaluate_splits(config, student, collection, "test", run)
-    assert load_records(run.path("trajectories.parquet")) == records and not (run.dir / "shards").exists()
+def test_stage_evaluates_all_splits_and_stores_them(student, tmp_path):
+    run = new_run(tmp_path, "evaluate")
+    records = stage.evaluate_splits(configure(EvaluateConfig), student, Collection(tuple(TRAIN + TEST + LONGER)), "test", run)
+    assert load_records(run.path("trajectories.parquet")) == records and not (run.dir / "answers").exists()
     summary = stage.split_summary(records)
     assert list(summary.index) == ["in_domain", "longer_chains"] and list(summary["n"]) == [6, 4]
-    again, asked = new_run(tmp_path / "b", "evaluate"), []
-    real = shards.evaluate
 
-    def fail_on_second(student, problems, *args, **kwargs):
-        asked.append(problems[0].split)
-        if len(asked) == 2:
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, tmp_path, monkeypatch, temperature):
+    """And the same bytes come out, greedily and sampled."""
+    collection, under_way = Collection(tuple(TRAIN + TEST + LONGER)), 4
+    config = configure(EvaluateConfig, batch_size=under_way, temperature=temperature, samples=2 if temperature else 1)
+    whole, broken = new_run(tmp_path / "a", "evaluate"), new_run(tmp_path / "b", "evaluate")
+    records = stage.evaluate_splits(config, student, collection, "test", whole)
+    admitted, stored, stops, before = [], [], [1, 3, 5, 0], 0
+    admit, add = Decoder.admit, AttemptStore.add
+
+    def add_and_stop(store, record, *args):
+        add(store, record, *args)
+        stored.append((record.problem.id, record.trajectory.sample))
+        if len(stored) == before + stops[0]:
             raise KeyboardInterrupt
-        return real(student, problems, *args, **kwargs)
 
-    monkeypatch.setattr(shards, "evaluate", fail_on_second)
-    with pytest.raises(KeyboardInterrupt):
-        stage.evaluate_splits(config, student, collection, "test", again)
-    assert stage.evaluate_splits(config, student, collection, "test", again) == records
-    assert asked == ["in_domain", "longer_chains", "longer_chains"]
-    assert run.path("trajectories.parquet").read_bytes() == again.path("trajectories.parquet").read_bytes()
+    monkeypatch.setattr(Decoder, "admit", lambda self, ids: (admitted.append(ids), admit(self, ids)))
+    monkeypatch.setattr(AttemptStore, "add", add_and_stop)
+    for stop in list(stops):
+        with pytest.raises(KeyboardInterrupt) if stop else nullcontext():
+            assert stage.evaluate_splits(config, student, collection, "test", broken) == records
+        stops, before = stops[1:], len(stored)
+    assert len(stored) == len(set(stored)) == len(records)
+    assert len(records) < len(admitted) <= len(records) + 3 * (under_way - 1)
+    assert whole.path("trajectories.parquet").read_bytes() == broken.path("trajectories.parquet").read_bytes()
 
 
 def test_unknown_split_is_refused():
@@ -116,3 +130,12 @@ def judged(record: Record, reference: Trajectory, text: str) -> Record:
 def test_overlong_turn_keeps_its_text():
     turn = Turn("half a call <tool_call>", "length")
     assert Trajectory("p", (turn,)).to_text() == "half a call <tool_call>"
+
+
+def test_what_fails_while_answers_are_kept_is_no_items_failure(student, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(AttemptStore, "add", full)
+    with pytest.raises(OSError, match="No space left"):
+        stage.evaluate_splits(configure(EvaluateConfig), student, Collection(tuple(TEST)), "t", new_run(tmp_path, "evaluate"))

@@ -133,7 +133,10 @@ def test_the_best_accepted_answer_counts_and_failures_score_nothing(files):
                    "scores": dict.fromkeys(("em", "f1", "accuracy", "precision", "recall"), 0.0)}
 
 
-def test_the_retriever_is_a_parameter():
-    assert configure(EvaluateConfig, passages="wiki.jsonl").retriever == "bm25"
+def test_the_retriever_and_the_passages_are_parameters(tmp_path):
+    (tmp_path / "wiki.jsonl").touch()
+    assert configure(EvaluateConfig, passages=str(tmp_path / "wiki.jsonl")).retriever == "bm25"
+    with pytest.raises(UserError, match="passages='no.jsonl': There is no file 'no.jsonl'"):
+        configure(EvaluateConfig, passages="no.jsonl")
     with pytest.raises(UserError, match="retriever"):
         configure(EvaluateConfig, retriever="tfidf")

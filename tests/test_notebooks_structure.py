@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mentor_kit import configs
+from mentor_kit.configs import CONFIGS
 from mentor_kit.params import LIST, SCALARS, declared_parameters
+from mentor_kit.preflight import check_values
 from mentor_kit.runs import NOTEBOOK_VERSIONS, STAGE_NOTEBOOKS
 from mentor_kit.study import load_study
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = {"01_teacher_trajectories": configs.CollectConfig, "02_reward_design": configs.DesignConfig,
-           "03_rl_training": configs.TrainConfig, "04_evaluation": configs.EvaluateConfig,
-           "05_paper_figures": configs.FiguresConfig}
 STUDIES = sorted((ROOT / "params").glob("*.yaml"))
 
 
@@ -111,7 +109,8 @@ def test_it_starts_one_run_and_finishes_it_last(name):
 @pytest.mark.parametrize("file", STUDIES, ids=lambda p: p.stem)
 def test_every_study_of_the_repository_fits_the_notebooks(file):
     study = load_study(file)
-    assert study.name == file.stem
-    for cell in study.cells:
-        own = {n: v for n, v in cell.params.items() if n in CONFIGS[cell.notebook.stem].model_fields}
-        CONFIGS[cell.notebook.stem](**own)
+    check_values(study, study.cells)
+
+
+def test_no_two_studies_share_a_results_folder():
+    assert len({load_study(file).name for file in STUDIES}) == len(STUDIES)

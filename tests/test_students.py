@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_student import BOX, teacher_records, trained, untrained
@@ -15,9 +18,11 @@ from trl.chat_template_utils import (
 )
 
 from mentor_kit.errors import UserError
+from mentor_kit.students import rollout
 from mentor_kit.students.backends import resolve_backend
+from mentor_kit.students.decoding import Decoder, can_keep_cache, next_tokens
 from mentor_kit.students.masking import KnownToolNames
-from mentor_kit.students.rollout import Sampling, decode_completion, execute_turn
+from mentor_kit.students.rollout import Sampling, decode_completion, execute_turn, rollouts
 from mentor_kit.students.student import Student, load_student, prepare_tokenizer, prompt_messages
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment
@@ -84,10 +89,92 @@ def test_trained_student_uses_tools_and_answers(student):
     assert all(r.trajectory.calls and all(c.executed for c in r.trajectory.calls) for r in records[:8])
 
 
-def test_batch_size_does_not_change_greedy_rollouts(student):
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_neighbours_do_not_change_a_rollout(student, temperature):
+    """One by one, refilled, all at once, the other way round: the same texts, sampled ones too."""
+    problems, settings = [r.problem for r in RECORDS], Sampling(temperature=temperature, max_new_tokens=120)
+    together = [t.to_text() for t in student.rollout(problems, settings)]
+    for batch_size in (1, 3, 5):
+        assert [t.to_text() for t in student.rollout(problems, settings, batch_size=batch_size)] == together
+    assert [t.to_text() for t in student.rollout(problems[::-1], settings, batch_size=4)] == together[::-1]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_rollouts_are_those_of_generate(student, monkeypatch, temperature):
+    """The decoder against the model's own `generate`, whose rows we draw by a processor."""
     problems = [r.problem for r in RECORDS]
-    together = student.rollout(problems, batch_size=16)
-    assert [t.to_text() for t in together] == [t.to_text() for t in student.rollout(problems, batch_size=3)]
+    settings = Sampling(temperature=temperature, top_k=50, top_p=0.9, max_new_tokens=120)
+    ours = student.rollout(problems, settings, batch_size=7)
+    monkeypatch.setattr(rollout, "can_keep_cache", lambda _: False)
+    assert student.rollout(problems, settings, batch_size=7) == ours
+    assert len({t.to_text() for t in ours}) > 8
+
+
+def test_rollouts_are_handed_over_as_they_finish_and_leave_the_model_as_it_was(student):
+    problems, usual = [r.problem for r in RECORDS], student.model.config._attn_implementation
+    student.model.train()
+    places = [place for place, _ in rollouts(student, problems, Sampling(), batch_size=4)]
+    assert sorted(places) == list(range(len(problems))) and set(places[:4]) <= set(range(8))
+    stopped = rollouts(student, problems, Sampling(), batch_size=4)
+    next(stopped)
+    stopped.close()
+    assert student.model.training and student.model.config._attn_implementation == usual == "sdpa"
+
+
+def test_samples_of_a_problem_differ_and_are_numbered(student):
+    problem, settings = RECORDS[0].problem, Sampling(temperature=1.5, max_new_tokens=60)
+    four = student.rollout([problem] * 4, settings)
+    assert [t.sample for t in four] == [0, 1, 2, 3] and len({t.to_text() for t in four}) > 1
+    assert student.rollout([problem], settings, samples=[2]) == four[2:3]
+
+
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Qwen3"])
+def test_decoder_reads_as_the_model_does(name):
+    """Rows admitted, fed in pieces and released: each row's scores are those of one plain pass over all of its tokens."""
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        intermediate_size=48, sliding_window=None, tie_word_embeddings=True)
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    assert can_keep_cache(model)
+    chance, shared = random.Random(1), [3, 1, 4, 1, 5]
+    decoder, texts = Decoder(model, 4, shared), []
+    for step in range(60):
+        while len(texts) < 4:
+            texts.append(shared + chance.choices(range(97), k=chance.randint(1, 40)))
+            decoder.admit(texts[-1])
+        for rows, scores in decoder.passes():
+            for row, score in zip(rows, scores, strict=True):
+                with torch.no_grad():
+                    expected = model(torch.tensor([texts[row]])).logits[0, -1]
+                assert torch.allclose(score, expected, atol=1e-5)
+                decoder.pending[row] = chance.choices(range(97), k=chance.choice([1, 1, 1, 9, 30]))
+                texts[row] = texts[row] + decoder.pending[row]
+        if step % 5 == 4:
+            row = chance.randrange(4)
+            decoder.release(row)
+            texts[row] = texts[-1]
+            texts.pop()
+
+
+def test_the_next_token_is_the_likeliest_or_where_the_draw_falls():
+    class Draws:
+        def __init__(self, value):
+            self.random = lambda: value
+
+    scores = torch.tensor([0.5, 0.25, 0.0, 0.25]).log()[None]
+    assert next_tokens(scores.repeat(2, 1), [None, None]) == [0, 0]
+    draws = [0.0, 0.49, 0.51, 0.74, 0.76, 0.999999]
+    assert next_tokens(scores.repeat(6, 1), [Draws(d) for d in draws]) == [0, 0, 1, 1, 3, 3]
+
+
+def test_what_the_decoder_cannot_keep_goes_through_generate(student):
+    config = transformers.Qwen2Config(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                                      num_key_value_heads=1, intermediate_size=16, use_sliding_window=True,
+                                      sliding_window=4, max_window_layers=0)
+    assert not can_keep_cache(transformers.Qwen2ForCausalLM(config)) and can_keep_cache(student.model)
+    gpt = transformers.GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2)
+    assert not can_keep_cache(transformers.GPT2LMHeadModel(gpt)) and not can_keep_cache(torch.nn.Linear(1, 1))
 
 
 def test_sampling_is_seeded(student):
@@ -152,8 +239,9 @@ def test_folder_without_tokenizer_is_refused(student, tmp_path):
 
 
 def test_unreachable_student_and_unknown_backend(tmp_path):
-    with pytest.raises(UserError, match="give a local folder"):
-        load_student("nobody/no-such-model")
+    for missing in ("nobody/no-such-model", "results/no/such/folder"):
+        with pytest.raises(UserError, match="is no folder here, and the hub does not give it .* copy it here and give"):
+            load_student(missing)
     with pytest.raises(UserError, match="unknown: use one of"):
         resolve_backend("cuda")
 
@@ -161,7 +249,7 @@ def test_unreachable_student_and_unknown_backend(tmp_path):
 def test_foreign_templates_are_refused(fresh):
     tokenizer = build_tokenizer(["a"])
     tokenizer.chat_template = "{{ messages[0].content }}"
-    with pytest.raises(UserError, match="cannot parse tool calls"):
+    with pytest.raises(UserError, match="TRL does not know this student's chat template"):
         prepare_tokenizer(tokenizer)
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="no chat template"):

@@ -97,7 +97,7 @@ def test_overrides_set_fixed_values_axes_seeds_and_single_stages(project):
 REFUSED = [
     ("rate: 0.5", "rat: 0.5", r"tiny.yaml:6: no notebook of this study declares 'rat'; did you mean 'rate'\?"),
     ("rate: 0.5", "rate: 1e-6", r"tiny.yaml:6: rate = '1e-6' is of type str, not float; write 1.0e-6"),
-    ("rate: 0.5", "rate: true", "rate = True is of type bool, not float; give a number|write 1.0"),
+    ("rate: 0.5", "rate: true", "rate = True is of type bool, not float; give a number"),
     ("size: 4", "size: 4.0", "size = 4.0 is of type float, not int; write 4"),
     ("size: 4", "size: 4, names: a", r"names = 'a' must be a list\[str\]; write \[a\]"),
     ("size: 4", "size: 4, names: [1]", 'names = 1 is of type int, not str; put it in quotes: "1"'),
@@ -111,17 +111,33 @@ REFUSED = [
     ("seeds: [0, 1]", "sedes: [0]", r"tiny.yaml:9: a study has no 'sedes'; did you mean 'seeds'\?"),
     ("data_run: make", "data_run: mak", r"tiny.yaml:4: there is no stage 'mak'; did you mean 'make'\?"),
     ("data_run: make", "data_rn: make", r"fit.ipynb declares no 'data_rn'; did you mean 'data_run'\?"),
+    ("data_run: make", "data_run: [make, make]", r"tiny.yaml:4: stage 'fit' makes the same cell twice"),
     ("data_run: make", "data_run: fit", "wait for each other in a circle"),
     ("{notebook: make}", "{notebook: mke}", r"there is no notebook 'mke'; did you mean 'make'\?"),
     ("{notebook: make}", "{book: make}", r"stage 'make' needs at least"),
     (", grid: [method]", "", r"no stage is run over 'method'; add `grid: \[method\]`"),
-    ("grid: [method]", "grid: [method, rate]", "'rate' is no axis of `grid:`"),
+    ("grid: [method]", "grid: [method, rate]",
+     r"'fit' is run over 'rate', which is no axis of `grid:`; .* `grid: \[\]`"),
     ("grid: [method]", "grid: [method], set: {method: ok}", "both sets 'method' and runs over it"),
     ("fixed: {size: 4", "size: 3\nfixed: {size: 4", "a study has no 'size'"),
     ("fixed: {size: 4", "fixed: {size: 4, size: 5", r"tiny.yaml:6: 'size' is written twice \(first in line 6\)"),
     ("fixed: {", "fixed: {[", r"tiny.yaml:\d+: not valid YAML"),
     ("name: tiny", "name: ../tiny", "names a folder"),
-    ("name: tiny", "name: 3", "`name:` must be a str"),
+    ("name: tiny", "name: 3", "`name:` = 3 must be a text"),
+    ("name: tiny", "name: tiny\nextends: [a.yaml]", r"tiny.yaml:2: `extends:` = \['a.yaml'\] must name one study"),
+    ("name: tiny", "name: tiny\nextends: a.yaml", r"tiny.yaml:2: there is no study file .*/a.yaml'; .*/ has tiny.yaml"),
+    ("name: tiny", "name: tiny\nuse: a.yaml", r"tiny.yaml:2: `use:` = 'a.yaml' must be a list of files"),
+    ("size: 4", "size: null", r"tiny.yaml:6: 'size' is empty or null, and nothing of that name is inherited"),
+    ("fixed: {size: 4, rate: 0.5}", "fixed:", "tiny.yaml:6: `fixed:` is empty; delete the line"),
+    ("seeds: [0, 1]", "subsets: {q: }", r"tiny.yaml:9: 'q' is empty or null"),
+    ("seeds: [0, 1]", "subsets: {q: {}}", "subset 'q' must name some of seeds, grid and stages"),
+    ("seeds: [0, 1]", "subsets: {q: {seed: [0]}}", r"a subset has no 'seed'; did you mean 'seeds'\?"),
+    ("seeds: [0, 1]", "subsets: {q: {seeds: []}}", r"`seeds:` = \[\] of subset 'q' is empty or not a list"),
+    ("seeds: [0, 1]", "subsets: {q: {seeds: [3]}}", r"tiny.yaml:9: subset 'q' takes 3, .* study's seeds; it has 0\."),
+    ("seeds: [0, 1]", "subsets: {q: {stages: [fti]}}", "takes 'fti', which is not in the study's stages; it has make"),
+    ("seeds: [0, 1]", "subsets: {q: {grid: {rate: [1.0]}}}", "'rate' is no axis of `grid:`; known: method"),
+    ("seeds: [0, 1]", "subsets: {q: {grid: {method: [ko]}}}", "takes 'ko', which is not in the study's grid.method"),
+    ("seeds: [0, 1]", "subsets: {q: {grid: {method: ok}}}", "grid.method = 'ok' of subset 'q' is empty or no list"),
 ]
 
 
@@ -145,6 +161,32 @@ def test_what_does_not_fit_is_refused_with_place_and_fix(project, old, new, mess
 def test_bad_overrides_are_refused(project, override, message):
     with pytest.raises(UserError, match=message):
         load_study(project / "params/tiny.yaml", overrides=[override])
+
+
+def test_null_removes_what_a_study_inherits(project):
+    def child(text: str):
+        return load_study(write_study(project, f"name: more\nextends: tiny.yaml\n{text}", "more"))
+
+    assert labels(child("stages: {figures: null}")) == labels(load_study(project / "params/tiny.yaml"))[:-1]
+    assert child("fixed: {rate: null}").cells[1].params["rate"] == 0.1  # the notebook's default
+    one = child("grid: {method: null}\nstages: {fit: {grid: null}}\nfixed: {method: one}")
+    assert labels(one) == ["make", "fit seed=0", "fit seed=1", "figures"]
+    assert {cell.params["method"] for cell in one.cells if cell.stage == "fit"} == {"one"}
+    with pytest.raises(UserError, match=r"tiny.yaml:4: stage 'fit' is run over 'method', which is no axis .*: \[\]`"):
+        child("grid: {method: null}")
+    with pytest.raises(UserError, match="there is no stage 'make'"):
+        child("stages: {make: null}\nfixed: {size: null}")
+    with pytest.raises(UserError, match=r"tiny.yaml:6: .* declares 'size'; .* remove it by `fixed: {size: null}` in"):
+        child("stages: {make: null}")
+    with pytest.raises(UserError, match=r"more.yaml:3: 'rat' is empty or null, and nothing of that name is inherited"):
+        child("fixed: {rat: null}")
+    with pytest.raises(UserError, match=r"more.yaml:3: `fixed:` is empty; delete the line"):
+        child("fixed:")  # all of it commented out: not a wish to lose what is inherited
+
+
+def test_a_study_outside_a_project_is_told_where_to_go(project):
+    with pytest.raises(UserError, match=r"/tiny.yaml: this file is in no project, .* put the study under params/"):
+        load_study(write_study(project.parent / "elsewhere", STUDY))
 
 
 def test_a_missing_file_and_a_circle_of_files_are_refused(project):

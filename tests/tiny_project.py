@@ -73,6 +73,20 @@ STUDY = """
 """
 
 
+def study_of(cells: int, *methods: str, table: bool = False) -> str:
+    """A study of so many cells: one `make`, fits by these methods and others, and with `table` one that gathers all."""
+    others = [f"m{i:02d}" for i in range(cells - 1 - table - len(methods))]
+    last = "\n      figures: {notebook: table, needs: {runs: all}}" * table
+    return f"""
+    name: tiny
+    stages:
+      make: {{notebook: make}}
+      fit: {{notebook: fit, needs: {{data_run: make}}, grid: [method]}}{last}
+    grid:
+      method: [{", ".join([*methods, *others])}]
+"""
+
+
 def write_notebook(path: Path, text: str) -> Path:
     """A notebook of the cells between `# %%` lines; the first is tagged `parameters`."""
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in text.split("# %%\n")]

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mentor_kit.analysis.style import COLORBLIND, GREY, SINGLE, TEXT, Picture, picture, row_axis, split_label
+from mentor_kit.analysis.style import COLORBLIND, GREY, REMARK, SINGLE, TEXT, Picture, picture, row_axis, split_label
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.trajectory import Trajectory
@@ -98,10 +98,16 @@ def _reason_bars(axes: Axes, reasons: pd.Series, total: int, colors: dict[str, s
 
 
 def _accepted(attempts: Attempts) -> list[Trajectory]:
-    kept = [t for _, ok, _, t in attempts if ok and t is not None]
-    if not kept:
-        raise UserError("No accepted trajectory to draw: the teacher solved none of these problems.")
-    return kept
+    attempts = list(attempts)
+    if not attempts:
+        raise UserError("No attempts of a teacher to draw: collect some first.")
+    return [t for _, ok, _, t in attempts if ok and t is not None]
+
+
+def _no_reference() -> tuple[Figure, str]:
+    figure = Figure(figsize=(SINGLE, 0.5))
+    figure.text(0.02, 0.5, "no attempt was accepted", va="center", color=REMARK)
+    return figure, "No attempt of the teacher was accepted, so there is no reference whose tools could be counted."
 
 
 @picture
@@ -157,6 +163,8 @@ def turns_histogram(attempts: Attempts) -> Picture:
 def tool_histogram(attempts: Attempts) -> Picture:
     """How often the accepted trajectories use each tool, and how many calls they make."""
     trajectories = _accepted(attempts)
+    if not trajectories:
+        return _no_reference()
     used = Counter(n for t in trajectories for n in t.tool_names)
     lengths = Counter(len(t.tool_names) for t in trajectories)
     names = sorted(used, key=lambda n: (-used[n], n))
@@ -178,6 +186,8 @@ def tool_histogram(attempts: Attempts) -> Picture:
 def tool_transitions(attempts: Attempts) -> Picture:
     """Which tool follows which in accepted trajectories: a row-normalised heat map with start and end."""
     trajectories = _accepted(attempts)
+    if not trajectories:
+        return _no_reference()
     pairs = Counter(pair for t in trajectories
                     for pair in zip(("start", *t.tool_names), (*t.tool_names, "end"), strict=True))
     counts = Counter(n for t in trajectories for n in t.tool_names)

@@ -20,8 +20,8 @@ from mentor_kit.configs import EvaluateConfig, parse_options
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks import benchmark_names, benchmark_tasks
 from mentor_kit.evaluation.report import interval_table
-from mentor_kit.evaluation.shards import Task, evaluate_tasks
 from mentor_kit.evaluation.stage import headline, sampling
+from mentor_kit.evaluation.tasks import Task, evaluate_tasks
 from mentor_kit.runs import Run, file_sha256, load_run, notebook_version, project_root, run_key, start_run
 from mentor_kit.store import Record, load_records
 from mentor_kit.trajectory import Trajectory

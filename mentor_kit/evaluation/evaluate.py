@@ -2,21 +2,21 @@
 
 Every asked item is in the denominator: what is overlong, ends at the turn limit, crashes or has no answer is
 wrong and counted by kind. A student answers by `rollout(problems, sampling)`; a teacher (an endpoint, a local model,
-the worked solutions) is asked as in a collection, so that it can be a row of the same table.
+the worked solutions) is asked as in a collection, so that it can be a row of the same table: it is right where the
+judge says so, as any student, also where the attempt is no reference (`accepted` in its meta says which are).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.metrics import known_names, summarise
-from mentor_kit.judge import final_answer, judge
-from mentor_kit.problem import Problem
+from mentor_kit.judge import final_answer, judge, require_graders
+from mentor_kit.problem import Problem, sample_indices
 from mentor_kit.store import Record
 from mentor_kit.trajectory import Trajectory, Turn
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 FAILURES = ("overlong", "tool_cap", "error", "no_answer")
 BY_FINISH = {"length": "overlong", "tool_cap": "tool_cap", "error": "error"}
+PATIENCE = 16  # items at which a solver raises, and none that it answers, after which the failure is no item's
 Scorer = Callable[[Sequence[Problem], Sequence[Trajectory]], list[dict[str, Any]]]
+Keep = Callable[[int, Trajectory], None]
 
 
 def failure_kind(trajectory: Trajectory) -> str | None:
@@ -45,22 +47,27 @@ def verdict_facts(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
 
 
 def judge_answers(problems: Sequence[Problem], trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
-    """The scorer of mathematics: `verdict_facts` of each."""
+    """The scorer of mathematics: `verdict_facts` of each.
+
+    Raises:
+        UserError: a grader is missing.
+    """
+    require_graders()
     return [verdict_facts(p, t) for p, t in zip(problems, trajectories, strict=True)]
 
 
 def evaluate(solver: Any, problems: Sequence[Problem], references: Mapping[str, Trajectory],
              sampling: Sampling | None = None, *, facts: Mapping[str, Any] | None = None, batch_size: int = 128,
-             progress: Callable[[int], None] | None = None, scorer: Scorer = judge_answers,
-             samples: Sequence[int] | None = None) -> list[Record]:
+             scorer: Scorer = judge_answers, samples: Sequence[int] | None = None) -> list[Record]:
     """Ask every problem once and score it.
 
     Args:
         solver: a Student, or a teacher.
         references: problem id -> teacher trajectory, where there is one.
         facts: added to every trajectory's meta (method, seed, ...).
+        batch_size: the most rollouts of a student under way.
         scorer: verdicts of all answers: at least `correct`, `judged_by`, `failure`; further numbers under `scores`.
-        samples: the sample index of each problem (0 where one is asked once).
+        samples: the sample index of each problem; without it, how often the problem stood before it.
 
     Returns:
         One judged record per problem, in order.
@@ -68,78 +75,118 @@ def evaluate(solver: Any, problems: Sequence[Problem], references: Mapping[str, 
     Raises:
         Exception: what the solver raised, where it raised for every one of several items: that is no item's failure.
     """
-    samples = samples or [0] * len(problems)
-    answers = _answers(solver, problems, samples, sampling, batch_size, progress)
-    records = []
-    for problem, answer, verdict in zip(problems, answers, scorer(problems, answers), strict=True):
-        trajectory = answer.with_meta(**verdict, **(facts or {}))
-        records.append(Record(problem, trajectory, references.get(problem.id)))
-    return records
+    found: dict[int, Trajectory] = {}
+    indices = sample_indices(problems) if samples is None else samples
+    ask(Asked(solver, problems, indices, sampling, batch_size), found.__setitem__)
+    records = [Record(p, found[i].with_meta(**(facts or {})), references.get(p.id)) for i, p in enumerate(problems)]
+    return scored(records, scorer)
 
 
-def _answers(solver: Any, problems: Sequence[Problem], samples: Sequence[int], sampling: Sampling | None,
-             batch_size: int, progress: Callable[[int], None] | None) -> list[Trajectory]:
-    answers: list[Trajectory] = []
-    errors: list[Exception] = []
-    for start in range(0, len(problems), batch_size):
-        batch, numbers = problems[start:start + batch_size], samples[start:start + batch_size]
-        answers += _guarded(solver, batch, numbers, batch_sampling(sampling, start // batch_size), errors)
-        if progress:
-            progress(len(batch))
-    if len(errors) == len(problems) > 1:
-        raise errors[-1]
-    return answers
+def scored(records: Sequence[Record], scorer: Scorer) -> list[Record]:
+    """The records with the scorer's verdicts in their trajectories' meta."""
+    verdicts = scorer([r.problem for r in records], [r.trajectory for r in records])
+    return [replace(r, trajectory=r.trajectory.with_meta(**v)) for r, v in zip(records, verdicts, strict=True)]
 
 
-def batch_sampling(sampling: Sampling | None, batch: int) -> Sampling | None:
-    """The settings of the n-th batch: sampled batches have seeds of their own, or equal prompts would repeat."""
-    if batch == 0 or sampling is None or sampling.temperature == 0:
-        return sampling
-    return replace(sampling, seed=int(np.random.SeedSequence([sampling.seed, batch]).generate_state(1)[0]))
+@dataclass(frozen=True)
+class Asked:
+    """Who is asked what: problem i as its sample `samples[i]`; a student has `batch_size` rollouts under way at most."""
 
+    solver: Any
+    problems: Sequence[Problem]
+    samples: Sequence[int]
+    sampling: Sampling | None = None
+    batch_size: int = 128
 
-def _guarded(solver: Any, problems: Sequence[Problem], samples: Sequence[int], sampling: Sampling | None,
-             errors: list[Exception]) -> list[Trajectory]:
-    """One trajectory an item. Where a batch raises, its items are asked one by one, so that one bad item costs only
-    itself; it is kept with its error and counts as wrong. What a user did wrong is raised, never scored."""
-    try:
-        return _ask(solver, problems, samples, sampling)
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever it was: kept with the item, and raised where all items meet it
-        if len(problems) > 1:
-            pairs = zip(problems, samples, strict=True)
-            return [t for p, s in pairs for t in _guarded(solver, [p], [s], sampling, errors)]
-        errors.append(error)
+    @property
+    def is_student(self) -> bool:
+        return hasattr(self.solver, "rollout")
+
+    def ask(self, places: Sequence[int], keep: Keep) -> Exception | None:
+        """Have some of the problems answered. Returns what the solver raised.
+
+        Raises:
+            UserError: what a user did wrong.
+            Exception: what `keep` raised.
+        """
+        ours: list[Exception] = []
+
+        def kept(place: int, answer: Trajectory) -> None:
+            try:
+                keep(place, answer)
+            except Exception as error:
+                ours.append(error)
+                raise
+
+        try:
+            (self._roll_out if self.is_student else self._attempt)(places, kept)
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was: kept with an item, or raised where all meet it
+            if ours:
+                raise ours[0] from None
+            return error
+        return None
+
+    def _roll_out(self, places: Sequence[int], keep: Keep) -> None:
+        from mentor_kit.students.rollout import Sampling, rollouts
+
+        problems, samples = [self.problems[i] for i in places], [self.samples[i] for i in places]
+        for number, answer in rollouts(self.solver, problems, self.sampling or Sampling(), batch_size=self.batch_size,
+                                       samples=samples):
+            keep(places[number], answer)
+
+    def _attempt(self, places: Sequence[int], keep: Keep) -> None:
+        """A teacher's attempts, accepted or not; without any call it is an empty turn that finished by `error`."""
+        from mentor_kit.asking import ask_all
+        from mentor_kit.collect import as_record
+
+        pairs = [(self.problems[i], self.samples[i]) for i in places]
+        open_places = defaultdict(list)
+        for (problem, sample), place in zip(pairs, places, strict=True):
+            open_places[problem.id, sample].append(place)
+
+        def made(problem: Problem, sample: int, found: Any) -> None:
+            answer = as_record(problem, sample, found, self.solver.name).trajectory
+            keep(open_places[problem.id, sample].pop(), replace(answer, sample=sample))
+
+        ask_all(self.solver, pairs, made)
+
+    def lost(self, place: int, error: Exception) -> Trajectory:
+        """The answer to a problem at which the solver raised: an empty turn, the error in the meta."""
+        producer = f"{'student' if self.is_student else 'teacher'}:{self.solver.name}"
         reason = f"{type(error).__name__}: {error}"[:300]
-        return [Trajectory(problems[0].id, (Turn("", "error"),), _producer(solver), samples[0], {"error": reason})]
+        return Trajectory(self.problems[place].id, (Turn("", "error"),), producer, self.samples[place], {"error": reason})
 
 
-def _ask(solver: Any, problems: Sequence[Problem], samples: Sequence[int], sampling: Sampling | None
-         ) -> list[Trajectory]:
-    if hasattr(solver, "rollout"):
-        answers = solver.rollout(problems, sampling, batch_size=len(problems))
-        return [replace(t, sample=s) for t, s in zip(answers, samples, strict=True)]
-    return _attempts(solver, problems, samples)
+def ask(asked: Asked, keep: Keep, before: int = 0) -> None:
+    """Have every problem answered; `keep` gets the place and the answer of each as soon as it is there.
 
+    Where the solver raises, the next `batch_size` open problems (all that were under way are among them) are asked one
+    by one, so that one bad item costs only itself: it is kept with its error and counts as wrong.
 
-def _attempts(teacher: Any, problems: Sequence[Problem], samples: Sequence[int]) -> list[Trajectory]:
-    """A teacher's attempts, accepted or not; without any call it is an empty turn that finished by `error`."""
-    from mentor_kit.asking import ask_all
-    from mentor_kit.collect import as_record
+    Args:
+        before: how many other problems this solver has answered: then what it raises is an item's failure.
 
-    made: dict[tuple[str, int], Trajectory] = {}
+    Raises:
+        Exception: what the solver raised, where it raised for every one of several items.
+    """
+    left = dict.fromkeys(range(len(asked.problems)))
+    errors: list[Exception] = []
 
-    def keep(problem: Problem, sample: int, found: Any) -> None:
-        made[problem.id, sample] = as_record(problem, sample, found, teacher.name).trajectory
+    def made(place: int, answer: Trajectory) -> None:
+        del left[place]
+        keep(place, answer)
 
-    pairs = list(zip(problems, samples, strict=True))
-    ask_all(teacher, pairs, keep)
-    return [replace(made[p.id, s], sample=s) for p, s in pairs]
-
-
-def _producer(solver: Any) -> str:
-    return f"{'student' if hasattr(solver, 'rollout') else 'teacher'}:{solver.name}"
+    while left and (error := asked.ask(list(left), made)):
+        for place in list(left)[:asked.batch_size]:
+            alone = error if len(left) == 1 else asked.ask([place], made)
+            if alone:
+                errors.append(alone)
+                made(place, asked.lost(place, alone))
+        tried = len(asked.problems) - len(left)
+        if not before and 1 < len(errors) == tried >= min(max(asked.batch_size, PATIENCE), len(asked.problems)):
+            raise errors[-1]
 
 
 def validation_metrics(student: Any, validation: Sequence[Record]) -> dict[str, float]:
@@ -154,11 +201,7 @@ def validation_metrics(student: Any, validation: Sequence[Record]) -> dict[str, 
 def sample_groups(student: Any, teacher: Sequence[Record], group_size: int, sampling: Sampling) -> list[Record]:
     """`group_size` sampled and judged rollouts of each teacher record's problem, group by group."""
     asked = [r.problem for r in teacher for _ in range(group_size)]
-    rollouts = student.rollout(asked, sampling)
-    numbered = [replace(t, sample=i % group_size) for i, t in enumerate(rollouts)]
-    references = as_mapping(teacher)
-    return [Record(p, t.with_meta(**verdict_facts(p, t)), references.get(p.id))
-            for p, t in zip(asked, numbered, strict=True)]
+    return evaluate(student, asked, as_mapping(teacher), sampling)
 
 
 def as_mapping(teacher: Sequence[Record]) -> dict[str, Trajectory]:

@@ -18,7 +18,7 @@ from mentor_kit.evaluation.metrics import (
     record_metrics,
     summarise,
 )
-from mentor_kit.evaluation.shards import Task, evaluate_tasks
+from mentor_kit.evaluation.tasks import Task, evaluate_tasks
 from mentor_kit.runs import Run, load_run
 from mentor_kit.store import Record, save_records
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mentor_kit.errors import UserError
@@ -20,6 +20,7 @@ BUILT_IN = {"gsm_symbolic": "mentor_kit.problems.gsm_symbolic:load",
             "question_set": "mentor_kit.problems.question_set:load",
             "multihop": "mentor_kit.problems.multihop:load",
             "bfcl": "mentor_kit.problems.bfcl:load"}
+GENERATED = ("gsm_symbolic", "arithmetic_stories")  # made of no file: asked for no item, they only check what is asked
 
 
 def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any) -> list[Problem]:
@@ -34,16 +35,26 @@ def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any
     Raises:
         UserError: for an unknown source, a repeated id, or a question that two splits share.
     """
-    if ":" not in spec and spec not in BUILT_IN:
-        raise UserError(f"Unknown problem source {spec!r}: use one of {sorted(BUILT_IN)} or 'package.module:name'.")
-    source = load_object(BUILT_IN.get(spec, spec), "problem source")
-    try:
-        inspect.signature(source).bind(seed, sizes, **options)
-    except TypeError as error:
-        raise UserError(f"Problem source {spec!r} does not take these options ({error}): see its docstring.") from None
-    problems = source(seed, sizes, **options)
+    problems = bind_source(spec, sizes, options)(seed, sizes, **options)
     check_problems(problems)
     return problems
+
+
+def find_source(spec: str) -> Callable[..., list[Problem]]:
+    """A source by built-in name or 'package.module:name'. Raises UserError for an unknown one."""
+    if ":" not in spec and spec not in BUILT_IN:
+        raise UserError(f"Unknown problem source {spec!r}: use one of {sorted(BUILT_IN)} or 'package.module:name'.")
+    return load_object(BUILT_IN.get(spec, spec), "problem source")
+
+
+def bind_source(spec: str, sizes: Mapping[str, int], options: Mapping[str, Any]) -> Callable[..., list[Problem]]:
+    """A source that takes these options. Raises UserError where it does not."""
+    source = find_source(spec)
+    try:
+        inspect.signature(source).bind(0, sizes, **options)
+    except TypeError as error:
+        raise UserError(f"Problem source {spec!r} does not take these options ({error}): see its docstring.") from None
+    return source
 
 
 def normalise_question(question: str) -> str:

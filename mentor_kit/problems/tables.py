@@ -35,9 +35,8 @@ def read_rows(path: str, hub_split: str = "train", *, hub_config: str = "", revi
             rows = _read_file(file)
         elif file.exists():
             rows = _read_folder(file, hub_split)
-        elif file.suffix in SUFFIXES or path.startswith((".", "/", "~")) or path.count("/") > 1:
-            raise UserError(f"There is no file {path!r}: give a .parquet, .jsonl, .json or .csv file, or a hub id.")
         else:
+            check_path(path)
             rows = _read_hub(path, hub_split, hub_config, revision)
     except UserError:
         raise
@@ -48,6 +47,14 @@ def read_rows(path: str, hub_split: str = "train", *, hub_config: str = "", revi
     if not rows:
         raise UserError(f"The problems {path!r} hold no row: give a table with at least one problem.")
     return rows
+
+
+def check_path(path: str) -> None:
+    """Raise UserError where there is no such file or folder, and the name can be no hub id either."""
+    file = Path(path)
+    is_local = file.suffix in SUFFIXES or path.startswith((".", "/", "~")) or path.count("/") > 1
+    if is_local and not file.exists():
+        raise UserError(f"There is no file {path!r}: give a .parquet, .jsonl, .json or .csv file, or a hub id.")
 
 
 def _read_file(file: Path) -> list[Row]:

@@ -1,17 +1,29 @@
-"""Where a student's weights come from: `transformers` anywhere, `unsloth` on a supported GPU, `auto` picks."""
+"""Where a student's weights come from: `transformers` anywhere, `unsloth` on a supported GPU, `auto` picks.
+
+Both give the same student: the same tokenizer, the same precision, and with LoRA the same adapters from the same seed.
+Unsloth rewrites TRL's trainers when it is imported, so it must come first; that is why this module imports neither
+transformers nor TRL before a backend is chosen (`prepare_backend`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mentor_kit.errors import UserError
+from mentor_kit.host import cache_folder
+from mentor_kit.training.config import Loading
 
 BACKENDS = ("auto", "transformers", "unsloth")
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+OLDEST_GPU = (7, 0)  # compute capability that Unsloth supports
+PACKING = ("UNSLOTH_GRPO_SEQ_PACKING", "UNSLOTH_GRPO_PREFIX_GROUPER")  # read once, when Unsloth is imported
 
 
 def resolve_backend(backend: str) -> tuple[str, str]:
@@ -20,61 +32,186 @@ def resolve_backend(backend: str) -> tuple[str, str]:
     Raises:
         UserError: unknown name, or `unsloth` asked for where it is not installed.
     """
-    installed = importlib.util.find_spec("unsloth") is not None
     if backend not in BACKENDS:
         raise UserError(f"student_backend {backend!r} is unknown: use one of {', '.join(BACKENDS)}.")
-    if backend == "unsloth" and not installed:
+    if backend == "unsloth" and not _installed("unsloth"):
         raise UserError("student_backend 'unsloth' needs the package unsloth: install the gpu extra "
                         "(pip install -e '.[gpu]'), or use 'transformers'.")
     if backend != "auto":
         return backend, "asked for"
-    if installed and torch.cuda.is_available():
-        return "unsloth", "a CUDA device and unsloth are there"
-    return "transformers", "no CUDA device" if not torch.cuda.is_available() else "unsloth is not installed"
+    against = _against_unsloth()
+    return ("transformers", against) if against else ("unsloth", "a supported GPU and unsloth are there")
 
 
-def load_model(source: str, backend: str = "transformers", **options: Any) -> tuple[Any, Any]:
-    """Model and tokenizer from a local folder or a hub id.
+def _against_unsloth() -> str:
+    """Why `auto` does not take Unsloth; "" if nothing speaks against it."""
+    if not torch.cuda.is_available():
+        return "no CUDA device"
+    if torch.cuda.get_device_capability() < OLDEST_GPU:
+        return f"{torch.cuda.get_device_name()} is older than Unsloth supports"
+    if not _installed("unsloth"):
+        return "unsloth is not installed"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "several processes: plain TRL distributes"
+    if _trl_came_first():
+        return "TRL is already imported in this process; restart the kernel to use unsloth"
+    return ""
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _trl_came_first() -> bool:
+    return "unsloth" not in sys.modules and any(name.startswith("trl.trainer") for name in sys.modules)
+
+
+def prepare_backend(backend: str, *, grpo_packing: bool = False) -> tuple[str, str]:
+    """Choose a backend and, if it is Unsloth, import it: call this before anything that imports TRL.
 
     Raises:
-        UserError: the folder lacks a model or tokenizer, or the id cannot be reached.
+        UserError: as `resolve_backend`; TRL was imported first; or Unsloth was, with the other packing.
     """
-    _check_folder(source)
-    chosen, _ = resolve_backend(backend)
+    chosen, why = resolve_backend(backend)
+    if chosen == "unsloth":
+        _import_unsloth(grpo_packing)
+    return chosen, why
+
+
+def _import_unsloth(grpo_packing: bool) -> None:
+    wanted = "1" if grpo_packing else "0"
+    if _trl_came_first():
+        raise UserError("student_backend 'unsloth' must be imported before TRL, and TRL is already imported in this "
+                        "kernel: restart the kernel and run from the top, or use student_backend='transformers'.")
+    if "unsloth" in sys.modules and os.environ.get(PACKING[0]) != wanted:
+        raise UserError(f"grpo_packing={grpo_packing} differs from what Unsloth was imported with in this kernel: restart "
+                        "the kernel and run from the top.")
+    os.environ.update(dict.fromkeys(PACKING, wanted))
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it would download a file to be counted
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth"))  # else the working folder
+    with contextlib.redirect_stdout(sys.stderr):  # its banner is no result of a cell
+        importlib.import_module("unsloth")
+
+
+def load_model(source: str, backend: str = "transformers", loading: Loading | None = None) -> tuple[Any, Any]:
+    """Model and tokenizer from a local folder or a hub id.
+
+    Args:
+        loading: how it will be trained; None loads it for inference, in the precision it was saved in.
+
+    Raises:
+        UserError: the folder lacks a model or tokenizer, the id cannot be reached, or the backend cannot do this.
+    """
+    _check_source(source)
+    chosen, _ = prepare_backend(backend, grpo_packing=loading is not None and loading.grpo_packing)
     try:
-        return _load_unsloth(source, **options) if chosen == "unsloth" else _load_transformers(source, **options)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"student {source!r} cannot be loaded ({reason}); give a local folder with model and tokenizer, "
-                        "or a hub id that is reachable or cached.") from error
+        tokenizer = _load_tokenizer(source)
+        load = _load_unsloth if chosen == "unsloth" else _load_transformers
+        return load(source, loading), tokenizer
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"student {source!r} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+
+
+def _check_source(source: str) -> None:
+    if Path(source).is_dir():
+        _check_folder(source)
+    else:
+        _check_hub(source)
+
+
+def _check_hub(source: str) -> None:
+    """One question to the hub, unless the model is cached: the loaders would retry for minutes."""
+    from httpx import HTTPError
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        if not isinstance(try_to_load_from_cache(source, "config.json"), str):
+            HfApi().model_info(source, timeout=10)
+    except (OSError, ValueError, HTTPError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"student {source!r} is no folder here, and the hub does not give it ({reason}). Without a network: save "
+            "model and tokenizer into a folder on another machine (save_pretrained, or the hub's download command), copy "
+            "it here and give the folder's path as student_source.") from error
 
 
 def _check_folder(source: str) -> None:
     folder = Path(source)
-    if not folder.is_dir():
-        return
     for name, what in (("config.json", "model"), ("tokenizer_config.json", "tokenizer")):
         if not (folder / name).is_file():
             raise UserError(f"student folder {source!r} holds no {what} ({name} is missing): save both with "
                             "Student.save(folder), or model.save_pretrained and tokenizer.save_pretrained.")
 
 
-def _load_transformers(source: str, *, dtype: str = "auto", **_: Any) -> tuple[Any, Any]:
-    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-    return model.to("cuda") if torch.cuda.is_available() else model, tokenizer
+def _load_tokenizer(source: str) -> Any:
+    """The same for both backends: Unsloth's loader would change padding and length."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(source, padding_side="left")
 
 
-def _load_unsloth(source: str, *, max_seq_length: int = 2048, load_in_4bit: bool = False, lora_rank: int = 32,
-                  full_finetuning: bool = False, fast_inference: bool = False, seed: int = 0) -> tuple[Any, Any]:
-    """16-bit LoRA by default (the vendor's recipe for Qwen3: rank 32, alpha 64, all seven projections)."""
+def training_dtype(loading: Loading) -> torch.dtype:
+    """bfloat16 for frozen weights on a GPU; float32 for what an optimizer steps (a step of 1e-6 vanishes in bfloat16)
+    and on a CPU."""
+    frozen = loading.finetuning == "lora" and torch.cuda.is_available()
+    return torch.bfloat16 if frozen else torch.float32
+
+
+def _load_transformers(source: str, loading: Loading | None) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    if loading is None:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
+        return model.to("cuda") if torch.cuda.is_available() else model
+    if loading.fast_inference:
+        raise UserError("fast_inference=True is Unsloth's: set student_backend=unsloth, or fast_inference=False.")
+    options = {"quantization_config": _four_bit(source)} if loading.load_in_4bit else {}
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=training_dtype(loading), **options)
+    if torch.cuda.is_available() and not loading.load_in_4bit:
+        model = model.to("cuda")
+    return _with_adapters(model, loading) if loading.finetuning == "lora" else model
+
+
+def _four_bit(source: str) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if not _installed("bitsandbytes"):
+        raise UserError(f"load_in_4bit=True for {source!r} needs the package bitsandbytes: install the gpu extra "
+                        "(pip install -e '.[gpu]'), or set load_in_4bit=False.")
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                              bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def _with_adapters(model: Any, loading: Loading) -> Any:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if loading.load_in_4bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=loading.gradient_checkpointing)
+    torch.manual_seed(loading.seed)
+    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **_lora_options(loading)))
+
+
+def _lora_options(loading: Loading) -> dict[str, Any]:
+    """All that defines the adapters, for both backends."""
+    return {"r": loading.lora_rank, "lora_alpha": loading.alpha, "lora_dropout": 0.0, "bias": "none",
+            "target_modules": list(PROJECTIONS)}
+
+
+def _load_unsloth(source: str, loading: Loading | None) -> Any:
+    """By `FastLanguageModel`; its prints go to stderr."""
     from unsloth import FastLanguageModel
 
-    model, tokenizer = FastLanguageModel.from_pretrained(
-        source, max_seq_length=max_seq_length, load_in_4bit=load_in_4bit, full_finetuning=full_finetuning,
-        fast_inference=fast_inference)
-    if not full_finetuning:
-        model = FastLanguageModel.get_peft_model(
-            model, r=lora_rank, lora_alpha=2 * lora_rank, random_state=seed, use_gradient_checkpointing="unsloth",
-            target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])
-    return model, tokenizer
+    asked = loading or Loading()
+    options = {"max_seq_length": asked.max_seq_length, "load_in_4bit": asked.load_in_4bit}
+    if loading is not None:
+        options |= {"dtype": training_dtype(loading), "full_finetuning": loading.finetuning == "full",
+                    "use_gradient_checkpointing": "unsloth" if loading.gradient_checkpointing else False}
+    if asked.fast_inference:
+        options |= {"fast_inference": True, "max_lora_rank": asked.lora_rank}
+    with contextlib.redirect_stdout(sys.stderr):
+        model, _ = FastLanguageModel.from_pretrained(source, **options)
+        if asked.finetuning == "lora":
+            model = FastLanguageModel.get_peft_model(
+                model, random_state=asked.seed, max_seq_length=asked.max_seq_length,
+                use_gradient_checkpointing=options["use_gradient_checkpointing"], **_lora_options(asked))
+    return model

@@ -2,24 +2,33 @@
 
 The same rules as TRL's tool loop in training: token ids are joined and never re-encoded; a turn whose
 calls cannot all be parsed ends the rollout; at most `max_turns` assistant turns, and calls of the last one are
-not executed; the completion (all turns and tool results) has one token budget.
+not executed; the completion (all turns and tool results) has one token budget. A problem with tools of its own is
+answered by its Episode instead, which may also speak for the user (`mentor_kit.episode`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from mentor_kit.problem import Problem
-from mentor_kit.students.decoding import CachedDecoder, can_keep_cache, sampling_processors
+from mentor_kit.episode import Episode, open_episode
+from mentor_kit.problem import Problem, sample_indices
+from mentor_kit.students.decoding import Decoder, Draw, can_keep_cache, next_tokens, sampling_processors
 from mentor_kit.trajectory import EOS, Finish, Trajectory, Turn, render_environment
 
 if TYPE_CHECKING:
     from mentor_kit.students.student import Student
+
+REFILL = 16  # a share of 1/REFILL of the places is free before new prompts are read: together they are read faster
+SEEN = 32  # last tokens that logits processors look at
 
 
 @dataclass(frozen=True)
@@ -38,44 +47,54 @@ class Sampling:
     mask_unknown_tools: bool = False
     seed: int = 0
 
-    def generation_config(self, student: Student, budget: int) -> GenerationConfig:
-        tokenizer = student.tokenizer
-        sampled = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
-        return GenerationConfig(max_new_tokens=budget, eos_token_id=tokenizer.eos_token_id,
-                                pad_token_id=tokenizer.pad_token_id,
-                                **(sampled if self.temperature > 0 else {"do_sample": False}))
-
 
 @dataclass
 class _Row:
-    """One rollout under way."""
+    """One rollout under way: what it has written in its present turn, and all of its completion before."""
 
+    place: int
     problem: Problem
     prompt: list[int]
-    completion: list[int]
-    turns: list[Turn]
+    sample: int
+    completion: list[int] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    episode: Episode | None = None
+    random: np.random.Generator | None = None
     done: bool = False
 
 
 def rollout(student: Student, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
-            progress: Callable[[int], None] | None = None) -> list[Trajectory]:
-    """One trajectory per problem, in order.
+            samples: Sequence[int] | None = None) -> list[Trajectory]:
+    """One trajectory per problem, in order; see `rollouts`."""
+    found = dict(rollouts(student, problems, sampling, batch_size=batch_size, samples=samples))
+    return [found[place] for place in range(len(problems))]
+
+
+def rollouts(student: Student, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
+             samples: Sequence[int] | None = None) -> Iterator[tuple[int, Trajectory]]:
+    """Yields each problem's place and trajectory as soon as it is finished.
+
+    What is written depends on the problem, its sample index and the settings, not on what else is asked, in which
+    order, or how many rollouts are under way.
 
     Args:
-        batch_size: rollouts generated at once.
-        progress: called with the number of rollouts finished since the last call.
+        batch_size: the most rollouts under way; the next problem takes the place of one that is finished.
+        samples: each problem's sample index; without it, how often the problem stood before it in the list.
     """
-    trajectories: list[Trajectory] = []
     was_training = student.model.training
     student.model.eval()
-    torch.manual_seed(sampling.seed)
-    for start in range(0, len(problems), batch_size):
-        batch = problems[start:start + batch_size]
-        trajectories += _rollout_batch(student, batch, sampling)
-        if progress:
-            progress(len(batch))
-    student.model.train(was_training)
-    return trajectories
+    torch.manual_seed(sampling.seed)  # not used here: training that validates samples on from this state
+    try:
+        indices = sample_indices(problems) if samples is None else samples
+        rows = [_Row(place, p, prompt_ids(student, p), sample, episode=open_episode(p))
+                for place, (p, sample) in enumerate(zip(problems, indices, strict=True))]
+        run = _run_cached if can_keep_cache(student.model) else _run_generate
+        for row in run(student, rows, sampling, batch_size):
+            facts = {"sampling": asdict(sampling), "tokens": len(row.completion)}
+            yield row.place, Trajectory(row.problem.id, tuple(row.turns), f"student:{student.name}", row.sample, facts)
+    finally:
+        student.model.train(was_training)
 
 
 def prompt_ids(student: Student, problem: Problem) -> list[int]:
@@ -87,54 +106,103 @@ def prompt_ids(student: Student, problem: Problem) -> list[int]:
         messages, tools=problem.meta["tool_schemas"], add_generation_prompt=True, tokenize=True, return_dict=False)
 
 
-def _rollout_batch(student: Student, problems: Sequence[Problem], sampling: Sampling) -> list[Trajectory]:
-    rows = [_Row(p, prompt_ids(student, p), [], []) for p in problems]
-    write = _writer(student, rows, sampling)
-    for turn in range(sampling.max_turns):
-        active = [r for r in rows if not r.done]
-        if not active:
-            break
-        for row, ids in zip(active, write(active), strict=True):
-            _advance(student, row, ids, sampling, last=turn == sampling.max_turns - 1)
-    facts = {"sampling": asdict(sampling)}
-    return [Trajectory(r.problem.id, tuple(r.turns), f"student:{student.name}",
-                       meta={**facts, "tokens": len(r.completion)}) for r in rows]
+def _run_cached(student: Student, rows: Sequence[_Row], sampling: Sampling, slots: int) -> Iterator[_Row]:
+    """Finished rows, with a cache kept between turns. A row's number in the decoder is its place in `active`."""
+    waiting, active, slots = deque(rows), [], min(slots, len(rows))
+    decoder = Decoder(student.model, slots, _shared([r.prompt for r in rows]))
+    processors = _processors(student, sampling)
+    while waiting or active:
+        if len(active) + max(slots // REFILL, 1) <= slots:
+            for _ in range(min(slots - len(active), len(waiting))):
+                active.append(_open_turn(waiting.popleft(), sampling))
+                decoder.admit(active[-1].prompt)
+        for numbers, scores in decoder.passes():
+            asked = [active[n] for n in numbers]
+            for n, row, token in zip(numbers, asked, _choose(student, asked, scores, processors), strict=True):
+                decoder.pending[n] = _write(student, row, token, sampling)
+        for n in reversed([n for n, row in enumerate(active) if row.done]):
+            yield active[n]
+            decoder.release(n)
+            active[n] = active[-1]
+            active.pop()
 
 
-def _writer(student: Student, rows: Sequence[_Row], sampling: Sampling) -> Callable[[Sequence[_Row]], list[list[int]]]:
-    """What writes the next turn of some rows: with a cache kept between turns where the model allows it."""
-    processors = LogitsProcessorList()
+def _shared(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens with which all prompts begin; each has at least one more."""
+    return list(commonprefix([list(p) for p in prompts]))[:min(map(len, prompts), default=1) - 1]
+
+
+def _processors(student: Student, sampling: Sampling) -> LogitsProcessorList:
+    """What changes the scores of the next token before it is chosen, given the last tokens."""
+    processors = LogitsProcessorList(sampling_processors(sampling.temperature, sampling.top_k, sampling.top_p))
     if sampling.mask_unknown_tools:
         from mentor_kit.students.masking import KnownToolNames
 
-        processors.append(KnownToolNames(student.tokenizer, student.toolbox.names))
-    if not can_keep_cache(student.model):
-        return lambda active: _generate(student, active, sampling, processors)
-    processors += sampling_processors(sampling.temperature, sampling.top_k, sampling.top_p)
-    decoder = CachedDecoder(student.model, student.tokenizer.eos_token_id, student.tokenizer.pad_token_id,
-                            [r.prompt for r in rows], processors)
-    number = {id(r): i for i, r in enumerate(rows)}
+        processors.insert(0, KnownToolNames(student.tokenizer, student.toolbox.names))
+    return processors
 
-    def write(active: Sequence[_Row]) -> list[list[int]]:
-        for row in active:  # what the environment added since the row's last turn
-            known = len(decoder.texts[number[id(row)]])
-            decoder.add(number[id(row)], (row.prompt + row.completion)[known:])
-        budgets = [sampling.max_new_tokens - len(r.completion) for r in active]
-        return decoder.write([number[id(r)] for r in active], budgets, sampling.temperature > 0)
 
-    return write
+def _open_turn(row: _Row, sampling: Sampling) -> _Row:
+    """Give a row that samples the random numbers of its next turn."""
+    if sampling.temperature > 0:
+        who = zlib.crc32(row.problem.id.encode("utf-8", "replace"))
+        row.random = np.random.default_rng(np.random.SeedSequence([sampling.seed, who, row.sample, len(row.turns)]))
+    return row
+
+
+def _choose(student: Student, rows: Sequence[_Row], scores: torch.Tensor, processors: LogitsProcessorList) -> list[int]:
+    """Each row's next token."""
+    if processors:
+        last = [(r.prompt[-SEEN:] + r.completion[-SEEN:] + r.written)[-SEEN:] for r in rows]
+        pad = student.tokenizer.pad_token_id
+        seen = torch.tensor([[pad] * (SEEN - len(ids)) + ids for ids in last], device=scores.device)
+        scores = processors(seen, scores)
+    return next_tokens(scores, [r.random for r in rows])
+
+
+def _write(student: Student, row: _Row, token: int, sampling: Sampling) -> list[int]:
+    """Add a token to a row, and end its turn where that is over. Returns what the row reads next."""
+    row.written.append(token)
+    left = sampling.max_new_tokens - len(row.completion) - len(row.written)
+    if token != student.tokenizer.eos_token_id and left > 0:
+        return [token]
+    ids, before = row.written, len(row.completion)
+    row.written = []
+    _advance(student, row, ids, sampling, last=_at_last_turn(row, sampling))
+    _open_turn(row, sampling)
+    return row.completion[before + len(ids) - 1:]
+
+
+def _at_last_turn(row: _Row, sampling: Sampling) -> bool:
+    return len(row.turns) == (row.episode.max_turns if row.episode else sampling.max_turns) - 1
+
+
+def _run_generate(student: Student, rows: Sequence[_Row], sampling: Sampling, slots: int) -> Iterator[_Row]:
+    """Finished rows, turn by turn through the model's own `generate`."""
+    for start in range(0, len(rows), slots):
+        active = [_open_turn(row, sampling) for row in rows[start:start + slots]]
+        while active:
+            for row, ids in zip(active, _generate(student, active, sampling), strict=True):
+                _advance(student, row, ids, sampling, last=_at_last_turn(row, sampling))
+                _open_turn(row, sampling)
+            yield from (row for row in active if row.done)
+            active = [row for row in active if not row.done]
 
 
 @torch.no_grad()
-def _generate(student: Student, rows: Sequence[_Row], sampling: Sampling,
-              processors: LogitsProcessorList) -> list[list[int]]:
-    """The next turn of each row by the model's own `generate`, up to and including the end token."""
+def _generate(student: Student, rows: Sequence[_Row], sampling: Sampling) -> list[list[int]]:
+    """The next turn of each row, up to and including the end token. What samples is our own last processor, so that
+    a row's tokens do not depend on its neighbours."""
     tokenizer, device = student.tokenizer, student.model.device
     contexts = [r.prompt + r.completion for r in rows]
     budget = max(sampling.max_new_tokens - len(r.completion) for r in rows)
     batch = tokenizer.pad({"input_ids": contexts}, padding_side="left", return_tensors="pt").to(device)
-    output = student.model.generate(**batch, generation_config=sampling.generation_config(student, budget),
-                                    logits_processor=processors)
+    config = GenerationConfig(max_new_tokens=budget, do_sample=False, eos_token_id=tokenizer.eos_token_id,
+                              pad_token_id=tokenizer.pad_token_id)
+    processors = _processors(student, sampling)
+    if sampling.temperature > 0:
+        processors.append(Draw([r.random for r in rows]))
+    output = student.model.generate(**batch, generation_config=config, logits_processor=processors)
     width = batch["input_ids"].shape[1]
     return [_until_eos(ids, tokenizer.eos_token_id, sampling.max_new_tokens - len(row.completion))
             for row, ids in zip(rows, output[:, width:].tolist(), strict=True)]
@@ -146,25 +214,34 @@ def _until_eos(ids: list[int], eos: int, budget: int) -> list[int]:
 
 
 def _advance(student: Student, row: _Row, ids: list[int], sampling: Sampling, last: bool) -> None:
-    """Add a generated turn to a row, execute its calls, and decide whether the rollout goes on."""
+    """Add a generated turn to a row and what follows it, and decide whether the rollout goes on."""
     ended = bool(ids) and ids[-1] == student.tokenizer.eos_token_id
     row.completion += ids
     turn = Turn(student.tokenizer.decode(ids[:-1] if ended else ids), "eos" if ended else "length")
-    results = [] if last or not ended else execute_turn(student, turn)
-    environment = render_environment(results) if results else ""
-    suffix = student.tokenizer(environment, add_special_tokens=False)["input_ids"] if results else []
-    row.done = not results or len(row.completion) + len(suffix) >= sampling.max_new_tokens
+    environment = "" if last or not ended else _environment(student, row, turn)
+    suffix = student.tokenizer(environment, add_special_tokens=False)["input_ids"] if environment else []
+    row.done = not environment or len(row.completion) + len(suffix) >= sampling.max_new_tokens
     if not row.done:
         row.completion += suffix
         row.turns.append(Turn(turn.text, "eos", environment))
         return
-    row.turns.append(Turn(turn.text, _finish(turn, ended, last, bool(results))))
+    stopped = last or row.episode is not None
+    row.turns.append(Turn(turn.text, _finish(turn, ended, stopped, bool(environment))))
 
 
-def _finish(turn: Turn, ended: bool, last: bool, overlong: bool) -> Finish:
+def _environment(student: Student, row: _Row, turn: Turn) -> str:
+    """What follows a turn: the results of its calls, or what the user says next; "" ends the rollout."""
+    if row.episode is not None:
+        response = row.episode.respond(turn)
+        return response.text if response else ""
+    results = execute_turn(student, turn)
+    return render_environment(results) if results else ""
+
+
+def _finish(turn: Turn, ended: bool, stopped: bool, overlong: bool) -> Finish:
     if not ended:
         return "length"
-    return "tool_cap" if overlong or (last and turn.calls) else "eos"
+    return "tool_cap" if overlong or (stopped and turn.calls) else "eos"
 
 
 def execute_turn(student: Student, turn: Turn) -> list[str]:

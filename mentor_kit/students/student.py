@@ -10,19 +10,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers.utils import get_json_schema
-from trl.chat_template_utils import add_response_schema, qwen3_template
+from transformers.utils import logging as transformers_logging
 
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.store import Record
-from mentor_kit.students.tiny import chat_template
+from mentor_kit.students.adapters import has_adapters, save_adapter, save_merged, trained_parameters
+from mentor_kit.students.tiny import IM_START, PAD, chat_template
 from mentor_kit.toolbox import Toolbox, load_toolbox
+from mentor_kit.training.config import Loading
 from mentor_kit.trajectory import ASSISTANT, EOS, Trajectory
 
 if TYPE_CHECKING:
     from mentor_kit.students.rollout import Sampling
 
+transformers_logging.disable_progress_bar()  # theirs would bury ours
+transformers_logging.set_verbosity_error()
+
+OURS = "Set student_template=kit to prompt it with our ChatML + Hermes template."
 INSTRUCTION = "Put the final answer in \\boxed{}."  # the released prompt: the question, then this instruction
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a student's weights came from.
+
+    Args:
+        source: a hub id, a folder, or "scratch".
+        backend: `transformers` or `unsloth`; `why` says what decided.
+        loading: how it was loaded for training; None for inference and for a student from scratch.
+    """
+
+    source: str = "scratch"
+    backend: str = "transformers"
+    why: str = "the student was made here"
+    loading: Loading | None = None
 
 
 @dataclass
@@ -34,12 +56,14 @@ class Student:
         tokenizer: its tokenizer; ChatML with end token `<|im_end|>` (Qwen, SmolLM2, the embedded student).
         toolbox: the tools rendered into every prompt.
         name: shown in tables and stored as the producer of its trajectories.
+        origin: where it came from and how it was loaded.
     """
 
     model: Any
     tokenizer: Any
     toolbox: Toolbox
     name: str = "student"
+    origin: Origin = Origin()
 
     def __post_init__(self) -> None:
         prepare_tokenizer(self.tokenizer)
@@ -91,15 +115,25 @@ class Student:
         """One line: name, architecture, size, vocabulary, device."""
         model = self.model
         size = sum(p.numel() for p in model.parameters())
-        return (f"{self.name}: {type(model).__name__}, {size:,} parameters, {len(self.tokenizer):,} tokens, "
-                f"on {model.device}, toolbox {self.toolbox.name} ({len(self.toolbox.names)} tools)")
+        base = model.get_base_model() if has_adapters(model) else model
+        adapters = f" with LoRA ({trained_parameters(model):,} trained)" if has_adapters(model) else ""
+        return (f"{self.name}: {type(base).__name__}{adapters}, {size:,} parameters, {len(self.tokenizer):,} tokens, "
+                f"on {model.device}, by {self.origin.backend} ({self.origin.why}), toolbox {self.toolbox.name} "
+                f"({len(self.toolbox.names)} tools)")
 
     def save(self, folder: Path | str, card: str | None = None) -> Path:
-        """Write a folder that `transformers` loads, with a model card. Atomic: a temporary folder, then rename."""
+        """Write a folder that `transformers` loads, with a model card. Atomic: a temporary folder, then rename.
+
+        A student with LoRA is saved merged; its adapters alone lie in `adapter/`, for peft.
+        """
         folder = Path(folder)
         temporary = folder.with_name(folder.name + ".tmp")
         self.model.config.use_cache = True  # trainers leave it off; whoever loads the folder wants to generate
-        self.model.save_pretrained(temporary)
+        if has_adapters(self.model):
+            save_merged(self.model, temporary)
+            save_adapter(self.model, temporary / "adapter", self.origin.source)
+        else:
+            self.model.save_pretrained(temporary)
         self.tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(card or model_card(self.name), encoding="utf-8")
         if folder.exists():
@@ -113,47 +147,84 @@ def prompt_messages(question: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{question}\n{INSTRUCTION}"}]
 
 
+def give_template(tokenizer: Any) -> None:
+    """Prompt with our ChatML + Hermes template, whatever the tokenizer brought (SmolLM2's own renders no tools).
+
+    Raises:
+        UserError: a vocabulary without ChatML's tokens.
+    """
+    missing = [t for t in (IM_START, EOS) if t not in tokenizer.get_vocab()]
+    if missing:
+        raise UserError(f"student_template=kit needs a ChatML vocabulary, and this one lacks {missing[0]!r}: use a ChatML "
+                        "student (Qwen2.5, Qwen3, SmolLM2).")
+    tokenizer.chat_template, tokenizer.eos_token = chat_template(), EOS
+
+
 def prepare_tokenizer(tokenizer: Any) -> None:
     """Check that a tokenizer speaks ChatML and Hermes, and let TRL parse its tool calls.
 
     Raises:
-        UserError: when TRL cannot parse the template's tool calls, or turns do not end with `<|im_end|>`.
+        UserError: when TRL cannot parse the template's tool calls, turns do not end with `<|im_end|>`, or padding cannot
+            be told from an end of turn.
     """
+    from trl.chat_template_utils import add_response_schema, qwen3_template
+
     if tokenizer.chat_template is None:
-        raise UserError("The student's tokenizer has no chat template: give it one with tool calls, e.g. "
-                        "tokenizer.chat_template = mentor_kit.students.tiny.chat_template().")
+        raise UserError(f"The student's tokenizer has no chat template; tools need one. {OURS}")
     if tokenizer.eos_token != EOS:
         raise UserError(f"The student's end token is {tokenizer.eos_token!r}; the kit's trajectories are ChatML and need "
-                        f"{EOS!r}: use a ChatML student (Qwen2.5, Qwen3, SmolLM2) or give this one our template.")
+                        f"{EOS!r}: use a ChatML student (Qwen2.5, Qwen3, SmolLM2). {OURS}")
+    if tokenizer.pad_token in (None, EOS):
+        if PAD not in tokenizer.get_vocab():
+            raise UserError(f"The student pads with {tokenizer.pad_token!r} and has no {PAD!r}: its ends of turn cannot be "
+                            "told from padding; set another tokenizer.pad_token and save the folder.")
+        tokenizer.pad_token = PAD
     if tokenizer.chat_template.strip() == chat_template().strip():
         tokenizer.response_template = qwen3_template  # same Hermes markup; TRL knows templates by exact text only
     elif getattr(tokenizer, "response_template", None) is None:
         try:
             add_response_schema(tokenizer)
         except ValueError as error:
-            raise UserError(f"TRL cannot parse tool calls of this student's chat template ({error}). Set "
-                            "tokenizer.response_template yourself or use our template.") from error
+            raise UserError("TRL does not know this student's chat template, so it cannot parse its tool calls "
+                            f"({' '.join(str(error).split())[:120]}). {OURS} Or save its tokenizer with a "
+                            "response_template of its own.") from error
     header = tokenizer.apply_chat_template(prompt_messages("?"), add_generation_prompt=True, tokenize=False)
     if not header.endswith(ASSISTANT):
         raise UserError(f"The student's chat template opens an assistant turn with {header[-40:]!r}; expected ChatML "
-                        f"{ASSISTANT!r}.")
+                        f"{ASSISTANT!r}. {OURS}")
+    _check_calls(tokenizer)
+
+
+def _check_calls(tokenizer: Any) -> None:
+    """Trajectories read Hermes calls; a template that writes others (Qwen3.5's XML) would hide every call from them."""
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
+    messages = [*prompt_messages("?"), {"role": "assistant", "content": "", "tool_calls": [call]}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    if '<tool_call>\n{"name": "add"' not in text:
+        raise UserError(f"The student's chat template does not write tool calls as the kit reads them, <tool_call> with "
+                        f"JSON in it: use Qwen2.5, Qwen3 or SmolLM2. {OURS}")
 
 
 def load_student(folder: Path | str, toolbox: str | Toolbox = "arithmetic", *, name: str = "",
-                 backend: str = "transformers", **options: Any) -> Student:
+                 backend: str = "transformers", loading: Loading | None = None, template: str = "own") -> Student:
     """Load a student from a local folder or a hub id.
 
     Args:
         backend: `transformers`, `unsloth` or `auto` (see `mentor_kit.students.backends`).
+        loading: how it will be trained (all parameters, LoRA, 4-bit); None loads it for inference.
+        template: its `own` chat template, or the `kit`'s.
 
     Raises:
         UserError: folder without model or tokenizer, or an id that cannot be reached.
     """
-    from mentor_kit.students.backends import load_model
+    from mentor_kit.students.backends import load_model, resolve_backend
 
     box = load_toolbox(toolbox) if isinstance(toolbox, str) else toolbox
-    model, tokenizer = load_model(str(folder), backend, **options)
-    return Student(model, tokenizer, box, name or Path(folder).name)
+    chosen, why = resolve_backend(backend)
+    model, tokenizer = load_model(str(folder), chosen, loading)
+    if template == "kit":
+        give_template(tokenizer)
+    return Student(model, tokenizer, box, name or Path(folder).name, Origin(str(folder), chosen, why, loading))
 
 
 def model_card(name: str, facts: Mapping[str, Any] | None = None) -> str:

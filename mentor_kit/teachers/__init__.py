@@ -5,6 +5,7 @@ Three kinds of teacher, by how they are asked: see `mentor_kit.asking`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mentor_kit.errors import UserError
@@ -22,10 +23,15 @@ def load_teacher(spec: str, **options: Any) -> Any:
     Raises:
         UserError: for an unknown name, or options that the teacher does not take.
     """
-    if ":" not in spec and spec not in BUILT_IN:
-        raise UserError(f"Unknown teacher {spec!r}: use one of {sorted(BUILT_IN)} or 'package.module:name'.")
-    make = load_object(BUILT_IN.get(spec, spec), "teacher")
+    make = find_teacher(spec)
     try:
         return make(**options)
     except TypeError as error:
         raise UserError(f"Teacher {spec!r} does not take these options ({error}); see its docstring.") from error
+
+
+def find_teacher(spec: str) -> Callable[..., Any]:
+    """A teacher's class by built-in name or 'package.module:name'. Raises UserError for an unknown one."""
+    if ":" not in spec and spec not in BUILT_IN:
+        raise UserError(f"Unknown teacher {spec!r}: use one of {sorted(BUILT_IN)} or 'package.module:name'.")
+    return load_object(BUILT_IN.get(spec, spec), "teacher")

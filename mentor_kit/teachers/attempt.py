@@ -6,13 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mentor_kit.evaluation.metrics import known_names
 from mentor_kit.judge import final_answer, judge
 from mentor_kit.problem import Problem
-from mentor_kit.toolbox import load_toolbox
 from mentor_kit.trajectory import Trajectory
 
 ACCEPTED = "accepted"
 FINISH_REASONS = {"tool_cap": "turn_limit", "length": "overlong", "error": "error"}
+OTHER = "the teacher option tools:text, a text of its option system, or another model."
+CALLS = f"The teacher's calls fail: read the rejected attempts; try {OTHER}"
+ADVICE = {
+    "no_tool": f"The teacher answers without tools: see what the endpoint was found to honour; try {OTHER}",
+    "no_answer": f"The teacher puts no answer in \\boxed{{}}: read the rejected attempts; try {OTHER}",
+    "wrong_answer": "The teacher's answers are wrong: try more samples, easier problems, or a stronger model.",
+    "overlong": "The replies are cut: raise the teacher option max_tokens.",
+    "turn_limit": "The dialogues are cut: raise the teacher option max_turns.",
+    **dict.fromkeys(("malformed_call", "unknown_tool", "not_executed", "tool_error"), CALLS),
+    **dict.fromkeys(("timeout", "connection", "bad_json", "no_choices", "deadline"),
+                    "The server did not answer: see to it and start again; what was not answered is asked again.")}
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,13 @@ def reject_reason(trajectory: Trajectory, problem: Problem) -> str | None:
         return "no_answer"
     if not judge(answer, problem.answers).correct:
         return "wrong_answer"
-    return _call_reason(trajectory, load_toolbox(problem.toolbox).names)
+    return _call_reason(trajectory, known_names(problem))
+
+
+def advice(reason: str) -> str:
+    """What to do where this is the reason of most rejections."""
+    reason = "connection" if reason.startswith("http_") else reason
+    return ADVICE.get(reason, "Read the rejected attempts, and try other problems or another teacher.")
 
 
 def _call_reason(trajectory: Trajectory, known: tuple[str, ...]) -> str | None:

@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
+from mentor_kit.episode import open_episode
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.teachers.attempt import Attempt, judged
@@ -54,7 +55,7 @@ class ChatEndpointTeacher:
         timeout: seconds a request may take; `deadline`: seconds a whole trajectory may take.
         retries, backoff, longest_wait: see `mentor_kit.teachers.endpoint.Patience`.
         price_in, price_out: money for a million prompt and completion tokens, for the estimate in the bar.
-        probe: ask a few small questions first, to see what the server honours.
+        probe: ask a few small questions first, to see whether the server answers and what it honours.
 
     Raises:
         UserError: package missing, no address or model, key not in the environment, impossible values.
@@ -150,8 +151,9 @@ class Session:
             UserError: see `Endpoint.ask`.
         """
         teacher, log, started = self.teacher, Log(), perf_counter()
-        dialogue = Dialogue(problem, load_toolbox(problem.toolbox), native=teacher.tools == "native",
-                            max_turns=teacher.max_turns, system=teacher.system, echo_reasoning=teacher.echo_reasoning)
+        box = open_episode(problem) or load_toolbox(problem.toolbox)
+        dialogue = Dialogue(problem, box, native=teacher.tools == "native", max_turns=teacher.max_turns,
+                            system=teacher.system, echo_reasoning=teacher.echo_reasoning)
         failure = ""
         try:
             async with asyncio.timeout(teacher.deadline):
@@ -170,15 +172,17 @@ class Session:
 
     async def _converse(self, dialogue: Dialogue, log: Log, seed: int) -> None:
         body, random = self.teacher.body(seed % 2**31), Random(seed)
-        if self.teacher.tools == "native":
-            body["tools"] = dialogue.toolbox.schemas
         goes_on = True
         while goes_on:
+            if dialogue.native and dialogue.toolbox.schemas:
+                body["tools"] = dialogue.toolbox.schemas  # read each turn: a user may add tools
             choice = await self.endpoint.ask({**body, "messages": dialogue.messages}, log, random)
-            goes_on = dialogue.add(read_reply(choice))
+            reply = read_reply(choice)
+            # own tools may run in another process: the other dialogues do not wait for it
+            goes_on = await asyncio.to_thread(dialogue.add, reply) if dialogue.own else dialogue.add(reply)
 
     async def probe(self, toolbox: str) -> dict[str, str]:
-        """What the server honours, from five small questions. Findings, not proofs.
+        """What the server honours, from a few small questions. Findings, not proofs.
 
         Raises:
             UserError: the server cannot be reached or refuses.
@@ -186,6 +190,17 @@ class Session:
         from mentor_kit.teachers.probe import probe
 
         return await probe(self, toolbox)
+
+    async def knock(self) -> dict[str, str]:
+        """Whether the server answers, by one question. No findings.
+
+        Raises:
+            UserError: the server cannot be reached or refuses.
+        """
+        from mentor_kit.teachers.probe import knock
+
+        await knock(self)
+        return {}
 
 
 def _check_address(base_url: str, model: str) -> None:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mentor_kit.episode import Episode, Response
 from mentor_kit.problem import Problem
 from mentor_kit.toolbox import Observation, Toolbox, error_observation
-from mentor_kit.trajectory import Trajectory, Turn, render_call, render_environment
+from mentor_kit.trajectory import MARK_RE, Trajectory, Turn, render_call
 
 INSTRUCTION = "Put the final answer in \\boxed{}."  # the released prompt: the question, then this instruction
 CHAT_MARK = re.compile(r"<(?=\|im_(?:start|end)\|)")
-ANY_MARK = re.compile(r"<(?=\|im_(?:start|end)\||/?tool_(?:call|response)>)")
 REASONING = ("reasoning_content", "reasoning", "thinking")  # fields of servers, before `<think>` text
 NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
 TOOLS_IN_TEXT = """You may call tools. The tools, as JSON schemas:
@@ -29,7 +29,8 @@ To call one, write
 <tool_call>
 {{"name": "tool name", "arguments": {{"argument": value}}}}
 </tool_call>
-and stop; the result comes back between <tool_response> and </tool_response>. Use a tool for every calculation."""
+and stop; the result comes back between <tool_response> and </tool_response>."""
+CALCULATE = " Use a tool for every calculation."  # not said where the problem brings its own tools: some need none
 MALFORMED = "The call is not a JSON object with a name and arguments."
 
 
@@ -94,42 +95,64 @@ def split_thinking(content: str) -> tuple[str, str]:
     return after.lstrip("\n"), before.replace("<think>", "", 1).strip()
 
 
+def opening(problem: Problem, instructions: str) -> list[dict[str, Any]]:
+    """The first messages: the problem's own where it brings them, else question and instruction; `instructions` go
+    into the system message."""
+    asked = problem.meta.get("prompt_messages") or [{"role": "user", "content": f"{problem.question}\n{INSTRUCTION}"}]
+    messages = [dict(m) for m in asked]
+    if instructions and messages[0]["role"] == "system":
+        messages[0]["content"] = f"{instructions}\n\n{messages[0]['content']}"
+    elif instructions:
+        messages.insert(0, {"role": "system", "content": instructions})
+    return messages
+
+
 class Dialogue:
     """One attempt under way: `messages` is what to send next, `turns` what was said.
 
     Args:
+        toolbox: the problem's toolbox, or its Episode where it brings its own tools (its turn limit then holds).
         native: offer tools by `tools=`; else describe them in the system message and read `<tool_call>` text.
         max_turns: assistant turns; calls in the last one are not executed (released code: 5).
         echo_reasoning: send reasoning back as `reasoning_content` (some servers want it, some refuse it).
     """
 
-    def __init__(self, problem: Problem, toolbox: Toolbox, *, native: bool, max_turns: int, system: str = "",
+    def __init__(self, problem: Problem, toolbox: Toolbox | Episode, *, native: bool, max_turns: int, system: str = "",
                  echo_reasoning: bool = False) -> None:
-        self.problem, self.toolbox, self.max_turns, self.echo_reasoning = problem, toolbox, max_turns, echo_reasoning
+        self.problem, self.toolbox, self.native, self.echo_reasoning = problem, toolbox, native, echo_reasoning
+        self.own = isinstance(toolbox, Episode)
+        self.max_turns = toolbox.max_turns if self.own else max_turns
         self.turns: list[Turn] = []
         tools = "" if native else TOOLS_IN_TEXT.format(tools="\n".join(json.dumps(s) for s in toolbox.schemas))
-        instructions = "\n\n".join(filter(None, [system, tools]))
-        self.messages: list[dict[str, Any]] = [{"role": "system", "content": instructions}] if instructions else []
-        self.messages.append({"role": "user", "content": f"{problem.question}\n{INSTRUCTION}"})
+        if tools and not self.own:
+            tools += CALCULATE
+        self.messages = opening(problem, "\n\n".join(filter(None, [system, tools])))
 
     def add(self, reply: Reply) -> bool:
         """Take a reply, execute its calls; whether the dialogue goes on."""
-        text = render_reply(reply)
-        calls = Turn(text).calls
+        turn = Turn(render_reply(reply))
         last = len(self.turns) + 1 >= self.max_turns
-        if reply.cut or not calls or last:
-            self.turns.append(Turn(text, "length" if reply.cut else "tool_cap" if calls else "eos"))
+        answer = None if reply.cut or last else self._answer(turn)
+        if answer is None:
+            self.turns.append(Turn(turn.text, "length" if reply.cut else "tool_cap" if turn.calls else "eos"))
             return False
-        results = [self._execute(c.name, c.arguments) for c in calls]
-        self.turns.append(Turn(text, "eos", render_environment(results)))
-        self.messages += self._native(reply, results) if reply.calls else self._as_text(text, results)
+        self.turns.append(Turn(turn.text, "eos", answer.text))
+        if reply.calls and answer.results:
+            self.messages += self._native(reply, answer.results)
+        else:
+            self.messages += self._as_text(turn.text, answer)
         return True
 
-    def _execute(self, name: str | None, arguments: Any) -> str:
-        seen: Observation = error_observation(MALFORMED) if name is None else self.toolbox.execute(name, arguments)
-        return ANY_MARK.sub("&lt;", _utf8(seen.content))
+    def _answer(self, turn: Turn) -> Response | None:
+        """What follows a turn; None at the end."""
+        if self.own:
+            return self.toolbox.respond(turn)
+        return Response([self._execute(c.name, c.arguments).content for c in turn.calls]) if turn.calls else None
 
-    def _native(self, reply: Reply, results: list[str]) -> list[dict[str, Any]]:
+    def _execute(self, name: str | None, arguments: Any) -> Observation:
+        return error_observation(MALFORMED) if name is None else self.toolbox.execute(name, arguments)
+
+    def _native(self, reply: Reply, results: Sequence[str]) -> list[dict[str, Any]]:
         """The turn in the words of the API. Servers choke on arguments that are no object, so those go back as {}."""
         calls = [{"id": key, "type": "function", "function": {
             "name": name if NAME.fullmatch(name) else "invalid_name",
@@ -141,9 +164,10 @@ class Dialogue:
         return [said, *({"role": "tool", "tool_call_id": call["id"], "content": result}
                         for call, result in zip(calls, results, strict=True))]
 
-    @staticmethod
-    def _as_text(text: str, results: list[str]) -> list[dict[str, Any]]:
-        body = "\n".join(f"<tool_response>\n{r}\n</tool_response>" for r in results)
+    def _as_text(self, text: str, answer: Response) -> list[dict[str, Any]]:
+        """The turn as text, and the results of its calls or what the user says next."""
+        body = "\n".join(f"<tool_response>\n{r}\n</tool_response>" for r in answer.results)
+        body = body or (answer.message if self.native else answer.told)
         return [{"role": "assistant", "content": split_thinking(text)[0]}, {"role": "user", "content": body}]
 
     def trajectory(self, producer: str, sample: int, **meta: Any) -> Trajectory:
@@ -158,9 +182,9 @@ def render_reply(reply: Reply) -> str:
 
     A text that goes on after its own calls with an invented `<tool_response>` is cut there.
     """
-    parts = [f"<think>\n{ANY_MARK.sub('&lt;', reply.reasoning)}\n</think>"] if reply.reasoning else []
+    parts = [f"<think>\n{MARK_RE.sub('&lt;', reply.reasoning)}\n</think>"] if reply.reasoning else []
     content = reply.content if reply.calls else reply.content.partition("<tool_response>")[0]
-    content = (ANY_MARK if reply.calls else CHAT_MARK).sub("&lt;", content).strip()
+    content = (MARK_RE if reply.calls else CHAT_MARK).sub("&lt;", content).strip()
     if content:
         parts.append(content)
     return "\n".join([*parts, *(_render_call(name, arguments) for _, name, arguments in reply.calls)])
@@ -170,4 +194,4 @@ def _render_call(name: str, arguments: Any) -> str:
     """A structured call as text; marks inside its JSON strings are escaped as JSON allows."""
     opening, closing = "<tool_call>\n", "\n</tool_call>"
     body = render_call(name, arguments).removeprefix(opening).removesuffix(closing)
-    return opening + ANY_MARK.sub(r"\\u003c", body) + closing
+    return opening + MARK_RE.sub(r"\\u003c", body) + closing

@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mentor_kit.episode import OWN
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.teachers.attempt import Attempt, judged
-from mentor_kit.toolbox import load_toolbox
+from mentor_kit.toolbox import Toolbox, load_toolbox
 from mentor_kit.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class LocalModelTeacher:
     def _student(self, toolbox: str) -> Student:
         from mentor_kit.students.student import Student
 
-        return Student(*self._loaded, load_toolbox(toolbox), self.name)
+        box = Toolbox(OWN, []) if toolbox == OWN else load_toolbox(toolbox)
+        return Student(*self._loaded, box, self.name)
 
     def solve_batch(self, tasks: Sequence[tuple[Problem, int]]) -> list[Attempt]:
         """One attempt a task, in order; tasks of several toolboxes are answered box by box."""

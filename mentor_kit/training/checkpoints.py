@@ -1,4 +1,4 @@
-"""Resuming: where a run's last checkpoint is, and an order of items that resumes exactly.
+"""Resuming: where a run's last whole checkpoint is, an order of items that resumes exactly, the best student so far.
 
 Resuming TRL's trainers at or after an epoch boundary replays the first epoch's order (the sampler's private
 generator restarts). So training never leaves its first epoch: the items are tiled with a seeded shuffle for each copy.
@@ -6,12 +6,18 @@ generator restarts). So training never leaves its first epoch: the items are til
 
 from __future__ import annotations
 
+import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from transformers.trainer_utils import get_last_checkpoint
 
-from mentor_kit.runs import Run
+from mentor_kit.runs import SCRATCH, Run
+from mentor_kit.training import processes
+
+SHARDS = "rollouts"  # a run's folder of one Parquet file a rollout batch, while it trains
+STATE = "trainer_state.json"  # what the first process writes last into a checkpoint
 
 
 def tiled_order(items: int, total: int, seed: int) -> list[int]:
@@ -23,13 +29,71 @@ def tiled_order(items: int, total: int, seed: int) -> list[int]:
 
 
 def last_checkpoint(run: Run) -> str | None:
-    """The newest whole checkpoint of a run, or None. The metrics file is cut back to its step."""
-    folder = run.path("checkpoints")
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    run.resume_metrics(int(checkpoint.rsplit("-", 1)[1]) if checkpoint else 0)
+    """The newest whole checkpoint of a run, or None; what a kill left of others is removed.
+
+    The metrics file is cut back to its step, or emptied.
+    """
+    checkpoint = _last_whole(run.dir / SCRATCH) if processes.is_first() else None
+    checkpoint = processes.share(checkpoint)
+    run.resume_metrics(step_of(checkpoint) if checkpoint else -1)
     return checkpoint
 
 
-def drop_checkpoints(run: Run) -> None:
-    """Remove a finished run's checkpoints; the student folder holds what is kept."""
-    shutil.rmtree(run.path("checkpoints"), ignore_errors=True)
+def step_of(checkpoint: Path | str) -> int:
+    return int(str(checkpoint).rsplit("-", 1)[1])
+
+
+def _last_whole(folder: Path) -> str | None:
+    found = sorted(folder.glob("checkpoint-*"), key=step_of)
+    for checkpoint in [c for c in found if not _is_whole(c)]:
+        shutil.rmtree(checkpoint)
+        found.remove(checkpoint)
+    return str(found[-1]) if found else None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """The first process finished its part, and every process stored its random state."""
+    try:
+        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return len(list(checkpoint.glob("rng_state*.pth"))) == processes.count()
+
+
+def kept_checkpoints() -> int:
+    """One; with several processes two, because the first one deletes the older before all have written the newer."""
+    return 1 if processes.count() == 1 else 2
+
+
+def drop_scratch(run: Run) -> None:
+    """Remove what a finished training needs no more: checkpoints, and rollouts by the batch."""
+    for name in (SCRATCH, SHARDS):
+        shutil.rmtree(run.dir / name, ignore_errors=True)
+
+
+def best_folder(run: Run, step: int) -> Path:
+    return run.path(f"{SCRATCH}/best-{step}")
+
+
+def save_best(model: Any, run: Run, step: int) -> None:
+    """Keep the weights (with LoRA: the adapters) of the best validation so far, made at `step`."""
+    if processes.is_first():
+        model.save_pretrained(best_folder(run, step), max_shard_size="1000GB")
+
+
+def drop_older_best(run: Run, step: int) -> None:
+    """Call once a checkpoint is whole: no kill can lead back to a best before `step` any more."""
+    for folder in run.path(SCRATCH).glob("best-*"):
+        if step_of(folder) < step:
+            shutil.rmtree(folder)
+
+
+def restore_best(model: Any, run: Run, step: int) -> None:
+    """Put the weights of the best validation back into the model."""
+    from safetensors.torch import load_file
+
+    folder = best_folder(run, step)
+    if hasattr(model, "peft_config"):
+        model.load_adapter(str(folder), model.active_adapters[0])
+    else:
+        model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)  # tied weights are stored once

@@ -6,21 +6,25 @@ teacher's reference by the reward every other part of the kit uses. Tool results
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
+from mentor_kit.errors import UserError
 from mentor_kit.rewards import Reward
 from mentor_kit.runs import Run
 from mentor_kit.store import Record
 from mentor_kit.students.student import Student, prompt_messages
+from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
 from mentor_kit.training.config import GRPOSettings
 from mentor_kit.training.monitor import Monitor
-from mentor_kit.training.scorer import RolloutScorer
-from mentor_kit.training.sft import common_arguments, quiet
+from mentor_kit.training.scorer import RolloutScorer, join_rollouts
+from mentor_kit.training.sft import common_arguments, finish_training, quiet
+from mentor_kit.training.trainer_config import check_unchanged, exactly, store_trainer_config
 
 
 def train_grpo(student: Student, records: Sequence[Record], validation: Sequence[Record], reward: Reward,
@@ -35,36 +39,60 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
     Returns:
         The budget used: optimizer_steps, sampled_tokens, teacher_tokens (0: only names and calls are read).
     """
-    batches = settings.steps // settings.updates_per_batch
+    batches = settings.steps // settings.steps_per_batch
     order = tiled_order(len(records), batches * settings.prompts_per_step, settings.seed)
-    dataset = Dataset.from_list([{"prompt": prompt_messages(records[i].problem.question), "record": i} for i in order])
     resume = last_checkpoint(run)
     scorer = RolloutScorer(student.tokenizer, records, reward, run, f"student:{student.name}")
-    monitor = Monitor(run, student, validation, every=settings.validate_every, steps=settings.steps)
-    trainer = quiet(GRPOTrainer(
-        model=student.model, processing_class=student.tokenizer, args=_arguments(settings, student, run),
-        reward_funcs=scorer, train_dataset=dataset, tools=student.toolbox.as_functions(), callbacks=[monitor]))
+    monitor = Monitor(run, student, validation, settings)
+    trainer = grpo_trainer(student, order, scorer, settings, run, monitor)
     if not resume:
         monitor.validate(0)
-    trainer.train(resume_from_checkpoint=resume)
-    return {"optimizer_steps": trainer.state.global_step, "sampled_tokens": scorer.sampled_tokens(),
+    steps = finish_training(trainer, monitor, resume)
+    return {"optimizer_steps": steps, "sampled_tokens": join_rollouts(run) if processes.is_first() else 0,
             "teacher_tokens": 0}
 
 
-def _arguments(settings: GRPOSettings, student: Student, run: Run) -> GRPOConfig:
+def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, settings: GRPOSettings, run: Run,
+                 monitor: Monitor) -> GRPOTrainer:
+    """TRL's trainer for the prompts of the scorer's records, in this order.
+
+    Raises:
+        UserError: a vLLM server is to sample the rollouts, and vllm is not installed here.
+    """
+    if settings.vllm_server and importlib.util.find_spec("vllm") is None:
+        raise UserError(f"vllm_server={settings.vllm_server!r} needs the package vllm in the trainer's environment too: "
+                        "install it (it needs a GPU), or leave vllm_server empty to sample in the trainer.")
+    questions = [scorer.records[i].problem.question for i in order]
+    dataset = Dataset.from_list([{"prompt": prompt_messages(q), "record": i} for q, i in zip(questions, order, strict=True)])
+    rewards, aggregation = scorer, {}
+    if settings.advantage == "gdpo":
+        rewards = scorer.by_term()
+        aggregation = {"multi_objective_aggregation": "normalize_then_sum", "reward_weights": [r.weight for r in rewards]}
+    asked = _arguments(settings, student, run, **aggregation)
+    trainer = quiet(GRPOTrainer(
+        model=student.model, processing_class=student.tokenizer, args=exactly(GRPOConfig, asked),
+        reward_funcs=rewards, train_dataset=dataset, tools=student.toolbox.as_functions(), callbacks=[monitor]))
+    check_unchanged(trainer, asked)
+    store_trainer_config(trainer, student, run)
+    return trainer
+
+
+def _arguments(settings: GRPOSettings, student: Student, run: Run, **aggregation: Any) -> dict[str, Any]:
     """The released recipe in TRL's words; everything that changes the method is set here, never inherited."""
-    micro_batches = settings.rollouts // settings.micro_batch
-    return GRPOConfig(
+    micro_batches = settings.rollouts // (settings.micro_batch * settings.num_processes)
+    server = {"vllm_mode": "server", "vllm_server_base_url": settings.vllm_server,
+              "vllm_importance_sampling_correction": True} if settings.vllm_server else {}
+    return dict(
         output_dir=str(run.path("checkpoints")), max_steps=settings.steps, seed=settings.seed,
         per_device_train_batch_size=settings.micro_batch, steps_per_generation=micro_batches,
         gradient_accumulation_steps=micro_batches // settings.updates_per_batch, num_generations=settings.group_size,
-        num_iterations=1, shuffle_dataset=False, max_completion_length=settings.max_new_tokens,
+        num_iterations=settings.num_iterations, shuffle_dataset=False, max_completion_length=settings.max_new_tokens,
         max_tool_calling_iterations=settings.max_turns - 1, temperature=settings.temperature,
         top_k=settings.top_k, top_p=settings.top_p, loss_type=settings.loss_type, beta=settings.kl_beta,
         use_bias_correction_kl=False, entropy_coef=settings.entropy_coef, epsilon=settings.epsilon,
         epsilon_high=settings.epsilon, delta=settings.delta, scale_rewards=settings.scale_rewards,
-        mask_truncated_completions=False, importance_sampling_level="token", use_vllm=False,
-        optim="adamw_torch_fused" if student.model.device.type == "cuda" else "adamw_torch",
-        learning_rate=settings.learning_rate, lr_scheduler_type="constant", warmup_steps=0,
+        mask_truncated_completions=False, importance_sampling_level="token", use_vllm=bool(server), **server,
+        learning_rate=settings.learning_rate, warmup_steps=settings.warmup_steps,
+        lr_scheduler_type="constant_with_warmup" if settings.warmup_steps else "constant",
         weight_decay=settings.weight_decay, max_grad_norm=settings.max_grad_norm, logging_steps=1,
-        remove_unused_columns=False, **common_arguments(settings, student))
+        remove_unused_columns=False, **aggregation, **common_arguments(settings, student))

@@ -7,36 +7,47 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from mentor_kit.evaluation.evaluate import validation_metrics
-from mentor_kit.progress import progress_bar
 from mentor_kit.runs import Run
 from mentor_kit.store import Record
 from mentor_kit.students.student import Student
+from mentor_kit.training import processes
+from mentor_kit.training.bar import StepBar
+from mentor_kit.training.checkpoints import drop_older_best, save_best
 from mentor_kit.training.optimizers import Cooldown
+from mentor_kit.training.watch import ACCURACY, Watch, not_a_number
 
 WALL_CLOCK = ("step_time", "profiling", "train_", "epoch", "total_flos", "_runtime", "per_second")
 
 
 class Monitor(TrainerCallback):
-    """Writes TRL's logs to the run's metrics file, validates with the judge, and stops at a target accuracy.
+    """Writes TRL's logs to the run's metrics file, validates with the judge, stops at a target or a collapse.
 
     Validation never uses the training reward, so curves of different methods can be compared: greedy
-    rollouts on the same items at the same steps.
+    rollouts on the same items at the same steps. With several processes all of them validate all items: sharded
+    weights need every process at every forward pass, and the copies agree on when to stop.
 
     Args:
         run: metrics go to `run.log`, wall times to `run.log_time`.
         validation: records whose reference is the teacher's trajectory; every one is asked.
-        target_accuracy: greedy validation accuracy at which `cooldown` begins; its end stops the training.
+        settings: `steps`, `validate_every`, `keep` and, where they have them, `target_accuracy`, `collapse_patience`.
+        cooldown: begins at the target accuracy; its end stops the training.
+
+    Raises:
+        TrainingCollapsed: from within the training, when going on cannot help.
     """
 
-    def __init__(self, run: Run, student: Student, validation: Sequence[Record], *, every: int, steps: int,
-                 target_accuracy: float = 0.0, cooldown: Cooldown | None = None) -> None:
-        self.run, self.student, self.validation = run, student, validation
-        self.every, self.target_accuracy, self.cooldown = every, target_accuracy, cooldown or Cooldown(0, 0)
-        self.bar = progress_bar(steps, student.name, "step")
-        self.last: dict[str, float] = {}
+    def __init__(self, run: Run, student: Student, validation: Sequence[Record], settings: Any,
+                 cooldown: Cooldown | None = None) -> None:
+        self.run, self.student, self.validation, self.settings = run, student, validation, settings
+        self.target, self.cooldown = getattr(settings, "target_accuracy", 0.0), cooldown or Cooldown(0, 0)
+        self.watch = Watch(getattr(settings, "collapse_patience", 0))
+        for line in processes.share(run.metrics()):  # of the training that is resumed
+            self.watch.see(line)
+        self.bar = StepBar(settings.steps, student.name)
         self.started = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -44,20 +55,25 @@ class Monitor(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.run.log_time("step", time.perf_counter() - self.started, step=state.global_step)
-        if self.every and state.global_step % self.every == 0:
+        if self.settings.validate_every and state.global_step % self.settings.validate_every == 0:
             self.validate(state.global_step)
-            if self.target_accuracy and self.last["val/accuracy"] >= self.target_accuracy:
+            if self.target and self.watch.accuracy >= self.target:
                 self.cooldown.begin(state.global_step)
         control.should_training_stop |= self.cooldown.over(state.global_step)
-        self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        numbers = {k: v for k, v in (logs or {}).items() if not any(w in k for w in WALL_CLOCK)}
-        numbers = {k: v for k, v in numbers.items() if isinstance(v, int | float) and math.isfinite(v)}
-        if numbers:
-            self.run.log({"step": state.global_step, **numbers})
-            shown = {k: v for k, v in numbers.items() if k in ("loss", "reward", "judge_accuracy")}
-            self.bar.set_postfix({k: f"{v:.3f}" for k, v in {**shown, **self.last}.items()}, refresh=False)
+        logged = {k: v for k, v in (logs or {}).items() if not any(w in k for w in WALL_CLOCK)}
+        numbers = {k: v for k, v in logged.items() if isinstance(v, int | float) and math.isfinite(v)}
+        if not numbers:
+            return
+        self.run.log({"step": state.global_step, **numbers})
+        self.bar.show({"step": state.global_step, **numbers})
+        self.watch.see({"step": state.global_step, **logged})
+        self._check_weights(state.global_step)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.settings.keep == "best" and self.watch.best and processes.is_first():
+            drop_older_best(self.run, self.watch.best[0])
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.close()
@@ -66,7 +82,18 @@ class Monitor(TrainerCallback):
         """Greedy rollouts on the validation items, judged; logged under `val/`."""
         if not self.validation:
             return
-        with self.run.time("validation"):
-            metrics = validation_metrics(self.student, self.validation)
-        self.run.log({"step": step, **{f"val/{k}": v for k, v in metrics.items()}})
-        self.last = {"val/accuracy": metrics["accuracy"]}
+        with self.run.time("validation"), processes.own_generator():
+            metrics = processes.share(validation_metrics(self.student, self.validation))
+        line = {"step": step, **{f"val/{k}": v for k, v in metrics.items()}}
+        self.run.log(line)
+        self.bar.show({"step": step, ACCURACY: line[ACCURACY]})
+        self.watch.see(line)
+        if self.settings.keep == "best" and self.watch.best[0] == step:
+            save_best(self.student.model, self.run, step)
+
+    def _check_weights(self, step: int) -> None:
+        """Stop, in all processes alike, if a weight of any of them is no finite number."""
+        finite = all(bool(torch.isfinite(getattr(p, "to_local", lambda p=p: p)()).all())
+                     for p in self.student.model.parameters())
+        if not all(processes.gather([finite])):
+            raise not_a_number("a weight", None, step)

@@ -47,6 +47,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def __init__(self, model: torch.nn.Module, muon_lr: float, adamw_lr: float) -> None:
         matrices, rest = [], []
         for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
             (matrices if parameter.ndim == 2 and "embed" not in name else rest).append(parameter)
         self.parts = [torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.0, momentum=0.95),
                       torch.optim.AdamW(rest, lr=adamw_lr, weight_decay=0.0, betas=(0.9, 0.95))]

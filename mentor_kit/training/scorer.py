@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+from mentor_kit.collect import TRAJECTORIES
 from mentor_kit.evaluation.evaluate import verdict_facts
 from mentor_kit.evaluation.metrics import known_names, record_metrics
 from mentor_kit.rewards import Reward, Score
@@ -13,13 +14,17 @@ from mentor_kit.rewards.laboratory import varying_share
 from mentor_kit.runs import Run
 from mentor_kit.store import Record, load_records, save_records
 from mentor_kit.students.rollout import decode_completion
+from mentor_kit.training import processes
+from mentor_kit.training.checkpoints import SHARDS
 
 LOGGED = {"correct": "judge_accuracy", "boxed": "box_rate", "set_match": "set_match", "unknown_tool": "unknown_tool",
           "n_calls": "tool_calls", "n_executed": "executed_calls"}
 
 
 class RolloutScorer:
-    """Scores each rollout batch, logs its means and stores it as one Parquet shard per optimizer step.
+    """Scores each rollout batch, logs its means and stores it as one Parquet shard named after the optimizer step.
+
+    Several processes each score their own rollouts; what is logged and stored is of all of them.
 
     Args:
         records: the training records; the dataset column `record` indexes them.
@@ -32,18 +37,30 @@ class RolloutScorer:
         self.tokenizer, self.records, self.reward = tokenizer, records, reward
         self.run, self.producer = run, producer
 
-    def __call__(self, *, completion_ids: Sequence[Sequence[int]], record: Sequence[int], trainer_state: Any,
-                 log_metric: Any, **_: Any) -> list[float]:
+    def __call__(self, **batch: Any) -> list[float]:
+        return [s.total for s in self.score_batch(**batch)]
+
+    def score_batch(self, *, completion_ids: Sequence[Sequence[int]], record: Sequence[int], trainer_state: Any,
+                    log_metric: Any, **_: Any) -> list[Score]:
+        """The scores of this process's rollouts; `record` says which training record each one answers."""
         step = trainer_state.global_step + 1
-        rollouts, scores = [], []
-        for sample, (ids, index) in enumerate(zip(completion_ids, record, strict=True)):
-            rollout, score = self._score(ids, self.records[index], sample, step)
-            rollouts.append(rollout)
-            scores.append(score)
-        save_records(self.run.path("rollouts") / f"step-{step:06d}.parquet", rollouts)
-        for name, value in self._means(rollouts, scores, record).items():
+        first = processes.rank() * len(record)  # rollouts are numbered over all processes
+        scored = [self._score(ids, self.records[index], first + i, step)
+                  for i, (ids, index) in enumerate(zip(completion_ids, record, strict=True))]
+        everything = processes.gather([(*pair, index) for pair, index in zip(scored, record, strict=True)])
+        rollouts, scores, groups = (list(column) for column in zip(*everything, strict=True))
+        if processes.is_first():
+            save_records(self.run.path(SHARDS) / f"step-{step:06d}.parquet", rollouts)
+        for name, value in self._means(rollouts, scores, groups).items():
             log_metric(name, value)
-        return [s.total for s in scores]
+        return [score for _, score in scored]
+
+    def by_term(self) -> list[TermReward]:
+        """The reward as one function a term, for advantages that normalise each by itself; they are called in order."""
+        weights = {t.name: t.weight for t in self.reward.terms} | ({"gate": 1.0} if self.reward.gate else {})
+        shared: list[Score] = []
+        return [TermReward(self if i == 0 else None, shared, name, weight)
+                for i, (name, weight) in enumerate(weights.items())]
 
     def _score(self, ids: Sequence[int], teacher: Record, sample: int, step: int) -> tuple[Record, Score]:
         trajectory = decode_completion(self.tokenizer, ids, teacher.problem.id, producer=self.producer, sample=sample)
@@ -63,7 +80,28 @@ class RolloutScorer:
             means[f"varies/{name}"] = varying_share(values, groups)
         return means
 
-    def sampled_tokens(self) -> int:
-        """Tokens of all stored rollouts, tool results included."""
-        shards = sorted(self.run.path("rollouts").glob("step-*.parquet"))
-        return sum(r.trajectory.meta["tokens"] for shard in shards for r in load_records(shard))
+
+class TermReward:
+    """One term of a reward, before its weight: TRL weighs it, so the logged reward is the total as ever.
+
+    Args:
+        scorer: of the first term only: it scores and stores the batch for all terms.
+        shared: where the scores of the batch lie for the other terms.
+    """
+
+    def __init__(self, scorer: RolloutScorer | None, shared: list[Score], name: str, weight: float) -> None:
+        self.scorer, self.shared, self.weight = scorer, shared, weight
+        self.name = self.__name__ = name
+
+    def __call__(self, **batch: Any) -> list[float]:
+        if self.scorer is not None:
+            self.shared[:] = self.scorer.score_batch(**batch)
+        return [s.terms.get(self.name, 0.0) / self.weight if self.weight else 0.0 for s in self.shared]
+
+
+def join_rollouts(run: Run) -> int:
+    """Make a run's one trajectory file of its shards. Returns the tokens sampled, tool results included."""
+    shards = sorted((run.dir / SHARDS).glob("step-*.parquet"))
+    rollouts = [r for shard in shards for r in load_records(shard)]
+    save_records(run.path(TRAJECTORIES), rollouts)
+    return sum(r.trajectory.meta["tokens"] for r in rollouts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +13,16 @@ from torch.optim.lr_scheduler import LambdaLR
 from trl import SFTConfig, SFTTrainer
 
 from mentor_kit.errors import UserError
-from mentor_kit.runs import Run
+from mentor_kit.runs import SCRATCH, Run, write_atomic
 from mentor_kit.store import Record
 from mentor_kit.students.student import Student
-from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
+from mentor_kit.training import processes
+from mentor_kit.training.checkpoints import kept_checkpoints, last_checkpoint, restore_best, tiled_order
 from mentor_kit.training.config import SFTSettings
 from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.optimizers import Cooldown, MuonWithAdamW
+from mentor_kit.training.trainer_config import check_unchanged, exactly, store_trainer_config
+from mentor_kit.training.watch import not_a_number
 
 
 def sft_rows(student: Student, records: Sequence[Record]) -> list[dict[str, list[int]]]:
@@ -39,37 +43,56 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
     """
     rows = sft_rows(student, records)
     order = tiled_order(len(rows), settings.steps * settings.batch_size, settings.seed)
-    dataset = Dataset.from_list([rows[i] for i in order])
     resume = last_checkpoint(run)
     cooldown = Cooldown(min(10, settings.steps // 4), settings.cooldown)
-    monitor = Monitor(run, student, validation, every=settings.validate_every, steps=settings.steps,
-                      target_accuracy=settings.target_accuracy, cooldown=cooldown)
-    optimizer = make_optimizer(student, settings)
-    trainer = quiet(SFTTrainer(model=student.model, args=_arguments(settings, student, run), train_dataset=dataset,
-                                processing_class=student.tokenizer, callbacks=[monitor],
-                                optimizers=(optimizer, LambdaLR(optimizer, cooldown))))
+    monitor = Monitor(run, student, validation, settings, cooldown)
+    trainer = sft_trainer(student, [rows[i] for i in order], settings, run, monitor, cooldown)
     if not resume and not settings.target_accuracy:
         monitor.validate(0)
-    trainer.train(resume_from_checkpoint=resume)
-    steps = trainer.state.global_step
+    steps = finish_training(trainer, monitor, resume)
     seen = order[:steps * settings.batch_size]
     return {"optimizer_steps": steps, "sampled_tokens": 0,
             "teacher_tokens": int(sum(sum(rows[i]["assistant_masks"]) for i in seen))}
 
 
+def sft_trainer(student: Student, rows: Sequence[dict[str, list[int]]], settings: SFTSettings, run: Run,
+                monitor: Monitor, cooldown: Cooldown) -> SFTTrainer:
+    """TRL's trainer for `rows` (see `sft_rows`), in their order."""
+    optimizer, asked = make_optimizer(student, settings), _arguments(settings, student, run)
+    trainer = quiet(SFTTrainer(model=student.model, args=exactly(SFTConfig, asked),
+                               train_dataset=Dataset.from_list([labelled(r) for r in rows]),
+                               processing_class=student.tokenizer, callbacks=[monitor],
+                               optimizers=(optimizer, LambdaLR(optimizer, cooldown))))
+    check_unchanged(trainer, asked)
+    store_trainer_config(trainer, student, run)
+    return trainer
+
+
+def labelled(row: dict[str, list[int]]) -> dict[str, list[int]]:
+    """A row as trainers take it. The labels are made here, not by the trainer from the mask: Unsloth's preparation of
+    rows keeps the mask, TRL's collator ignores it, and prompt and tool results would be trained on."""
+    masked = zip(row["input_ids"], row["assistant_masks"], strict=True)
+    return {"input_ids": row["input_ids"], "labels": [i if m else -100 for i, m in masked]}
+
+
 def make_optimizer(student: Student, settings: SFTSettings) -> torch.optim.Optimizer:
-    """AdamW, or Muon with AdamW, without weight decay."""
+    """AdamW, or Muon with AdamW, without weight decay, on what is trained."""
     if settings.optimizer == "muon":
         return MuonWithAdamW(student.model, settings.muon_learning_rate, settings.learning_rate)
-    return torch.optim.AdamW(student.model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+    trained = [p for p in student.model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
 
 
-def _arguments(settings: SFTSettings, student: Student, run: Run) -> SFTConfig:
-    return SFTConfig(
+def _arguments(settings: SFTSettings, student: Student, run: Run) -> dict[str, Any]:
+    """Everything that changes the method is set here, never inherited. The optimizer and its schedule are ours."""
+    share = settings.batch_size // settings.num_processes
+    return dict(
         output_dir=str(run.path("checkpoints")), max_steps=settings.steps, seed=settings.seed,
-        per_device_train_batch_size=settings.batch_size, learning_rate=settings.learning_rate, max_grad_norm=1.0,
-        packing=False, max_length=None, shuffle_dataset=False, dataset_num_proc=None, logging_steps=1,
-        **common_arguments(settings, student))
+        per_device_train_batch_size=settings.per_pass, gradient_accumulation_steps=share // settings.per_pass,
+        learning_rate=settings.learning_rate, lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0,
+        max_grad_norm=1.0, packing=False, padding_free=False, max_length=None, shuffle_dataset=False,
+        dataset_num_proc=None, loss_type="nll" if student.origin.backend == "unsloth" else "chunked_nll",
+        logging_steps=1, **common_arguments(settings, student))
 
 
 def common_arguments(settings: Any, student: Student) -> dict[str, Any]:
@@ -82,10 +105,54 @@ def common_arguments(settings: Any, student: Student) -> dict[str, Any]:
         raise UserError(f"report_to={settings.report_to!r}: the package {settings.report_to} is not installed; install it, "
                         "or use 'none' (metrics.jsonl is always written).")
     cuda = student.model.device.type == "cuda"
-    save = {"save_strategy": "steps", "save_steps": settings.save_every, "save_total_limit": 1}
-    return {"use_cpu": not cuda, "bf16": cuda, "gradient_checkpointing": False, "disable_tqdm": True,
-            "report_to": settings.report_to, "dataloader_pin_memory": cuda,
+    save = {"save_strategy": "steps", "save_steps": settings.save_every, "save_total_limit": kept_checkpoints()}
+    loading = student.origin.loading
+    return {"use_cpu": not cuda, "bf16": cuda, "disable_tqdm": True,
+            "optim": "adamw_torch_fused" if cuda else "adamw_torch",
+            "gradient_checkpointing": loading is not None and loading.gradient_checkpointing,
+            "report_to": settings.report_to, "dataloader_pin_memory": cuda, "ddp_find_unused_parameters": False,
+            "logging_nan_inf_filter": False,  # a loss that is no number must be seen, not averaged away
             **(save if settings.save_every else {"save_strategy": "no"})}
+
+
+def finish_training(trainer: Any, monitor: Monitor, resume: str | None) -> int:
+    """Train to the end, leave in the model what is to be kept, and return the optimizer steps taken.
+
+    Raises:
+        TrainingCollapsed: going on cannot help.
+    """
+    try:
+        trainer.train(resume_from_checkpoint=resume)
+    except RuntimeError as error:
+        if "probability tensor contains" not in str(error):  # how torch refuses to sample from what is no number
+            raise
+        raise not_a_number("a token's probability", None, trainer.state.global_step + 1) from error
+    if processes.sharded():
+        _gather_weights(trainer, monitor)
+    _settle(monitor)
+    return trainer.state.global_step
+
+
+def _gather_weights(trainer: Any, monitor: Monitor) -> None:
+    """Make the sharded student whole again, in the first process's memory, by the engine's own way of saving."""
+    from transformers import AutoModelForCausalLM
+
+    folder = monitor.run.path(f"{SCRATCH}/whole")
+    trainer.save_model(str(folder))
+    if processes.is_first():
+        monitor.student.model = AutoModelForCausalLM.from_pretrained(folder)
+
+
+def _settle(monitor: Monitor) -> None:
+    """Record the best validation, and put its weights back if they are to be kept."""
+    if not monitor.watch.best:
+        return
+    (step, accuracy), keep = monitor.watch.best, monitor.settings.keep
+    if processes.is_first():
+        facts = {"step": step, "accuracy": accuracy, "last_accuracy": monitor.watch.accuracy, "kept": keep}
+        write_atomic(monitor.run.path("best.json"), json.dumps(facts, sort_keys=True, indent=1) + "\n")
+    if keep == "best":
+        restore_best(monitor.student.model, monitor.run, step)
 
 
 def quiet(trainer: Any) -> Any:

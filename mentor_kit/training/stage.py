@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mentor_kit.collect import TRAJECTORIES, Collection
+from mentor_kit.collect import Collection
 from mentor_kit.configs import TrainConfig
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
 from mentor_kit.runs import Run, load_run, write_atomic
-from mentor_kit.store import Record, load_records, save_records
-from mentor_kit.students.student import Student, load_student, model_card
-from mentor_kit.students.tiny import build_model, build_tokenizer
+from mentor_kit.store import Record
 from mentor_kit.teachers.habits import with_habits
 from mentor_kit.toolbox import load_toolbox
-from mentor_kit.training.checkpoints import drop_checkpoints
-from mentor_kit.training.config import GRPOSettings, SFTSettings, settings_from
+from mentor_kit.training import processes
+from mentor_kit.training.checkpoints import drop_scratch
+from mentor_kit.training.config import Loading, loading_of, settings_of
+from mentor_kit.training.launch import train_in_processes
+
+if TYPE_CHECKING:
+    from mentor_kit.students.student import Student
 
 STUDENT = "student"  # the folder of a run that holds the trained student
+BUDGET = "budget.json"
 
 
 @dataclass(frozen=True)
@@ -79,69 +84,118 @@ def demonstrations(records: Sequence[Record], config: TrainConfig) -> list[Recor
 
 
 def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> Student:
-    """The student to train: the start run's, a folder or hub id, or the embedded one from scratch."""
-    toolbox = lessons.train[0].problem.toolbox
-    if start is not None:
-        return load_student(start.path(STUDENT), toolbox, name=config.method, backend=config.student_backend)
-    if config.student_source != "tiny":
-        return load_student(config.student_source, toolbox, name=config.method, backend=config.student_backend)
-    box = load_toolbox(toolbox)
+    """The student to train: the start run's, a folder or hub id, or the embedded one from scratch.
+
+    Raises:
+        UserError: it cannot be loaded so, or a lesson is longer than `max_seq_length`.
+    """
+    from mentor_kit.students.backends import prepare_backend
+
+    made_here = start.params.get("student_source", "tiny") == "tiny" if start else config.student_source == "tiny"
+    chosen, why = ("transformers", "the embedded student needs no other") \
+        if made_here and config.student_backend == "auto" else \
+        prepare_backend(config.student_backend, grpo_packing=config.grpo_packing)  # Unsloth comes before transformers
+    from mentor_kit.students.student import load_student
+
+    toolbox, loading = lessons.train[0].problem.toolbox, loading_of(config, embedded=made_here)
+    source = start.path(STUDENT) if start else config.student_source
+    if source == "tiny":
+        student = _from_scratch(config, lessons, chosen, loading)
+    else:
+        student = load_student(source, toolbox, name=config.method, backend=chosen, loading=loading,
+                               template=config.student_template)
+    named = f"{start.dir.parent.name}/{start.dir.name}/{STUDENT}" if start else config.student_source
+    student.origin = replace(student.origin, source=named, why=why)
+    _check_lengths(config, student, lessons)
+    return student
+
+
+def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: Loading) -> Student:
+    """The embedded student. Another backend than transformers loads it from a folder, as any other."""
+    from mentor_kit.students.student import Student, load_student
+    from mentor_kit.students.tiny import build_model, build_tokenizer
+
+    box = load_toolbox(lessons.train[0].problem.toolbox)
     signatures = [f"{t.name}({', '.join(t.parameters)})" for t in box.tools.values()] * 20
     texts = [t for r in lessons.train for t in (r.problem.question, r.trajectory.to_text())]
     tokenizer = build_tokenizer(signatures + texts, config.vocab_size)
     model = build_model(tokenizer, hidden_size=config.student_hidden, layers=config.student_layers, seed=config.seed)
-    return Student(model, tokenizer, box, config.method)
+    student = Student(model, tokenizer, box, config.method)
+    if backend == "transformers" and loading.finetuning == "full":
+        return student
+    with TemporaryDirectory() as folder:
+        saved = student.save(Path(folder) / STUDENT)
+        return load_student(saved, box, name=config.method, backend=backend, loading=loading)
 
 
-def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str, Any]:
+def _check_lengths(config: TrainConfig, student: Student, lessons: Lessons) -> None:
+    """Unsloth cuts what is longer than it was loaded for, without a word; a cut trajectory has no answer."""
+    if student.origin.loading is None:
+        return
+    limit, name = student.origin.loading.max_seq_length, "max_seq_length"
+    if config.kind == "grpo":
+        longest = max(len(student.prompt_ids(r.problem.question)) for r in lessons.train) + config.max_new_tokens
+        name = "max_seq_length (prompt and max_new_tokens)"
+    else:
+        longest = max(len(student.encode(r.problem.question, r.trajectory)["input_ids"]) for r in lessons.train)
+    if longest > limit:
+        raise UserError(f"The longest lesson has {longest} tokens, above {name} = {limit}: raise max_seq_length to "
+                        f"{longest}, or leave such problems out.")
+
+
+def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,
+          inputs: Mapping[str, Run] | None = None) -> dict[str, Any]:
     """Train by `config.method`, then store the student, its rollouts and its budget in the run.
 
-    Interrupted, it continues from its last checkpoint. Returns the budget: optimizer_steps, sampled_tokens,
-    teacher_tokens, parameters.
+    Interrupted, it continues from its last checkpoint; `student` ends as the one that is stored. With
+    `config.num_processes` above 1 child processes do it, for which `inputs` are the run's input runs.
+
+    Returns:
+        The budget: optimizer_steps, sampled_tokens, teacher_tokens, parameters.
+
+    Raises:
+        UserError: what cannot be trained so, or a training that collapsed (`TrainingCollapsed`): nothing is stored then.
     """
-    with run.time("train"):
-        budget = _train_grpo(config, student, lessons, run) if config.kind == "grpo" else \
-            _train_sft(config, student, lessons, run)
+    here = config.num_processes == processes.count()
+    trained_before = (run.dir / BUDGET).is_file()
+    if not trained_before:
+        with run.time("train"):
+            if here:
+                _train_here(config, student, lessons, run)
+            else:
+                train_in_processes(config, inputs or {}, run)
+    if trained_before or not here:  # in other processes, or before an interruption
+        from mentor_kit.students.student import load_student
+
+        student.model = load_student(run.path(STUDENT), student.toolbox).model
+    if processes.is_first():
+        drop_scratch(run)
+    return processes.share(json.loads(run.path(BUDGET).read_text(encoding="utf-8")) if processes.is_first() else None)
+
+
+def _train_here(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> None:
+    """The budget is written last: where it is, everything else is."""
+    budget = _train_grpo(config, student, lessons, run) if config.kind == "grpo" else \
+        _train_sft(config, student, lessons, run)
     budget["parameters"] = sum(p.numel() for p in student.model.parameters())
-    write_atomic(run.path("budget.json"), json.dumps(budget, sort_keys=True, indent=1) + "\n")
-    _keep_rollouts(run)
+    if not processes.is_first():
+        return
+    from mentor_kit.students.student import model_card
+
     facts = {"method": config.method, "seed": config.seed, **budget}
     if not run.path(STUDENT).exists():
         student.save(run.path(STUDENT), model_card(f"{config.method} student", facts))
-    drop_checkpoints(run)
-    return budget
+    write_atomic(run.path(BUDGET), json.dumps(budget, sort_keys=True, indent=1) + "\n")
 
 
 def _train_sft(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str, Any]:
     from mentor_kit.training.sft import train_sft
 
-    shared = {"seed": config.seed, "validate_every": config.validate_every, "save_every": config.save_every,
-              "report_to": config.report_to}
-    if config.kind == "cold_start":
-        settings = SFTSettings(steps=config.cold_start_steps, batch_size=config.cold_start_batch, optimizer="muon",
-                               learning_rate=config.cold_start_learning_rate,
-                               muon_learning_rate=config.cold_start_muon_learning_rate,
-                               target_accuracy=config.cold_start_accuracy, cooldown=config.cold_start_cooldown,
-                               **shared)
-    else:
-        settings = SFTSettings(steps=config.steps, batch_size=config.sft_batch,
-                               learning_rate=config.sft_learning_rate, **shared)
-    return train_sft(student, lessons.train, lessons.validation, settings, run)
+    return train_sft(student, lessons.train, lessons.validation, settings_of(config), run)
 
 
 def _train_grpo(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str, Any]:
     from mentor_kit.training.grpo import train_grpo
 
-    settings = settings_from(GRPOSettings, config.model_dump())
-    return train_grpo(student, lessons.train, lessons.validation, load_reward(config.reward_spec), settings, run)
-
-
-def _keep_rollouts(run: Run) -> None:
-    """Join the per-step shards of sampled rollouts into the run's one trajectory file."""
-    shards: list[Path] = sorted((run.dir / "rollouts").glob("step-*.parquet"))
-    if not shards:
-        return
-    save_records(run.path(TRAJECTORIES), [r for shard in shards for r in load_records(shard)])
-    for shard in shards:
-        shard.unlink()
-    shards[0].parent.rmdir()
+    reward = load_reward(config.reward_spec)
+    return train_grpo(student, lessons.train, lessons.validation, reward, settings_of(config), run)

@@ -7,7 +7,7 @@
     splits: {aime24: 0}                        # the source's splits and their items; 0 is all
     toolbox: arithmetic                        # `own`: each item brings its tools
     prompt: training                           # `own`: each item brings its messages
-    scorer: judge                              # judge, qa or bfcl (mentor_kit.evaluation.benchmarks.scorers)
+    scorer: judge                              # one of mentor_kit.evaluation.benchmarks.scorers
     licence: ...
 
 A benchmark of your own is a YAML file anywhere: name it by its path. What was really loaded is recorded when it is
@@ -25,6 +25,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentor_kit.episode import OWN
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.problems import BUILT_IN
@@ -33,10 +34,9 @@ from mentor_kit.toolbox import load_object, load_toolbox
 
 if TYPE_CHECKING:
     from mentor_kit.configs import EvaluateConfig
-    from mentor_kit.evaluation.shards import Task
+    from mentor_kit.evaluation.tasks import Task
     from mentor_kit.students.rollout import Sampling
 
-OWN = "own"
 FACTS = "benchmarks.json"
 
 
@@ -65,13 +65,20 @@ class Benchmark:
         Raises:
             UserError: an unknown split, or a source that cannot be read.
         """
+        sizes = {s: min(filter(None, (items, self.splits[s])), default=0) for s in self.chosen(splits)}
+        source = load_object(BUILT_IN.get(self.problems, self.problems), "problem source")
+        return [self._named(p) for p in source(seed, sizes, **self.options)]
+
+    def chosen(self, splits: Sequence[str]) -> list[str]:
+        """The splits to load: the named ones (all when none is named) and those that are always reported.
+
+        Raises:
+            UserError: an unknown split.
+        """
         unknown = [s for s in splits if s not in self.splits]
         if unknown:
             raise UserError(f"Benchmark {self.name!r} has no split {unknown[0]!r}; it has {', '.join(self.splits)}.")
-        chosen = [s for s in self.splits if not splits or s in splits or s in self.always]
-        sizes = {s: min(filter(None, (items, self.splits[s])), default=0) for s in chosen}
-        source = load_object(BUILT_IN.get(self.problems, self.problems), "problem source")
-        return [self._named(p) for p in source(seed, sizes, **self.options)]
+        return [s for s in self.splits if not splits or s in splits or s in self.always]
 
     def _named(self, problem: Problem) -> Problem:
         """The problem with the benchmark's toolbox, its split named so that no other benchmark's can be mixed up."""
@@ -141,7 +148,7 @@ def benchmark_tasks(config: EvaluateConfig, solver: Any, sampling: Sampling, run
 
 def _tasks(benchmark: Benchmark, problems: Sequence[Problem], solver: Any, sampling: Sampling) -> list[Task]:
     from mentor_kit.evaluation.benchmarks.scorers import load_scorer
-    from mentor_kit.evaluation.shards import Task
+    from mentor_kit.evaluation.tasks import Task
 
     scorer = load_scorer(benchmark.scorer)
     solver = with_toolbox(solver, benchmark.toolbox)

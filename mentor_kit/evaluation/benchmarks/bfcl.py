@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from mentor_kit.errors import UserError
+from mentor_kit.host import cache_folder
 from mentor_kit.problem import Problem
-from mentor_kit.trajectory import Trajectory
+from mentor_kit.trajectory import Trajectory, Turn
 
 PINS = ("bfcl-eval==2026.3.23", "filelock==3.20.0", "tree_sitter==0.21.3", "tree_sitter_java==0.21.0",
         "tree_sitter_javascript==0.21.4", "mpmath==1.3.0")
@@ -31,9 +32,10 @@ SECONDS = 600
 FAILURES = {"length": "overlong", "error": "error"}
 
 
-def cache_folder() -> Path:
-    """Where what is made once and used again lies: `MENTOR_KIT_CACHE`, else ~/.cache/mentor_kit."""
-    return Path(os.environ.get("MENTOR_KIT_CACHE") or Path.home() / ".cache" / "mentor_kit")
+def environment_folder() -> Path:
+    """Where the checker's packages lie, once they are installed."""
+    name = hashlib.sha256(" ".join([*PINS, sys.version.split()[0]]).encode()).hexdigest()[:12]
+    return cache_folder() / f"bfcl-{name}"
 
 
 @cache
@@ -43,8 +45,7 @@ def environment() -> Path:
     Raises:
         UserError: the packages cannot be installed.
     """
-    name = hashlib.sha256(" ".join([*PINS, sys.version.split()[0]]).encode()).hexdigest()[:12]
-    folder = cache_folder() / f"bfcl-{name}"
+    folder = environment_folder()
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +69,12 @@ def _install(target: Path) -> None:
                         "once, or leave bfcl out of benchmarks.")
 
 
+def worker_variables(scratch: str) -> dict[str, str]:
+    """The whole environment of a worker: nothing that could hold a secret, and the same clock everywhere."""
+    keep = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if k in os.environ}
+    return keep | {"BFCL_PROJECT_ROOT": scratch, "HOME": scratch, "TZ": "UTC"}
+
+
 def ask_worker(operation: str, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The worker's answers to some lines, in order.
 
@@ -75,12 +82,11 @@ def ask_worker(operation: str, lines: Sequence[Mapping[str, Any]]) -> list[dict[
         UserError: the worker failed or took too long.
     """
     request = "".join(json.dumps(line) + "\n" for line in lines)
-    keep = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if k in os.environ}
     with tempfile.TemporaryDirectory() as scratch:  # its working folder: the package writes lock files
         try:
             done = subprocess.run([sys.executable, "-I", "-S", str(WORKER), str(environment()), operation],
                                   input=request, capture_output=True, text=True, timeout=SECONDS, check=False,
-                                  env=keep | {"BFCL_PROJECT_ROOT": scratch, "HOME": scratch}, cwd=scratch)
+                                  env=worker_variables(scratch), cwd=scratch)
         except subprocess.TimeoutExpired:
             raise UserError(f"BFCL's checker took more than {SECONDS} s for {len(lines)} answers; use a smaller "
                             "batch_size.") from None
@@ -96,14 +102,14 @@ def read_entries(category: str) -> list[dict[str, Any]]:
     return ask_worker("entries", [{"category": category}])
 
 
-def decode_calls(trajectory: Trajectory) -> list[dict[str, Any]] | None:
-    """The answer in the checker's form `[{name: {argument: value}}]`; None where it cannot be decoded.
+def decode_calls(turn: Turn) -> list[dict[str, Any]] | None:
+    """A turn's calls in the checker's form `[{name: {argument: value}}]`; None where it cannot be decoded.
 
     As the leaderboard's decoder of Hermes calls: what is no JSON is passed over; JSON that is not a call with a name
-    and an object of arguments spoils the whole answer.
+    and an object of arguments spoils the whole turn.
     """
     calls = []
-    for call in trajectory.turns[0].calls:
+    for call in turn.calls:
         try:
             written = json.loads(call.text)
         except (ValueError, RecursionError):
@@ -117,7 +123,7 @@ def decode_calls(trajectory: Trajectory) -> list[dict[str, Any]] | None:
 
 def bfcl_verdicts(problems: Sequence[Problem], trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
     """The checker's verdict on each answer. One that was cut off or crashed is wrong, also where no call is asked."""
-    lines = [{"category": p.meta["category"], "entry": p.meta["entry"], "calls": decode_calls(t)}
+    lines = [{"category": p.meta["category"], "entry": p.meta["entry"], "calls": decode_calls(t.turns[0])}
              for p, t in zip(problems, trajectories, strict=True)]
     verdicts = ask_worker("check", lines)
     return [_facts(t, v) for t, v in zip(trajectories, verdicts, strict=True)]

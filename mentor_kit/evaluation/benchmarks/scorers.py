@@ -14,6 +14,7 @@ from typing import Any
 
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.bfcl import bfcl_verdicts
+from mentor_kit.evaluation.benchmarks.bfcl_multi_turn import multi_turn_verdicts
 from mentor_kit.evaluation.evaluate import Scorer, failure_kind, judge_answers
 from mentor_kit.judge import final_answer
 from mentor_kit.problem import Problem
@@ -61,7 +62,8 @@ def _qa_verdict(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
     return {"correct": scores["em"] == 1, "judged_by": "exact_match", "failure": None, "scores": scores}
 
 
-SCORERS: dict[str, Scorer] = {"judge": judge_answers, "qa": qa_verdicts, "bfcl": bfcl_verdicts}
+SCORERS: dict[str, Scorer] = {"judge": judge_answers, "qa": qa_verdicts, "bfcl": bfcl_verdicts,
+                             "bfcl_multi_turn": multi_turn_verdicts}
 
 
 def load_scorer(name: str) -> Scorer:

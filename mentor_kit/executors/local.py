@@ -1,0 +1,47 @@
+"""Cells as processes of this machine, a few at a time; each GPU belongs to one cell at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mentor_kit.errors import UserError
+from mentor_kit.executors.process import CellProcess, Ended, Job
+from mentor_kit.host import usable_cores
+from mentor_kit.plan import Cell
+from mentor_kit.resources import Resources, gpu_devices, hidden_gpus
+
+
+class LocalExecutor:
+    """`free`: the GPUs that no running cell has leased."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or min(2, usable_cores())
+        self.free = gpu_devices()
+        self.running: dict[Cell, tuple[CellProcess, list[str]]] = {}
+
+    def check(self, wanted: Mapping[str, Resources]) -> str:
+        for stage, resources in wanted.items():
+            if resources.gpus > len(self.free):
+                raise UserError(f"Stage {stage!r} asks for {resources.gpus} GPU{'s' * (resources.gpus > 1)} a cell and "
+                                f"this machine has {len(self.free)} (CUDA_VISIBLE_DEVICES, else nvidia-smi -L); ask for "
+                                "less in its `resources:`, or run where there are more.")
+        return hidden_gpus(len(self.free), wanted)
+
+    def has_room(self, resources: Resources) -> bool:
+        return len(self.running) < self.workers and resources.gpus <= len(self.free)
+
+    def start(self, cell: Cell, job: Job) -> None:
+        count = job.resources.gpus
+        leased, self.free = self.free[:count], self.free[count:]
+        self.running[cell] = CellProcess(job, ",".join(leased)), leased
+
+    def poll(self) -> list[tuple[Cell, Ended]]:
+        ended = [(cell, end) for cell, (process, _) in self.running.items() if (end := process.poll())]
+        for cell, _ in ended:
+            self.free += self.running.pop(cell)[1]
+        return ended
+
+    def kill(self) -> None:
+        for process, _ in self.running.values():
+            process.kill()
+        self.running.clear()

@@ -1,0 +1,95 @@
+"""The process of one cell, on whatever machine it runs: started, watched, its end put into words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mentor_kit.cell import OCCUPIED, cell_state, settle
+from mentor_kit.kernel import hold_lock
+from mentor_kit.resources import Resources
+from mentor_kit.runs import write_atomic
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What it takes to run a cell; plain values, for they may travel to another machine.
+
+    `asked` becomes the run folder's cell.json; `time_limit` is in wall seconds from the cell's own start.
+    """
+
+    run_dir: Path
+    root: Path
+    asked: Mapping[str, Any]
+    resources: Resources
+    time_limit: float | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a cell ended: `state` is done, failed, or lost (it did not end by itself: start it again)."""
+
+    state: str
+    cause: str
+    seconds: float
+
+
+class CellProcess:
+    """A running cell. `devices`: the GPUs it sees, as CUDA_VISIBLE_DEVICES writes them; "" is none."""
+
+    def __init__(self, job: Job, devices: str) -> None:
+        self.job, self.started = job, time.monotonic()
+        job.run_dir.mkdir(parents=True, exist_ok=True)
+        write_atomic(job.run_dir / "cell.json", json.dumps(job.asked, indent=1, ensure_ascii=False) + "\n")
+        command = [sys.executable, "-m", "mentor_kit.cell", str(job.run_dir), str(job.root), str(os.getpid())]
+        with open(job.run_dir / "cell.log", "wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=job.root, env=cell_environment(job.resources, devices), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def poll(self) -> Ended | None:
+        """None while it runs; at its time limit it is killed."""
+        seconds, limit = time.monotonic() - self.started, self.job.time_limit
+        late = ""
+        if self.process.poll() is None:
+            if limit is None or seconds <= limit:
+                return None
+            self.kill()
+            late = f"time limit of {limit:g} s"
+        return Ended(*self._outcome(late), seconds)
+
+    def _outcome(self, late: str) -> tuple[str, str]:
+        """(state, cause). A process that was killed left no verdict: it is written here, but never beside another."""
+        code, run_dir = self.process.returncode, self.job.run_dir
+        if late or code not in (0, 1):
+            lock = hold_lock(run_dir / ".lock", patience=5.0) if code != OCCUPIED else None
+            if lock is None:
+                return "lost", "another process still writes into its run folder"
+            with lock:
+                settle(run_dir, late or f"the cell's process ended with code {code}; see cell.log")
+        state, cause = cell_state(run_dir)
+        return ("done", "") if state == "done" else ("failed", cause or "its run folder changed while it ran")
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+
+
+def cell_environment(resources: Resources, devices: str) -> dict[str, str]:
+    """The machine's environment, with as many threads as the cell has CPUs unless it says otherwise, without progress
+    bars, and with exactly the GPUs of the cell.
+    """
+    defaults = {**dict.fromkeys(THREAD_VARIABLES, str(resources.cpus)), "TOKENIZERS_PARALLELISM": "false",
+                "MENTOR_KIT_QUIET": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    return {**defaults, **os.environ, "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": devices}

@@ -1,0 +1,192 @@
+"""Cells as tasks of a Ray cluster that is up, whose nodes share the project's folder and its results.
+
+The task on a node does what the local executor does: it starts the cell's process and watches it. Ray gives it CPUs,
+GPUs and memory, and tells when its node or worker is lost; the batch then starts the cell again, and it continues from
+its last checkpoint. Ray's own retries are off, as they would be endless where memory runs out.
+
+What keeps a cell on a node that is given up from writing beside its successor:
+
+- Dead machine or dead Ray on it: the cell's process dies with Ray's worker, its kernel with it, and the storage frees
+  their lock on the run folder (NFS 4: when the lease of the lost client runs out, commonly after 90 s).
+- Node cut off from the cluster, not from the storage: Ray gives it up after about half a minute, the successor waits
+  at the lock, and either the orphan's Ray ends it (which it does once it learns that it was given up, or cannot reach
+  the head for about a minute) or the orphan finishes its cell; the successor finds that it is done and keeps it.
+- Node cut off from both: it cannot write; the same minute ends it. Should the network come back after the lock's lease
+  and before that minute, it could write until its Ray hears, about a second later, that it was given up.
+
+The locks are POSIX record locks. Each node proves before a cell that it sees the lock which the batch holds on the
+study, so storage that is not shared, or whose locks stay on one machine, is refused. A lost head ends the batch; the
+same command continues it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mentor_kit.errors import UserError
+from mentor_kit.executors.process import CellProcess, Ended, Job
+from mentor_kit.kernel import hold_lock
+from mentor_kit.plan import Cell
+from mentor_kit.resources import Resources, hidden_gpus
+
+POLL_SECONDS = 0.05
+LOOK_SECONDS = 2.0  # between looks at which nodes are alive
+
+
+def run_cell(job: Job) -> Iterator[str | Ended]:
+    """The task, on a node of the cluster: yields the node's id at its start and how the cell ended at its end."""
+    import ray
+
+    yield ray.get_runtime_context().get_node_id()
+    if not sees_the_batch(job):
+        yield Ended("failed", f"node {platform.node()} does not see the batch's lock on {job.run_dir.parents[1]}: mount the "
+                              "same storage there at the same path, with POSIX locks that reach all nodes", 0.0)
+        return
+    process = CellProcess(job, os.environ.get("CUDA_VISIBLE_DEVICES", "") if job.resources.gpus else "")
+    try:
+        while (ended := process.poll()) is None:
+            time.sleep(POLL_SECONDS)
+        yield ended
+    finally:
+        process.kill()
+
+
+def sees_the_batch(job: Job) -> bool:
+    """Whether the study's lock is here, and held: the storage is shared, its locks are, and the batch is alive."""
+    path = job.run_dir.parents[1] / ".lock"
+    lock = hold_lock(path) if path.is_file() else None
+    if lock is not None:
+        lock.close()
+    return lock is None and path.is_file()
+
+
+@dataclass
+class Task:
+    """A submitted cell. `node`: the id of its node, once it has started there."""
+
+    cell: Cell
+    submitted: float
+    node: str = ""
+
+
+class RayExecutor:
+    """`running`: the stream of what a task yields -> its Task."""
+
+    def __init__(self, workers: int | None = None, address: str | None = None) -> None:
+        self.ray = connect(address)
+        self.workers = workers
+        self.remote = self.ray.remote(run_cell)
+        self.running: dict[Any, Task] = {}
+        self.looked = 0.0
+
+    def check(self, wanted: Mapping[str, Resources]) -> str:
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        for stage, resources in wanted.items():
+            needs = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory_gb * 1e9}
+            if not any(all(node.get(name, 0) >= amount for name, amount in needs.items()) for node in nodes):
+                raise UserError(f"Stage {stage!r} asks for {{{resources}}} a cell, which no node of the Ray cluster has; "
+                                "ask for less in its `resources:`, or start a node that has it first.")
+        return hidden_gpus(int(sum(node.get("GPU", 0) for node in nodes)), wanted)
+
+    def has_room(self, resources: Resources) -> bool:
+        return self.workers is None or len(self.running) < self.workers
+
+    def start(self, cell: Cell, job: Job) -> None:
+        wants = job.resources
+        options = {"num_cpus": wants.cpus, "num_gpus": wants.gpus, "max_retries": 0, "name": str(cell)}
+        if wants.memory_gb:
+            options["memory"] = int(wants.memory_gb * 1e9)
+        self.running[self.remote.options(**options).remote(job)] = Task(cell, time.monotonic())
+
+    def poll(self) -> list[tuple[Cell, Ended]]:
+        if not self.running:
+            return []
+        ready, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
+        ends = {stream: end for stream in ready if (end := self._hear(stream))}
+        ends |= {stream: self._lost(stream, "NodeDied") for stream in self._on_dead_nodes() if stream not in ends}
+        return [(self.running.pop(stream).cell, end) for stream, end in ends.items()]
+
+    def _hear(self, stream: Any) -> Ended | None:
+        """Take the next thing that a task yields, or the error it ended with."""
+        errors = self.ray.exceptions
+        try:
+            heard = self.ray.get(next(stream))
+        except errors.RayTaskError as error:  # raised on the node: a package or a folder is missing there
+            cause = (str(error.cause).strip() or type(error.cause).__name__).splitlines()[0]
+            return Ended("failed", f"its node could not start it: {cause}", self._seconds(stream))
+        except errors.RayError as error:
+            return self._lost(stream, type(error).__name__)
+        if isinstance(heard, Ended):
+            return heard
+        self.running[stream].node = heard
+        return None
+
+    def _on_dead_nodes(self) -> list[Any]:
+        """The tasks on nodes that the cluster gave up: Ray itself would wait for minutes for the connection to break."""
+        if time.monotonic() - self.looked < LOOK_SECONDS:
+            return []
+        self.looked = time.monotonic()
+        dead = {node["NodeID"] for node in self.ray.nodes() if not node["Alive"]}
+        lost = [stream for stream, task in self.running.items() if task.node in dead]
+        for stream in lost:
+            self.ray.cancel(stream, force=True)
+        return lost
+
+    def _lost(self, stream: Any, why: str) -> Ended:
+        return Ended("lost", f"its node or worker went away ({why})", self._seconds(stream))
+
+    def _seconds(self, stream: Any) -> float:
+        return time.monotonic() - self.running[stream].submitted
+
+    def kill(self) -> None:
+        for stream in self.running:
+            self.ray.cancel(stream, force=True)
+        self.running.clear()
+        self.ray.shutdown()
+
+
+def connect(address: str | None) -> Any:
+    """The ray module, connected as a driver to a cluster that is up.
+
+    Raises:
+        UserError: Ray is not installed, the address has the wrong form, or no cluster of which this machine is a node
+            answers there.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported: nothing is reported
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--executor ray needs Ray, which is not installed: pip install -e '.[cluster]' -c "
+                        "constraints.txt, on every node.") from error
+    if address is not None:
+        check_address(address)
+    try:
+        ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise UserError(f"--executor ray: no Ray cluster at {address or os.environ.get('RAY_ADDRESS') or 'this machine'} "
+                        f"({reason}); start one with `ray start --head`, and run this on one of its nodes.") from error
+    return ray
+
+
+def check_address(address: str) -> None:
+    """Refuse at once what Ray would try for a minute.
+
+    Raises:
+        UserError: not HOST:PORT, or nobody listens there.
+    """
+    host, colon, port = address.rpartition(":")
+    if "/" in address or not (host and colon and port.isdigit()):
+        raise UserError(f"--address {address}: write HOST:PORT of the cluster's head, such as 10.0.0.1:6379, and run this "
+                        "on one of its nodes (Ray's client, ray://, is not used).")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--address {address}: nobody answers there ({error}); give the HOST:PORT that `ray start --head` "
+                        "printed, or leave --address out on a node of the cluster.") from error

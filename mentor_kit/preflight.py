@@ -1,0 +1,93 @@
+"""The values of a study's cells, checked before the first kernel starts.
+
+Types and names are checked when a study is read (`mentor_kit.study`). Here each cell's parameters go through the
+configuration that its notebook will build (`mentor_kit.configs`), so that an unknown reward, a missing key or sizes
+that do not divide are found at once, and not hours later. Notebooks without a configuration are not checked.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+from mentor_kit.cell import cell_state
+from mentor_kit.configs import CONFIGS, CollectConfig, configure, findings, parse_options, sentence
+from mentor_kit.errors import UserError
+from mentor_kit.plan import Cell
+from mentor_kit.study import Study
+
+COLLECT = "01_teacher_trajectories"
+NEEDED_SPLITS = {"02_reward_design": ("train",), "03_rl_training": ("train", "validation")}
+
+
+def check_values(study: Study, cells: Iterable[Cell]) -> None:
+    """Refuse what a notebook of these cells would refuse.
+
+    Raises:
+        UserError: the first such value, with the place where the study sets it.
+    """
+    with _where_cells_run(study.root):
+        for cell in cells:
+            config = CONFIGS.get(cell.notebook.stem)
+            if config is None:
+                continue
+            for parameter, reason in findings(config, _own(cell)):
+                place = _place(study, cell, filter(None, [parameter, *re.findall(r"\w+", reason)]))
+                raise UserError(sentence(f"{place}: {reason}"))
+            _check_splits(study, cell)
+
+
+def try_collections(study: Study, retry_failed: bool = False) -> None:
+    """Load the problems, and ask the teachers whether they answer, of the collections that are to run. Writes nothing.
+
+    Raises:
+        UserError: see `check_values` and `mentor_kit.collect.prepare`.
+    """
+    from mentor_kit.collect import prepare
+
+    ended = ("done",) if retry_failed else ("done", "failed")
+    cells = [c for c in study.cells if c.notebook.stem == COLLECT and cell_state(c.run_dir)[0] not in ended]
+    check_values(study, cells)
+    with _where_cells_run(study.root):
+        for cell in cells:
+            prepare(configure(CollectConfig, **_own(cell)), quick=True)
+
+
+@contextmanager
+def _where_cells_run(root: Path) -> Iterator[None]:
+    """Files and modules named in a study are found as a cell finds them: from the project's folder."""
+    path = list(sys.path)
+    sys.path.insert(0, str(root))
+    try:
+        with chdir(root):
+            yield
+    finally:
+        sys.path[:] = path
+
+
+def _own(cell: Cell) -> dict[str, object]:
+    """The cell's parameters without the runs it takes: those do not exist yet."""
+    return {name: value for name, value in cell.params.items() if name not in ("run_dir", *cell.inputs)}
+
+
+def _place(study: Study, cell: Cell, parameters: Iterable[str]) -> str:
+    """file:line where the study sets the first of these for the cell; where it sets none, that of the cell's stage."""
+    places = (study.where(cell.stage, name) for name in parameters)
+    return next(filter(None, places), study.source.where("stages", cell.stage))
+
+
+def _check_splits(study: Study, cell: Cell) -> None:
+    """The splits that a cell reads must be among those its teacher run is asked to collect."""
+    teacher = cell.inputs.get("teacher_run")
+    if not isinstance(teacher, Cell) or teacher.notebook.stem != COLLECT:
+        return
+    sizes = parse_options(teacher.params["split_sizes"], "split_sizes")
+    for split in (*NEEDED_SPLITS.get(cell.notebook.stem, ()), *cell.params.get("splits", ())):
+        if not sizes.get(split):
+            asked = cell.params.get("splits")
+            place = _place(study, cell, ["splits"]) if asked else _place(study, teacher, ["split_sizes"])
+            raise UserError(f"{place}: {cell} needs the split {split!r}, which {teacher} does not collect; add "
+                            f"\"{split}:100\" to split_sizes, or take one of {', '.join(sizes)}.")

@@ -1,0 +1,80 @@
+"""`mentor-kit train PARAMS.yaml`: one training, as notebook 03 does it, from a flat file of its parameters.
+
+    mentor-kit train my_run.yaml --run-dir results/mine/train/first --set seed=1
+    accelerate launch --config_file params/accelerate/ddp.yaml -m mentor_kit train my_run.yaml --set num_processes=4
+
+Started again it continues where it was stopped; finished, it only says so. This is also what the processes of a
+notebook with `num_processes` above 1 run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mentor_kit.collect import load_collection
+from mentor_kit.configs import TrainConfig, configure
+from mentor_kit.errors import UserError
+from mentor_kit.runs import Run, load_run, notebook_version, project_root, run_key, start_run
+from mentor_kit.training import processes, stage
+from mentor_kit.training.launch import note_failure
+
+NOTEBOOK = "03_rl_training"
+
+
+def train_file(params: Mapping[str, Any], run_dir: Path | None = None, *, part_of_notebook: bool = False) -> Run:
+    """Train as `params` say: notebook 03's parameters, all optional.
+
+    Args:
+        run_dir: the run's folder; default: `run_dir` of the parameters, else results/interactive/<stage>/<key>.
+        part_of_notebook: one of the processes a notebook started: it draws, finishes and prints the run itself.
+
+    Raises:
+        UserError: a parameter, input run or student that cannot be used, or a training that collapsed.
+    """
+    processes.begin()
+    params = dict(params)
+    folder = Path(run_dir or params.pop("run_dir", "") or "")
+    try:
+        run, config, inputs = _open(params, folder)
+        if not run.is_done():
+            _train(run, config, inputs, finish=not part_of_notebook)
+    except Exception as error:
+        if part_of_notebook:
+            note_failure(folder, error)
+        raise
+    if processes.is_first() and not part_of_notebook:
+        print(f"{json.dumps(run.facts)}\nRun: {run.dir}")
+    return run
+
+
+def _open(params: dict[str, Any], folder: Path) -> tuple[Run, TrainConfig, dict[str, Run]]:
+    """The run, started by the first process and seen by the others; a finished one of the same key as it is."""
+    params.pop("run_dir", None)
+    config = configure(TrainConfig, **params)
+    if processes.count() not in (1, config.num_processes):
+        raise UserError(f"num_processes={config.num_processes}, but {processes.count()} processes were launched: give "
+                        "both the same number.")
+    inputs = stage.inputs(config, load_run(config.teacher_run, stage="collect"))
+    name = stage.stage_name(config)
+    asked = {k: v for k, v in config.model_dump().items() if k not in inputs}
+    key = run_key(name, notebook_version(NOTEBOOK), asked, {k: r.key for k, r in inputs.items()})
+    folder = folder if str(folder) != "." else project_root() / "results" / "interactive" / name / key
+    if (folder / "DONE").is_file() and load_run(folder).key == key:
+        return load_run(folder), config, inputs
+    opened = start_run(folder, stage=name, params=config.model_dump(), inputs=inputs) if processes.is_first() else None
+    stage_and_key = processes.share((opened.stage, opened.key) if opened else None)
+    return opened or processes.SilentRun(folder, *stage_and_key), config, inputs
+
+
+def _train(run: Run, config: TrainConfig, inputs: dict[str, Run], *, finish: bool) -> None:
+    lessons = stage.prepare_lessons(load_collection(inputs["teacher_run"]), config)
+    student = stage.make_student(config, lessons, inputs.get("start_run"))
+    budget = stage.train(config, student, lessons, run, inputs)
+    if finish and processes.is_first():
+        from mentor_kit.analysis import figures
+
+        figures.show(figures.run_curves(run), run, "training_curves")
+        run.finish(method=config.method, **budget)

@@ -1,0 +1,82 @@
+"""Tool results are outside the loss, shown on gradients through our trainers: perturbing what they contribute changes
+nothing; perturbing what an assistant token contributes does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_student import clone, new_run, teacher_records, trained
+
+from mentor_kit.rewards import load_reward
+from mentor_kit.training.config import GRPOSettings, SFTSettings
+from mentor_kit.training.grpo import grpo_trainer
+from mentor_kit.training.monitor import Monitor
+from mentor_kit.training.optimizers import Cooldown
+from mentor_kit.training.scorer import RolloutScorer
+from mentor_kit.training.sft import sft_rows, sft_trainer
+
+RECORDS = teacher_records(12)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return trained(RECORDS, tmp_path_factory.mktemp("sft"), steps=60)
+
+
+def gradient(trainer, batch, marked=None):
+    """The loss's gradient, as one vector; `marked` (batch, tokens): tokens whose prediction is perturbed.
+
+    After the last norm nothing mixes positions any more, so noise there reaches the loss of one token alone.
+    """
+    model = trainer.model.train()
+    model.zero_grad()
+
+    def add_noise(module, inputs, output):
+        if marked is None:
+            return output
+        noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+        return output + noise * torch.roll(marked, -1, dims=1)[..., None]  # position t predicts token t + 1
+
+    handle = model.model.norm.register_forward_hook(add_noise)
+    try:
+        trainer.compute_loss(model, batch, num_items_in_batch=torch.tensor(100)).backward()
+    finally:
+        handle.remove()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def check(trainer, batch, environment, assistant):
+    plain = gradient(trainer, batch)
+    assert environment.any() and assistant.any() and plain.norm() > 1e-3
+    assert torch.equal(gradient(trainer, batch, environment.float()), plain)
+    assert (gradient(trainer, batch, assistant.float()) - plain).norm() > 1e-2 * plain.norm()
+
+
+def test_sft_gradients_ignore_tool_results(student, tmp_path):
+    learner, run, settings = clone(student), new_run(tmp_path), SFTSettings(steps=1, batch_size=6, validate_every=0)
+    rows = sft_rows(learner, RECORDS)[:6]
+    monitor = Monitor(run, learner, [], settings)
+    trainer = sft_trainer(learner, rows, settings, run, monitor, Cooldown(0, 0))
+    batch = next(iter(trainer.get_train_dataloader()))
+    wrote, results = torch.zeros(2, *batch["input_ids"].shape, dtype=torch.bool)
+    for i, ids in enumerate(batch["input_ids"].tolist()):  # in the sampler's order, padded on the right
+        marks = next(r["assistant_masks"] for r in rows if r["input_ids"] == ids[:len(r["input_ids"])])
+        wrote[i, :len(marks)] = torch.tensor(marks).bool()
+        results[i, marks.index(1):len(marks)] = ~wrote[i, marks.index(1):len(marks)]
+    check(trainer, batch, results, wrote)
+
+
+def test_grpo_gradients_ignore_tool_results(student, tmp_path):
+    learner, run = clone(student), new_run(tmp_path)
+    settings = GRPOSettings(steps=1, prompts_per_step=6, group_size=4, micro_batch=24, max_new_tokens=96,
+                            validate_every=0, temperature=1.5)
+    scorer = RolloutScorer(learner.tokenizer, RECORDS, load_reward("mentor"), run, "student:test")
+    trainer = grpo_trainer(learner, range(6), scorer, settings, run, Monitor(run, learner, [], settings))
+    trainer.current_gradient_accumulation_steps = 1
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    prompt = torch.zeros_like(batch["prompt_ids"], dtype=torch.bool)
+    completion, wrote = batch["completion_mask"].bool(), batch["tool_mask"].bool()
+    results = learner.tokenizer.batch_decode([ids[m] for ids, m in
+                                              zip(batch["completion_ids"], completion & ~wrote, strict=True)])
+    assert any("<tool_response>" in text for text in results)
+    check(trainer, batch, torch.cat([prompt, completion & ~wrote], dim=1), torch.cat([prompt, completion & wrote], dim=1))
