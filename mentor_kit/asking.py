@@ -14,11 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.progress import progress_bar
+from mentor_kit.runs import write_atomic
 from mentor_kit.teachers.attempt import Attempt
 
 Task = tuple[Problem, int]
@@ -92,10 +95,16 @@ def run_async(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 class CollectionBar:
-    """The progress of a collection: rate, share accepted, tokens, estimated cost, attempts that failed."""
+    """The progress of a collection: rate, share accepted, tokens, estimated cost, attempts that failed.
 
-    def __init__(self, total: int, before: int, teacher: Any) -> None:
-        self.teacher, self.counts = teacher, Counter()
+    Args:
+        total, before: attempts asked for, and those of them that are there already.
+        file: holds the progress as one line while the collection runs, written at most once a second; a batch shows it.
+    """
+
+    def __init__(self, total: int, before: int, teacher: Any, file: Path) -> None:
+        self.total, self.before, self.teacher, self.file = total, before, teacher, file
+        self.counts, self.started, self.told = Counter(), monotonic(), float("-inf")
         self.bar = progress_bar(total, f"teacher {teacher.name}", "attempt")
         self.bar.update(before)
 
@@ -106,6 +115,11 @@ class CollectionBar:
         self.bar.update()
         if not self.bar.disable:
             self.bar.set_postfix_str(self.text(), refresh=False)
+        if monotonic() - self.told >= 1:
+            self.told = monotonic()
+            rate = self.counts["made"] / max(self.told - self.started, 1e-9)
+            write_atomic(self.file, f"{self.before + self.counts['made']} of {self.total} attempts, {rate:.1f}/s, "
+                                    f"{self.text()}\n")
 
     def text(self) -> str:
         """`accepted 71%, 120k tokens, cost 0.42, failed 3`; parts without content are left out."""
@@ -118,3 +132,4 @@ class CollectionBar:
 
     def close(self) -> None:
         self.bar.close()
+        self.file.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from rich.table import Table
 from mentor_kit.cell import cell_state
 from mentor_kit.kernel import hold_lock
 from mentor_kit.params import yaml_float
+from mentor_kit.runs import PROGRESS
 
 if TYPE_CHECKING:
     from mentor_kit.plan import Cell
@@ -130,7 +131,9 @@ def _is_locked(run_dir: Path) -> bool:
 
 
 def _step(run_dir: Path) -> str:
-    """ " (step 12)" from the last whole line of metrics.jsonl."""
+    """How far a running cell is: its progress.txt, or " (step 12)" from the last whole line of metrics.jsonl."""
+    with suppress(OSError):
+        return f" ({(run_dir / PROGRESS).read_text(encoding='utf-8').strip()})"
     path = run_dir / "metrics.jsonl"
     if not path.is_file():
         return ""

@@ -60,6 +60,10 @@ def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, w
         try_collections(loaded, retry_failed)
     code = run_batch(loaded, workers=workers, only=stages, dry_run=dry_run, retry_failed=retry_failed,
                      time_limit=time_limit, executor=executor, address=address)
+    if notebook == COLLECT and not dry_run:
+        from mentor_kit.collect import outcomes
+
+        print(*outcomes(loaded.cells), sep="\n")
     raise typer.Exit(code)
 
 

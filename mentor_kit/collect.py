@@ -10,9 +10,10 @@ killed continues; the run's outcome is `trajectories.parquet`, all attempts in t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -23,13 +24,16 @@ from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.problems import load_problems
 from mentor_kit.progress import progress_bar
-from mentor_kit.runs import Run
+from mentor_kit.runs import PROGRESS, STAGE_NOTEBOOKS, Run, load_run
 from mentor_kit.selection import passed, select
 from mentor_kit.store import Record, load_records, save_records
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.attempt import Attempt, advice
 from mentor_kit.toolbox import load_toolbox
 from mentor_kit.trajectory import Trajectory, Turn
+
+if TYPE_CHECKING:
+    from mentor_kit.plan import Cell
 
 TRAJECTORIES = "trajectories.parquet"
 
@@ -172,7 +176,7 @@ def collect(config: CollectConfig, run: Run, asked: Asked | None = None) -> Coll
         records = _ask_at_once(asked.teacher, tasks)
     else:
         with AttemptStore(run.path(ATTEMPTS), _identity(config, asked.teacher)) as store:
-            records = _ask_and_keep(asked.teacher, tasks, store)
+            records = _ask_and_keep(asked.teacher, tasks, store, run.path(PROGRESS))
     records = select(records, config.selection)
     save_records(run.path(TRAJECTORIES), records)
     return Collection(tuple(records))
@@ -194,9 +198,9 @@ def _identity(config: CollectConfig, teacher: Any) -> dict[str, Any]:
     return {"teacher": config.teacher, **own}
 
 
-def _ask_and_keep(teacher: Any, tasks: Sequence[Task], store: AttemptStore) -> list[Record]:
+def _ask_and_keep(teacher: Any, tasks: Sequence[Task], store: AttemptStore, progress: Path) -> list[Record]:
     waiting = [task for task in tasks if not store.done(*task)]
-    bar = CollectionBar(len(tasks), len(tasks) - len(waiting), teacher)
+    bar = CollectionBar(len(tasks), len(tasks) - len(waiting), teacher, progress)
 
     def keep(problem: Problem, sample: int, made: Attempt) -> None:
         store.add(as_record(problem, sample, made, teacher.name), made.failed, made.log)
@@ -209,13 +213,24 @@ def _ask_and_keep(teacher: Any, tasks: Sequence[Task], store: AttemptStore) -> l
     return [store.record(problem, sample) for problem, sample in tasks]
 
 
+def stored(run: Run) -> Collection:
+    """The collection that a finished collect run stored, whatever it holds."""
+    return Collection(tuple(load_records(run.path(TRAJECTORIES))))
+
+
+def outcomes(cells: Iterable[Cell]) -> list[str]:
+    """What each finished collection among a study's cells gave, a text each."""
+    done = [c for c in cells if c.notebook.stem == STAGE_NOTEBOOKS["collect"] and (c.run_dir / "DONE").is_file()]
+    return [f"{cell}: {stored(load_run(cell.run_dir)).summary()}" for cell in done]
+
+
 def load_collection(run: Run) -> Collection:
-    """The collection that a finished collect run stored.
+    """The collection that a finished collect run stored, to train or evaluate with.
 
     Raises:
         UserError: it holds no reference.
     """
-    collection = Collection(tuple(load_records(run.path(TRAJECTORIES))))
+    collection = stored(run)
     if not collection.accepted():
         raise UserError(f"The collection {str(run.dir)!r} is of no use: {' '.join(collection.summary().split())}")
     return collection

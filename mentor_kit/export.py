@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from mentor_kit.configs import CollectConfig
 
 #: What is known of the licences of problem sources, by the source's name in the problems.
-LICENCES = {"gsm_symbolic": "Apache-2.0 (reasoning-gym)", "arithmetic_stories": "Apache-2.0 (MENTOR kit)"}
+LICENCES = {"gsm_symbolic": "Apache-2.0 (reasoning-gym)", "arithmetic_stories": "Apache-2.0 (MENTOR kit)",
+            "nvidia/AceReason-Math": "CC-BY-4.0"}
 CARD = """---
 license: other
 task_categories: [text-generation]
@@ -51,10 +52,11 @@ mentor_kit), `index`, `problem_id`, `answers` (all accepted), `trajectory` (the 
 """
 
 
-def export_mentor_data(collection: Collection, folder: Path | str, config: CollectConfig) -> Path:
+def export_mentor_data(collection: Collection, folder: Path | str, config: CollectConfig, teacher: Any = None) -> Path:
     """Write the references of every split and the card. Returns the folder.
 
-    Splits without a reference are in the card's counts only.
+    Splits without a reference are in the card's counts only. `teacher` is whom the collection asked: the card then
+    lists its model and sampling in full, and not only the options that were given.
     """
     folder, counts, lines = Path(folder), collection.counts(), []
     kept = {split: records for split in collection.splits if (records := collection.accepted(split))}
@@ -63,18 +65,23 @@ def export_mentor_data(collection: Collection, folder: Path | str, config: Colle
         if split in kept:
             digest = f"`{file_sha256(_write(folder / f'{split}.parquet', kept[split]))}`"
         lines.append(f"| {split} | {counts[f'asked/{split}']} | {counts[f'accepted/{split}']} | {digest} |")
-    write_atomic(folder / "README.md", _card(collection, config, list(kept), lines))
+    write_atomic(folder / "README.md", _card(collection, config, teacher, list(kept), lines))
     return folder
 
 
-def _card(collection: Collection, config: CollectConfig, splits: Sequence[str], counts: Sequence[str]) -> str:
+def _card(collection: Collection, config: CollectConfig, teacher: Any, splits: Sequence[str],
+          counts: Sequence[str]) -> str:
     sources = sorted({r.problem.source for r in collection.records})
     files = "".join(f"  - split: {s}\n    path: {s}.parquet\n" for s in splits)
     configs = f"configs:\n- config_name: default\n  data_files:\n{files}" if files else ""
     licence = "; ".join(f"{s}: {LICENCES.get(s, 'not known here, see where the problems come from')}" for s in sources)
+    asked = config.teacher_options
+    if hasattr(teacher, "identity"):
+        asked = [f"{name}:{' '.join(str(value).split())}" for name, value in teacher.identity().items()
+                 if value not in ("", {})]
     return CARD.format(configs=configs, source=", ".join(sources), counts="\n".join(counts),
                        teacher=config.teacher, samples=config.samples, selection=config.selection,
-                       problems=config.problems, options=_listed(config.teacher_options),
+                       problems=config.problems, options=_listed(asked),
                        problem_options=_listed(config.problem_options), seed=config.data_seed, licence=licence)
 
 

@@ -31,13 +31,9 @@ def check_values(study: Study, cells: Iterable[Cell]) -> None:
     """
     with _where_cells_run(study.root):
         for cell in cells:
-            config = CONFIGS.get(cell.notebook.stem)
-            if config is None:
-                continue
-            for parameter, reason in findings(config, _own(cell)):
-                place = _place(study, cell, filter(None, [parameter, *re.findall(r"\w+", reason)]))
-                raise UserError(sentence(f"{place}: {reason}"))
-            _check_splits(study, cell)
+            if cell.notebook.stem in CONFIGS:
+                _check_config(study, cell)
+                _check_splits(study, cell)
 
 
 def try_collections(study: Study, retry_failed: bool = False) -> None:
@@ -77,6 +73,14 @@ def _place(study: Study, cell: Cell, parameters: Iterable[str]) -> str:
     """file:line where the study sets the first of these for the cell; where it sets none, that of the cell's stage."""
     places = (study.where(cell.stage, name) for name in parameters)
     return next(filter(None, places), study.source.where("stages", cell.stage))
+
+
+def _check_config(study: Study, cell: Cell) -> None:
+    found = findings(CONFIGS[cell.notebook.stem], _own(cell))
+    if found:
+        parameter, reason = found[0]
+        place = _place(study, cell, filter(None, [parameter, *re.findall(r"\w+", reason)]))
+        raise UserError(sentence(f"{place}: {reason}"))
 
 
 def _check_splits(study: Study, cell: Cell) -> None:

@@ -29,14 +29,15 @@ from typing import Any
 from mentor_kit.errors import UserError
 
 # The integer version of what a notebook computes: bump it when its artefacts would change.
-NOTEBOOK_VERSIONS = {"01_teacher_trajectories": 2, "02_reward_design": 2, "03_rl_training": 1, "04_evaluation": 2,
-                     "05_paper_figures": 2}
+NOTEBOOK_VERSIONS = {"01_teacher_trajectories": 2, "02_reward_design": 3, "03_rl_training": 1, "04_evaluation": 3,
+                     "05_paper_figures": 3}
 STAGE_NOTEBOOKS = {"collect": "01_teacher_trajectories", "cold_start": "03_rl_training", "train": "03_rl_training",
                    "design": "02_reward_design", "evaluate": "04_evaluation", "evaluate_masked": "04_evaluation",
                    "figures": "05_paper_figures"}
 # Files about the execution rather than of its outcome: not listed in DONE, not compared between runs.
 EXECUTION_FILES = {"manifest.json", "timing.jsonl", "cell.json", "cell.log", "notebook.ipynb", "notebook.partial.ipynb",
-                   "DONE", "FAILED", ".lock", "metrics.previous.jsonl", "attempts.jsonl"}
+                   "DONE", "FAILED", ".lock", "metrics.previous.jsonl", "attempts.jsonl", "progress.txt"}
+PROGRESS = "progress.txt"  # one line about a run under way, shown by the batch
 SCRATCH = "checkpoints"  # a folder of a run that is no artefact: what an interrupted training continues from
 
 

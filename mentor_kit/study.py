@@ -36,6 +36,7 @@ Everything is checked before the first kernel starts: names and types here, valu
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -143,8 +144,8 @@ def _check_shape(data: dict[str, Any], source: SourceMap) -> None:
         data.setdefault(name, {"fixed": {}, "grid": {}, "seeds": [0], "subsets": {}}.get(name))
         if not isinstance(data[name], kind):
             raise UserError(f"{source.where(name)}: `{name}:` = {data[name]!r} must be {SHAPES[kind]}.")
-    if not data["name"].replace("-", "").replace("_", "").isalnum():
-        raise UserError(f"{source.where('name')}: name {data['name']!r} names a folder; use letters, digits, - and _.")
+    if data["name"].startswith(".") or not re.sub("[-_.]", "", data["name"]).isalnum():
+        raise UserError(f"{source.where('name')}: name {data['name']!r} names a folder; use letters, digits, -, _ and .")
     for axis, values in {**{f"grid.{k}": v for k, v in data["grid"].items()}, "seeds": data["seeds"]}.items():
         _check_axis(axis, values, source)
     for name, entry in data["stages"].items():

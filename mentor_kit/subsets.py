@@ -44,8 +44,8 @@ def _check_shape(name: str, subset: Any, source: SourceMap) -> None:
         if key not in KINDS:
             raise UserError(f"{source.where('subsets', name, key)}: a subset has no {key!r}{did_you_mean(key, KINDS)}")
         if not isinstance(value, KINDS[key]) or not value:
-            raise UserError(f"{source.where('subsets', name, key)}: `{key}:` = {value!r} of subset {name!r} is empty or "
-                            f"not {SHAPES[KINDS[key]]}.")
+            raise UserError(f"{source.where('subsets', name, key)}: `{key}:` = {value!r} of subset {name!r} is empty "
+                            f"or not {SHAPES[KINDS[key]]}.")
 
 
 def _check_values(name: str, data: Mapping[str, Any], source: SourceMap) -> None:

@@ -52,7 +52,7 @@ def call(name: str, arguments: str, number: int = 0) -> dict[str, Any]:
 
 
 class Server:
-    """`style`: native, text (Hermes calls in the content), reasoning (both fields), hostile, plain (never a call), error_<status>."""
+    """`style`: native, text (Hermes calls in the content), reasoning (both fields), hostile, plain (never a call), busy (once), error_<status>."""
 
     def __init__(self, latency: float = 0.0, faults: float = 0.0, seed: int = 0, style: str = "native",
                  stall: float = STALL) -> None:
@@ -77,6 +77,8 @@ class Server:
             quoted = re.search(r"(?i)authorization: bearer (\S+)", head)
             text = f"no, says the server to {quoted[1] if quoted else 'nobody'}"
             return await self.send(writer, {"error": {"message": text}}, int(self.style.removeprefix("error_")))
+        if self.style == "busy" and self.requests == 1:
+            return await self.send(writer, {"error": {"message": "busy"}}, 429, "Retry-After: 1\r\n")
         if fault == "stall":
             await asyncio.sleep(self.stall)
         if fault in ("retry_after", "http_500"):

@@ -2,8 +2,8 @@
 
     python tests/make_bfcl_multi_turn_answers.py /path/full       # the environment of tests/make_bfcl_answers.py
 
-Answers are made from the leaderboard's gold calls: right ones, and ones with one thing wrong in one user turn. What each
-is worth, the official scorer says.
+Answers are made from the leaderboard's gold calls: right ones, and ones with one thing wrong in one user turn. What
+each is worth, the official scorer says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from bfcl_gold import DONE, Calls, gold_turns, say
 
 from mentor_kit.evaluation.benchmarks.bfcl import decode_calls
-from mentor_kit.evaluation.benchmarks.bfcl_multi_turn import own_tools
+from mentor_kit.evaluation.metrics import known_names
 from mentor_kit.problem import Problem
 from mentor_kit.problems.bfcl import MULTI_TURN, load
 from mentor_kit.trajectory import Turn
@@ -57,7 +57,7 @@ def spoil(calls: Calls, kind: str, known: Sequence[str]) -> Calls:
 
 def answer(problem: Problem, kind: str, number: int) -> list[list[str]]:
     """The texts of each user turn."""
-    turns, known = gold_turns(problem), own_tools(problem)
+    turns, known = gold_turns(problem), known_names(problem)
     called = [i for i, calls in enumerate(turns) if calls]
     place = called[number % len(called)]
     texts = [say(spoil(calls, kind, known) if i == place else calls, kind != "right_step_by_step")

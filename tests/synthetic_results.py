@@ -65,7 +65,8 @@ def student_record(teacher: Record, method: str, rng: np.random.Generator) -> Re
     silent = not correct and rng.random() < 0.1
     answer = None if silent else problem.answers[0] if correct else str(int(rng.integers(1000, 9999)))
     made = trajectory(problem.id, calls, answer, producer=f"student:{method}")
-    meta = {"correct": correct, "judged_by": "number", "method": method, "failure": "no_answer" if silent else None}
+    meta = {"correct": correct, "judged_by": "number", "method": method, "failure": "no_answer" if silent else None,
+            "teacher_correct": float(teacher.reference is not None or int(problem.id[-5:]) % 2)}
     return Record(problem, made.with_meta(**meta), teacher.reference)
 
 

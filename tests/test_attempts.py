@@ -107,20 +107,26 @@ def test_two_collector_processes(tmp_path):
         first.stderr.close()
 
 
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
 @pytest.mark.parametrize(("kills", "problems"), [(4, 60), pytest.param(20, 300, marks=pytest.mark.slow)])
 def test_kills_lose_and_double_nothing(tmp_path, kills, problems):
-    """kill -9 at moments drawn uniformly over an undisturbed collection, restarted each time."""
+    """kill -9 at moments drawn uniformly over the attempts of a collection, restarted each time."""
+    random, store, undone = Random(5), tmp_path / "killed" / ATTEMPTS, 0
     with running(latency=0.05) as url:
-        started = time.perf_counter()
         assert collector(tmp_path / "whole", url, problems).wait(timeout=120) == 0
-        duration = time.perf_counter() - started
-        random = Random(5)
-        for moment in sorted(random.uniform(0, duration) for _ in range(kills)):
+        for target in sorted(random.uniform(0, problems) for _ in range(kills)):
             process = collector(tmp_path / "killed", url, problems)
-            time.sleep(moment)
+            while process.poll() is None and lines(store) < target:
+                time.sleep(0.002)
+            time.sleep(random.uniform(0, 0.05))
             process.send_signal(signal.SIGKILL)
             process.wait()
             process.stderr.close()
+            undone += lines(store) <= problems  # one line is the header
+        assert undone >= kills - 1  # the last may have come too late
         assert collector(tmp_path / "killed", url, problems).wait(timeout=120) == 0
     results = [tmp_path / name / "trajectories.parquet" for name in ("whole", "killed")]
     assert results[0].read_bytes() == results[1].read_bytes()

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from tiny_project import STUDY, make_project
+from typer.testing import CliRunner
 
 from mentor_kit.batch import chain_lengths, choose, run_batch
 from mentor_kit.cell import cell_state, clean_notebook
+from mentor_kit.cli import commands
 from mentor_kit.errors import UserError
 from mentor_kit.kernel import CELL_BYTE, KERNEL_BYTE, hold_lock
 from mentor_kit.study import load_study
@@ -213,6 +215,14 @@ def test_storage_without_locks_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.lockf", refuse)
     with pytest.raises(UserError, match=r"this storage has no POSIX locks \(No locks available\)"):
         hold_lock(tmp_path / ".lock")
+
+
+def test_only_may_be_given_again_and_again(tmp_path):
+    file = make_project(tmp_path)
+    done = CliRunner().invoke(commands, ["batch", str(file), "--dry-run", "--only", "make", "--only", "fit, make"])
+    assert "dry run: 5 of 5 cells would run" in done.output
+    done = CliRunner().invoke(commands, ["batch", str(file), "--dry-run", "--only", "make"])
+    assert "dry run: 1 of 1 cells would run" in done.output
 
 
 def test_the_longest_chain_comes_first(tmp_path):

@@ -1,4 +1,4 @@
-"""BFCL's multi-turn items: the official executor in its sandbox, hostile calls, verdicts equal to the official scorer's."""
+"""BFCL's multi-turn items: the official executor in its sandbox, hostile calls, verdicts equal to the official ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from mentor_kit.students.rollout import Sampling, prompt_ids
 from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.toolbox import Toolbox, ToolError
-from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_user
+from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment, render_user
 
 STORED = [json.loads(line) for line in
           (Path(__file__).with_name("cases") / "bfcl_multi_turn_answers.jsonl").read_text().splitlines()]
@@ -64,7 +64,7 @@ def test_an_item_says_what_the_user_says_later(monkeypatch):
     (problem,) = benchmark.load(splits=splits)
     assert problem.split == "bfcl_multi_turn/multi_turn_miss_func" and problem.question == "Look."
     assert [(t["message"], len(t["tools"])) for t in problem.meta["later_turns"]] == [(MORE_TOOLS, 1), ("And now?", 0)]
-    assert known_names(problem) == ("ls",) and "response field" in str(problem.meta["tool_schemas"])
+    assert known_names(problem) == ("ls", "sort") and "response field" in str(problem.meta["tool_schemas"])
     episode = MultiTurnEpisode(problem)
     first, second = episode.respond(Turn("Nothing.")), episode.respond(Turn("Still nothing."))
     assert first.message == MORE_TOOLS and first.text.endswith(f"\n{MORE_TOOLS}<|im_end|>\n<|im_start|>assistant\n")
@@ -120,7 +120,8 @@ def test_hostile_calls_are_errors_and_the_state_lives_on(tmp_path, monkeypatch):
     for name, arguments in hostile:
         seen = episode.execute(name, arguments)
         assert not seen.ok and len(seen.content) < 2000, (name, seen)
-        assert Turn(render_call(name, {}), "eos", f"<tool_response>\n{seen.content}\n</tool_response>").calls[0].ok is False
+        (kept,) = Turn(render_call(name, {}), "eos", render_environment([seen.content])).calls
+        assert kept.executed and not kept.ok
     assert json.loads(episode.execute("pwd", {}).content) == {"current_working_directory": "/workspace/document"}
     assert not list(tmp_path.iterdir())
 
@@ -202,8 +203,8 @@ def test_a_damaged_environment_is_a_user_error_not_a_wrong_answer(monkeypatch, t
 def test_stored_answers_are_of_four_categories_and_every_kind():
     kinds = Counter((r["kind"], r["official"] == "valid") for r in STORED)
     assert len(STORED) == 96 and {r["category"] for r in STORED} == set(MULTI_TURN)
-    for kind in ("name", "missing_call", "value", "missing_parameter", "unknown_parameter", "extra_call", "silent_turn"):
-        assert kinds[kind, False], kind
+    wrong = ("name", "missing_call", "value", "missing_parameter", "unknown_parameter", "extra_call", "silent_turn")
+    assert all(kinds[kind, False] for kind in wrong)
     assert kinds["right", True] == kinds["right_step_by_step", True] == kinds["hostile", True] == 8
 
 
@@ -218,15 +219,15 @@ def verdicts(rows: list[dict]) -> list[str]:
 
 @needs_environment
 def test_a_handful_of_verdicts_equal_the_official_scorers():
-    rows = STORED[::8]
+    rows = STORED[::14]
     assert verdicts(rows) == [r["official"] for r in rows]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_all_stored_verdicts_equal_the_official_scorers_item_by_item():
-    """Installs the checker's environment where the cache has none. The official verdicts, with the reason why, are those
-    of the unstubbed `bfcl evaluate`: tests/make_bfcl_multi_turn_answers.py wrote them."""
+    """Installs the checker's environment where the cache has none. The official verdicts, with the reason why, are
+    those of the unstubbed `bfcl evaluate`: tests/make_bfcl_multi_turn_answers.py wrote them."""
     assert verdicts(STORED) == [r["official"] for r in STORED]
 
 
@@ -256,18 +257,20 @@ def learner() -> tuple[list[Problem], Student]:
     return problems, student
 
 
-def learn(student: Student, problems: list[Problem], gold: list[Trajectory], most: int = 300) -> None:
+def learn(student: Student, problems: list[Problem], gold: list[Trajectory], most: int = 150) -> None:
     """Train on what the assistant says until it is known by heart."""
     data = [ids_and_targets(student, p, t) for p, t in zip(problems, gold, strict=True)]
-    optimizer, loss = torch.optim.AdamW(student.model.parameters(), lr=3e-3), torch.tensor(9.0)
+    optimizer = torch.optim.AdamW(student.model.parameters(), lr=1e-2)
     for _ in range(most):
+        worst = 0.0
         for ids, targets in data:
             logits = student.model(ids).logits[0, :-1]
             loss = torch.nn.functional.cross_entropy(logits, targets[0, 1:])
             loss.backward()
+            worst = max(worst, loss.item())
         optimizer.step()
         optimizer.zero_grad()
-        if loss.item() < 0.02:
+        if worst < 0.05:
             break
 
 
@@ -324,7 +327,7 @@ class ScriptedModel(torch.nn.Module):
                              for row, ids in zip(input_ids, written, strict=True)])
 
     def ids(self, prompt: str) -> list[int]:
-        said = next(text for question, text in self.script.items() if question in prompt)
+        said = self.script[prompt.split("<|im_start|>user\n")[1].split(EOS)[0]]
         if said == "raises":
             raise RuntimeError("the device is on fire")
         text = said if isinstance(said, str) else said[prompt.count("<|im_start|>assistant\n") - 1]
@@ -333,15 +336,16 @@ class ScriptedModel(torch.nn.Module):
 
 @needs_environment
 def test_every_item_stays_in_the_denominator_under_its_kind():
-    problems = [p for p in load(0, {"multi_turn_base": 60}) if "pwd" in known_names(p) and p.meta["later_turns"]][:7]
+    files = [p for p in load(0, {"multi_turn_base": 60}) if "pwd" in known_names(p) and p.meta["later_turns"]]
+    problems = list({p.question: p for p in files}.values())[:7]  # the script knows them by their questions
     gold = [text for calls in gold_turns(problems[0]) for text in say(calls)]
     hostile = render_call("__import__", {"name": "os"}) + render_call("cat", {"file_name": "$(id)"})
-    told = [gold, "raises", "overlong " * 500, render_call("pwd", {}), [""] * 9, [hostile, "<tool_call>{}</tool_call>"] * 9,
-            [render_call("ls", {}) * 50, DONE] * 9]
+    told = [gold, "raises", "overlong " * 500, render_call("pwd", {}), [""] * 9,
+            [hostile, "<tool_call>{}</tool_call>"] * 9, [render_call("ls", {}) * 9, DONE] * 9]
     tokenizer = build_tokenizer([p.question for p in problems], 600)
     model = ScriptedModel(tokenizer, {p.question: t for p, t in zip(problems, told, strict=True)})
     student = Student(model, tokenizer, Toolbox("none", []), "told")
-    records = evaluate(student, problems, {}, Sampling(max_new_tokens=20_000), scorer=multi_turn_verdicts)
+    records = evaluate(student, problems, {}, Sampling(max_new_tokens=8000), scorer=multi_turn_verdicts)
     found = [(r.trajectory.meta["correct"], r.trajectory.meta["failure"]) for r in records]
     assert found[:4] == [(True, None), (False, "error"), (False, "overlong"), (False, "tool_cap")]
     assert found[4:] == [(False, None)] * 3 and len(records[3].trajectory.turns) == STEPS + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import fault_server
@@ -10,14 +11,17 @@ import pytest
 from fault_server import HOSTILE, running
 from small_student import new_run
 
-from mentor_kit.asking import run_async
+from mentor_kit.asking import CollectionBar, run_async
 from mentor_kit.collect import Collection, collect, prepare
 from mentor_kit.configs import CollectConfig, configure
 from mentor_kit.errors import UserError
+from mentor_kit.export import export_mentor_data
+from mentor_kit.teachers import load_teacher
+from mentor_kit.teachers.attempt import Attempt
 from mentor_kit.teachers.dialogue import Dialogue, Reply, read_reply, render_reply, split_thinking
 from mentor_kit.teachers.endpoint import Patience, retry_after
 from mentor_kit.toolbox import load_toolbox
-from mentor_kit.trajectory import Trajectory
+from mentor_kit.trajectory import Trajectory, Turn
 
 BOX = load_toolbox("arithmetic")
 PROBLEM = fault_server.load(0, {"train": 1})[0]
@@ -95,6 +99,28 @@ def test_retry_after_is_respected():
     assert [waits.wait(n, 0, half) for n in range(5)] == [1, 2, 4, 8, 8] and waits.wait(0, 30, half) == 30
 
 
+def test_a_busy_server_is_asked_again_when_it_said(tmp_path):
+    started = time.perf_counter()
+    with running(style="busy") as url:
+        found = ask(tmp_path, url, 1)  # the backoff alone would be 0.02 s
+    assert len(found.accepted()) == 1 and time.perf_counter() - started >= 1
+    retried = json.loads((tmp_path / "attempts.jsonl").read_text().splitlines()[1])["log"]["retried"]
+    assert len(retried) == 1 and retried[0].startswith("http_429")
+
+
+def test_the_bar_tells_rate_share_tokens_and_cost(tmp_path):
+    teacher = load_teacher("chat_endpoint", base_url="http://h/v1", model="m", key_env="none", price_in=2, price_out=10)
+    bar = CollectionBar(4, 1, teacher, tmp_path / "progress.txt")
+    made = Trajectory("p", (Turn("x"),), meta={"prompt_tokens": 100_000, "completion_tokens": 20_000})
+    bar.add(Attempt(made, True, "accepted"))
+    told = (tmp_path / "progress.txt").read_text()
+    assert re.fullmatch(r"2 of 4 attempts, [\d.]+/s, accepted 100%, 120,000 tokens, cost 0.40\n", told)
+    bar.add(Attempt(made, False, "timeout", failed=True))
+    assert bar.text() == "accepted 50%, 240,000 tokens, cost 0.80, failed 1"
+    bar.close()
+    assert not (tmp_path / "progress.txt").exists()
+
+
 def test_the_deadline_ends_a_trajectory_by_name(tmp_path):
     with running(latency=0.5) as url:
         found = ask(tmp_path, url, 1, "deadline:0.7")
@@ -139,8 +165,9 @@ def test_text_that_invents_its_own_tool_result_is_cut_there():
 
 
 def test_reasoning_is_found_in_all_its_fields():
-    for field in ("reasoning_content", "reasoning", "thinking"):
-        reply = read_reply({"message": {"content": "4", field: "two and two"}, "finish_reason": "stop"})
+    for field in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
+        thought = [{"type": "reasoning.text", "text": "two and two"}] if field == "reasoning_details" else "two and two"
+        reply = read_reply({"message": {"content": "4", field: thought}, "finish_reason": "stop"})
         assert render_reply(reply) == "<think>\ntwo and two\n</think>\n4"
     assert split_thinking("<think>a</think>\n\nb") == split_thinking("a</think>b") == ("b", "a")
     assert split_thinking("no thought") == ("no thought", "")
@@ -213,3 +240,15 @@ def test_a_coroutine_runs_where_a_loop_runs_already():
         return run_async(inner())
 
     assert run_async(outer()) == 7
+
+
+def test_the_card_lists_model_and_sampling_and_neither_address_nor_key(tmp_path):
+    with running() as url:
+        config = asking(url, 2)
+        asked = prepare(config)
+        found = collect(config, new_run(tmp_path, "collect"), asked)
+    folder = export_mentor_data(found, tmp_path / "set", config, asked.teacher)
+    card = (folder / "README.md").read_text()
+    for words in ("`model:sums`", "`temperature:0.6`", "`max_turns:5`", "| train | 2 | 2 | `", "sums: not known here"):
+        assert words in card
+    assert url not in card and "key_env" not in card

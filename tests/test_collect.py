@@ -195,6 +195,7 @@ def test_a_collection_without_a_reference_ends_says_so_and_is_refused_downstream
     with running(style="plain") as url:
         done = collect_command(tmp_path, server_options(url, "key_env:none"))
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "collect: 5 attempts at 5 problems, 0 references; rejected: no_answer 5.\nWithout a reference" in done.stdout
     run = load_run(next((tmp_path / "results").rglob("DONE")).parent)
     assert run.facts == {"asked/train": 3, "accepted/train": 0, "asked/validation": 2, "accepted/validation": 0}
     said = run.path("notebook.ipynb").read_text()

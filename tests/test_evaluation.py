@@ -63,8 +63,8 @@ def test_validation_uses_the_judge(student):
 
 
 def test_stage_evaluates_all_splits_and_stores_them(student, tmp_path):
-    run = new_run(tmp_path, "evaluate")
-    records = stage.evaluate_splits(configure(EvaluateConfig), student, Collection(tuple(TRAIN + TEST + LONGER)), "test", run)
+    run, collection = new_run(tmp_path, "evaluate"), Collection(tuple(TRAIN + TEST + LONGER))
+    records = stage.evaluate_splits(configure(EvaluateConfig), student, collection, "test", run)
     assert load_records(run.path("trajectories.parquet")) == records and not (run.dir / "answers").exists()
     summary = stage.split_summary(records)
     assert list(summary.index) == ["in_domain", "longer_chains"] and list(summary["n"]) == [6, 4]
@@ -103,8 +103,8 @@ def test_unknown_split_is_refused():
 
 
 def test_rows_of_the_control():
-    assert [stage.method_label(m, masked) for m, masked in (("cold_start", False), ("cold_start", True), ("sft", False))] \
-        == ["base", "base_masked", "sft"]
+    trained = (("cold_start", False), ("cold_start", True), ("sft", False))
+    assert [stage.method_label(m, masked) for m, masked in trained] == ["base", "base_masked", "sft"]
 
 
 def test_repeat_check_tells_miscopies_from_bugs():
@@ -138,4 +138,5 @@ def test_what_fails_while_answers_are_kept_is_no_items_failure(student, tmp_path
 
     monkeypatch.setattr(AttemptStore, "add", full)
     with pytest.raises(OSError, match="No space left"):
-        stage.evaluate_splits(configure(EvaluateConfig), student, Collection(tuple(TEST)), "t", new_run(tmp_path, "evaluate"))
+        stage.evaluate_splits(configure(EvaluateConfig, splits=["in_domain"]), student, Collection(tuple(TEST)), "test",
+                              new_run(tmp_path, "evaluate"))

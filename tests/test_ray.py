@@ -238,7 +238,7 @@ def test_gpu_cells_get_a_gpu_each_and_what_no_node_has_is_refused(tmp_path, clus
 @pytest.mark.parametrize("address, message", [
     ("ray://10.0.0.1:10001", "write HOST:PORT of the cluster's head"),
     ("10.0.0.1", "write HOST:PORT of the cluster's head"),
-    ("127.0.0.1:1", "--address 127.0.0.1:1: nobody answers there (.*refused.*); give the HOST:PORT"),
+    ("127.0.0.1:1", "Ray's address 127.0.0.1:1: nobody answers there (.*refused.*); give the HOST:PORT"),
 ])
 def test_a_wrong_address_is_one_line_with_the_fix(address, message):
     with pytest.raises(UserError, match=message.replace("(.*refused.*)", r"\(.*refused.*\)")) as error:

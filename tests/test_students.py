@@ -130,7 +130,7 @@ def test_samples_of_a_problem_differ_and_are_numbered(student):
 
 @pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Qwen3"])
 def test_decoder_reads_as_the_model_does(name):
-    """Rows admitted, fed in pieces and released: each row's scores are those of one plain pass over all of its tokens."""
+    """Rows admitted, fed in pieces and released: each row's scores are those of one plain pass over all its tokens."""
     torch.manual_seed(0)
     config = getattr(transformers, f"{name}Config")(
         vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,

@@ -48,7 +48,8 @@ def test_it_is_taken_after_overrides_and_must_exist(file):
 
 
 def test_a_study_that_extends_another_has_its_subsets_too(file):
-    more = write_study(file.parents[1], "name: more\nextends: tiny.yaml\nsubsets: {fits: null, one: {seeds: [0]}}", "more")
+    text = "name: more\nextends: tiny.yaml\nsubsets: {fits: null, one: {seeds: [0]}}"
+    more = write_study(file.parents[1], text, "more")
     assert labels(load_study(more, subset="one"))[1:-1] == ["fit method=ok seed=0", "fit method=fine seed=0"]
     assert labels(load_study(more, subset="quick"))[1:-1] == ["fit method=fine seed=1"]
     with pytest.raises(UserError, match="no such subset; known: one, quick"):

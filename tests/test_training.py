@@ -190,3 +190,57 @@ def test_no_accepted_item_is_named():
 
     with pytest.raises(UserError, match="no accepted item in split 'train'"):
         stage.prepare_lessons(Collection(()), configure(TrainConfig))
+
+
+def test_gdpo_trains_on_our_per_term_advantages(student, tmp_path, monkeypatch):
+    """One real step: TRL's advantages are those of `per_term_advantages`; the logged reward is still the total."""
+    from mentor_kit.rewards.advantages import per_term_advantages
+    from mentor_kit.training import grpo as module
+
+    trainers = []
+
+    class Kept(module.GRPOTrainer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            trainers.append(self)
+
+    monkeypatch.setattr(module, "GRPOTrainer", Kept)
+    _, run, _ = grpo(student, tmp_path, steps=1, advantage="gdpo")
+    rollouts = load_records(run.dir / "rollouts" / "step-000001.parquet")
+    weights = {t.name: t.weight for t in load_reward("mentor").terms} | {"gate": 1.0}
+    terms = np.array([[r.trajectory.meta["terms"].get(name, 0.0) for name in weights] for r in rollouts])
+    ours = per_term_advantages(terms.reshape(3, 4, -1), list(weights.values()))
+    assert np.abs(ours).max() > 0.1
+    assert np.ravel(ours) == pytest.approx(list(trainers[0]._logs["advantages"]), abs=2e-3)
+    logged = next(m for m in run.metrics() if "reward" in m)
+    assert logged["reward"] == pytest.approx(np.mean([r.trajectory.meta["reward"] for r in rollouts]), abs=1e-6)
+    assert {f"rewards/{name}/mean" for name in weights} <= logged.keys()
+
+
+def test_an_interrupted_student_without_a_checkpoint_is_not_taken_for_its_start(student, tmp_path, monkeypatch):
+    from mentor_kit.training import monitor
+
+    learner, run = clone(student), new_run(tmp_path)
+    settings = SFTSettings(steps=4, batch_size=4, validate_every=0, save_every=4)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(monitor.Monitor, "on_step_begin", Crash.on_step_end)
+        train_sft(learner, RECORDS, [], settings, run)
+    with pytest.raises(UserError, match="interrupted before its first checkpoint"):
+        train_sft(learner, RECORDS, [], settings, run)
+
+
+@pytest.mark.parametrize(("text", "arguments", "match"), [
+    ("name: tiny\nstages: {}\n", ["--run-dir", "there"], "--run-dir is for a file of parameters"),
+    ("method: sft\n", ["--workers", "2", "--dry-run"], "--workers, --dry-run: for a study only"),
+    ("metod: sft\n", [], "metod='sft': there is no such parameter"),
+    ("method: mentor\n", ["--set", "save_every=3", "--set", "updates_per_batch=2"], "must be multiples"),
+    ("method: sft\nteacher_run: nowhere\n", [], "no run at 'nowhere'")])
+def test_the_train_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, text, arguments, match):
+    from mentor_kit import cli
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").write_text(text)
+    monkeypatch.setattr("sys.argv", ["mentor-kit", "train", "my.yaml", *arguments])
+    with pytest.raises(SystemExit):
+        cli.app()
+    assert match in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["my.yaml"]

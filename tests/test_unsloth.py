@@ -8,6 +8,7 @@ Each training runs in a process of its own (tests/unsloth_child.py): Unsloth rew
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ PARAMS = {"start_run": "none", "finetuning": "lora", "lora_rank": 4, "steps": 2,
 COLD = ("student_source=tiny", "finetuning=auto", "student_hidden=64", "student_layers=1", "vocab_size=400",
         "cold_start_steps=2", "cold_start_batch=4", "cold_start_accuracy=0.9")
 CASES = {"grpo-lora": ("method=mentor",), "sft-lora": ("method=sft", "gradient_checkpointing=true"),
-         "grpo-full": ("method=sparse", "finetuning=full", "updates_per_batch=2", "warmup_steps=1"),
+         "grpo-full": ("method=sparse", "finetuning=full", "updates_per_batch=2", "save_every=2", "warmup_steps=1"),
          "cold-start": ("method=cold_start", *COLD)}
 
 
@@ -161,3 +162,18 @@ def test_packing_cannot_change_once_unsloth_is_there_and_auto_needs_a_gpu():
     assert auto == "('transformers', 'no CUDA device')" or torch.cuda.is_available()
     assert first == second == "('unsloth', 'asked for')"
     assert "differs from what Unsloth was imported with" in refused
+
+
+@pytest.mark.timeout(1000)
+def test_the_gpu_check_runs(tmp_path):
+    """On a CPU with a tiny model: every part ends, gradients agree, the table is written. Its speeds mean nothing."""
+    command = [sys.executable, HERE / "gpu_check.py", "--device", "cpu", "--tiny", "--out", tmp_path, "--budget", "900"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=900, check=False,
+                          env={**os.environ, "PYTHONPATH": str(HERE.parent)})
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    result = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert result["left"] == [] and not any("error" in p for p in result["parts"].values())
+    gradients = result["gradients"]["qwen3-0.6b-random"]
+    assert set(gradients) == {"unsloth", "unsloth-packed", "trl-split"} and all(g["agrees"] for g in gradients.values())
+    assert all(p["tool_result_tokens"] > 0 for n, p in result["parts"].items() if "/gradient/" in n)
+    assert "| qwen3-0.6b-random | unsloth |" in (tmp_path / "gpu_check.md").read_text()

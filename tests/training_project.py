@@ -1,4 +1,4 @@
-"""Input runs of a real, tiny training, and trainings in processes of their own, for the tests that kill or count them."""
+"""Input runs of a real, tiny training, and trainings in processes of their own, for tests that kill or count them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mentor_kit.runs import Run, load_run
 from mentor_kit.store import save_records
 from mentor_kit.training.stage import STUDENT
 
-TINY = {"student_hidden": 32, "student_layers": 1, "validation_items": 2, "validate_every": 2, "save_every": 2, "steps": 4,
-        "sft_batch": 8, "cold_start_batch": 8, "prompts_per_step": 4, "group_size": 4, "micro_batch": 4,
+TINY = {"student_hidden": 32, "student_layers": 1, "validation_items": 2, "validate_every": 2, "save_every": 2,
+        "steps": 4, "sft_batch": 8, "cold_start_batch": 8, "prompts_per_step": 4, "group_size": 4, "micro_batch": 4,
         "max_new_tokens": 96, "temperature": 0.7}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MENTOR_KIT_QUIET": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -47,6 +47,7 @@ def train_command(run_dir: Path, params: dict[str, Any], *arguments: str) -> lis
 
 def train_elsewhere(run_dir: Path, params: dict[str, Any], *arguments: str) -> Run:
     """Run it to its end in a process of its own."""
-    done = subprocess.run(train_command(run_dir, params, *arguments), env=ENVIRONMENT, capture_output=True, text=True)
+    command = train_command(run_dir, params, *arguments)
+    done = subprocess.run(command, check=False, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return load_run(run_dir)

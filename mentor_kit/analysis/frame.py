@@ -38,7 +38,8 @@ class Results:
         runs: study, stage, key, method, seed, train_size, params (dict), folder.
         curves: rows of `metrics.jsonl` that have a `step`, of all stages but evaluation, with the identity columns.
         items: one row an evaluated item: identity, split, problem_id, sample, tools, teacher_tools (tuples of
-            names, unknown ones as `<unknown>`; None without a reference) and `record_metrics`.
+            names, unknown ones as `<unknown>`; None without a reference), teacher_correct (the share of the teacher's
+            attempts that the judge calls right; None where it was not asked) and `record_metrics`.
         budgets: one row a training run: identity and the contents of `budget.json`.
         wall_times: one row a run and timed name: identity, name, seconds. Not reproducible: keep out of figures.
         unfinished: how many run folders were left out because they have no `DONE`.
@@ -174,9 +175,9 @@ def _timing_rows(run: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"name": name, "seconds": seconds} for name, seconds in sorted(total.items())]
 
 
-ITEM_COLUMNS = ["split", "problem_id", "sample", "tools", "teacher_tools", "correct", "boxed", "set_match",
-                "sequence_similarity", "similarity", "n_calls", "n_executed", "n_ok", "n_failed", "n_unknown",
-                "n_malformed", "unknown_tool", "turns", "finish", "failure", "repeats_teacher_exactly"]
+ITEM_COLUMNS = ["split", "problem_id", "sample", "tools", "teacher_tools", "teacher_correct", "correct", "boxed",
+                "set_match", "sequence_similarity", "similarity", "n_calls", "n_executed", "n_ok", "n_failed",
+                "n_unknown", "n_malformed", "unknown_tool", "turns", "finish", "failure", "repeats_teacher_exactly"]
 
 
 def _item_rows(run: dict[str, Any]) -> Iterable[dict[str, Any]]:
@@ -186,7 +187,7 @@ def _item_rows(run: dict[str, Any]) -> Iterable[dict[str, Any]]:
         known = known_names(r.problem)
         method = r.trajectory.meta.get("method", run["method"])
         yield {"method": method, "split": r.problem.split, "problem_id": r.problem.id, "sample": r.trajectory.sample,
-               "tools": tool_names(r.trajectory, known),
+               "tools": tool_names(r.trajectory, known), "teacher_correct": r.trajectory.meta.get("teacher_correct"),
                "teacher_tools": tool_names(r.reference, known) if r.reference else None} | record_metrics(r, known)
 
 

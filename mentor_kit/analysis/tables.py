@@ -95,18 +95,27 @@ def likeness_rows(items: pd.DataFrame) -> pd.DataFrame:
 
 
 def teacher_rows(items: pd.DataFrame) -> pd.DataFrame:
-    """The teacher's row, from the references: the share of items it solved; its likeness to itself is 1.
+    """The teacher's row: how often the judge calls its attempts right, over every item, as for any student; its likeness
+    to itself is 1.
 
-    A reference is kept only where its answer is right, so this is an accuracy by construction, not a measurement.
+    A right attempt need not be a reference (one that was rejected for its calls is still right), so this is more than
+    the share that was accepted, which the caption tells. Splits that the teacher was not asked are left out.
     """
     rows = []
     for split in ordered_splits(items["split"]):
-        solved = items[items["split"] == split].groupby("problem_id")["teacher_tools"].first().notna()
-        rows.append(("correct", split, solved.mean(), len(solved)))
-        if solved.any():
-            rows += [(metric, split, float(metric != "unknown_tool"), int(solved.sum())) for metric in LIKENESS]
+        asked = items[items["split"] == split].groupby("problem_id")[["teacher_correct", "teacher_tools"]].first()
+        right, references = asked["teacher_correct"].dropna().astype(float), int(asked["teacher_tools"].notna().sum())
+        if len(right):
+            rows.append(("correct", split, right.mean(), len(right)))
+        if references:
+            rows += [(metric, split, float(metric != "unknown_tool"), references) for metric in LIKENESS]
     frame = pd.DataFrame(rows, columns=["metric", "split", "estimate", "n"])
     return frame.assign(method="teacher", low=frame["estimate"], high=frame["estimate"])
+
+
+def accepted_share(items: pd.DataFrame) -> float:
+    """Share of the evaluated items that have a reference."""
+    return float(items.groupby(["split", "problem_id"])["teacher_tools"].first().notna().mean())
 
 
 def main_rows(items: pd.DataFrame) -> pd.DataFrame:
@@ -143,8 +152,8 @@ def main_table(items: pd.DataFrame) -> Table:
     return Table(_frame(cells, methods, headers), _best(np.array(values) * sign, methods, headers), rows,
                  f"Accuracy by the judge in percent, with 95% bootstrap intervals over items ({seeds_said(items)} a "
                  f"method, {_n_said(rows)}); set match, unknown-tool rate and 1 - JSD in bits on "
-                 f"{split_label(home)}. Best student bold. The teacher's row is by construction: a reference is kept "
-                 "only where its answer is right.")
+                 f"{split_label(home)}. Best student bold. The teacher's row is the judge's verdict on its own "
+                 f"attempts, rejected ones included; {accepted_share(items):.0%} of the items have an accepted one.")
 
 
 def _frame(cells: list[list[str]], methods: Iterable[str], headers: list[tuple[str, str]]) -> pd.DataFrame:

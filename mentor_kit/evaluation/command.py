@@ -15,16 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mentor_kit.collect import TRAJECTORIES
+from mentor_kit.collect import TRAJECTORIES, as_references, attempt
 from mentor_kit.configs import EvaluateConfig, parse_options
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.benchmarks import benchmark_names, benchmark_tasks
+from mentor_kit.evaluation.benchmarks import benchmark_names, benchmark_tasks, write_facts
+from mentor_kit.evaluation.evaluate import teacher_facts
 from mentor_kit.evaluation.report import interval_table
 from mentor_kit.evaluation.stage import headline, sampling
 from mentor_kit.evaluation.tasks import Task, evaluate_tasks
 from mentor_kit.runs import Run, file_sha256, load_run, notebook_version, project_root, run_key, start_run
 from mentor_kit.store import Record, load_records
-from mentor_kit.trajectory import Trajectory
 
 TEACHER = "teacher:"
 WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "config.json", "tokenizer.json", "chat_template.jinja")
@@ -32,7 +32,8 @@ WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "config.json", "tokenizer.json", 
 
 def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "", teacher_options: Sequence[str] = (),
                     backend: str = "auto", out: Path | None = None) -> tuple[Run, list[Record]]:
-    """Evaluate a checkpoint or a teacher on `config.benchmarks`.
+    """Evaluate a checkpoint or a teacher on `config.benchmarks`. Everything asked for is looked up before the run's
+    folder is made.
 
     Args:
         target: a student's folder, a hub id, or `teacher:NAME` (a name or package.module:name of a teacher).
@@ -51,12 +52,15 @@ def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "", te
     folder = out or project_root() / "results" / "interactive" / "evaluate" / key
     if (folder / "DONE").is_file() and load_run(folder).key == key:
         return load_run(folder), load_records(folder / TRAJECTORIES)
+    solver = load_solver(target, method, teacher_options, backend)
+    tasks, facts = benchmark_tasks(config, solver, sampling(config))
     run = start_run(folder, stage="evaluate", params=_without_inputs(asked))
-    solver = load_solver(target, method, config, teacher_options, backend)
-    tasks = benchmark_tasks(config, solver, sampling(config), run)
+    write_facts(facts, run)
+    attempts = _worked_solutions(tasks)
     records = evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
-                             references=_references(tasks), description=f"evaluate {method}",
-                             facts={"method": method, "seed": config.seed})
+                             references=as_references([r for r in attempts if r.trajectory.meta["accepted"]]),
+                             item_facts={} if target.startswith(TEACHER) else teacher_facts(attempts),
+                             facts={"method": method, "seed": config.seed}, description=f"evaluate {method}")
     run.finish(method=method, **headline(records))
     return run, records
 
@@ -82,7 +86,7 @@ def target_identity(target: str) -> str:
     return f"{folder.name}:sha256:{digest}"
 
 
-def load_solver(target: str, method: str, config: EvaluateConfig, teacher_options: Sequence[str], backend: str) -> Any:
+def load_solver(target: str, method: str, teacher_options: Sequence[str], backend: str) -> Any:
     """The student or the teacher. A teacher samples as it is told to by its own options.
 
     Raises:
@@ -97,14 +101,13 @@ def load_solver(target: str, method: str, config: EvaluateConfig, teacher_option
     return load_student(target, name=method, backend=backend)
 
 
-def _references(tasks: Sequence[Task]) -> dict[str, Trajectory]:
-    """The offline teacher's trajectories, for likeness, of the problems that carry a worked solution."""
+def _worked_solutions(tasks: Sequence[Task]) -> list[Record]:
+    """The offline teacher's attempts at the problems that carry a worked solution: references, for likeness."""
     from mentor_kit.teachers import load_teacher
 
     teacher = load_teacher("worked_solution")
     solvable = [p for t in tasks for p in t.problems if {"worked_solution", "program"} & set(p.meta)]
-    attempts = [(p.id, teacher.solve(p, 0)) for p in solvable]
-    return {name: found.trajectory for name, found in attempts if found.accepted}
+    return [attempt(p, teacher) for p in solvable]
 
 
 def print_report(run: Run, records: Sequence[Record]) -> None:

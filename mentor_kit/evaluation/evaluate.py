@@ -90,7 +90,7 @@ def scored(records: Sequence[Record], scorer: Scorer) -> list[Record]:
 
 @dataclass(frozen=True)
 class Asked:
-    """Who is asked what: problem i as its sample `samples[i]`; a student has `batch_size` rollouts under way at most."""
+    """Who is asked what: problem i as sample `samples[i]`; a student has `batch_size` rollouts under way at most."""
 
     solver: Any
     problems: Sequence[Problem]
@@ -155,8 +155,8 @@ class Asked:
     def lost(self, place: int, error: Exception) -> Trajectory:
         """The answer to a problem at which the solver raised: an empty turn, the error in the meta."""
         producer = f"{'student' if self.is_student else 'teacher'}:{self.solver.name}"
-        reason = f"{type(error).__name__}: {error}"[:300]
-        return Trajectory(self.problems[place].id, (Turn("", "error"),), producer, self.samples[place], {"error": reason})
+        facts = {"error": f"{type(error).__name__}: {error}"[:300]}
+        return Trajectory(self.problems[place].id, (Turn("", "error"),), producer, self.samples[place], facts)
 
 
 def ask(asked: Asked, keep: Keep, before: int = 0) -> None:
@@ -179,8 +179,9 @@ def ask(asked: Asked, keep: Keep, before: int = 0) -> None:
         keep(place, answer)
 
     while left and (error := asked.ask(list(left), made)):
+        only = len(left) == 1
         for place in list(left)[:asked.batch_size]:
-            alone = error if len(left) == 1 else asked.ask([place], made)
+            alone = error if only else asked.ask([place], made)
             if alone:
                 errors.append(alone)
                 made(place, asked.lost(place, alone))
@@ -202,6 +203,18 @@ def sample_groups(student: Any, teacher: Sequence[Record], group_size: int, samp
     """`group_size` sampled and judged rollouts of each teacher record's problem, group by group."""
     asked = [r.problem for r in teacher for _ in range(group_size)]
     return evaluate(student, asked, as_mapping(teacher), sampling)
+
+
+def teacher_facts(attempts: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """Problem id -> `teacher_correct`: the share of the teacher's attempts at it that the judge calls right.
+
+    The teacher's accuracy in tables is the mean of this over every asked item, the measure of any student. An attempt
+    may be right and yet be no reference (`accepted`): its answer came about by calls that nobody should learn.
+    """
+    right = defaultdict(list)
+    for r in attempts:
+        right[r.problem.id].append(verdict_facts(r.problem, r.trajectory)["correct"])
+    return {name: {"teacher_correct": sum(verdicts) / len(verdicts)} for name, verdicts in right.items()}
 
 
 def as_mapping(teacher: Sequence[Record]) -> dict[str, Trajectory]:

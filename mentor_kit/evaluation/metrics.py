@@ -27,9 +27,12 @@ RATES = ("correct", "boxed", "set_match", "sequence_similarity", "similarity", "
 
 
 def known_names(problem: Problem) -> tuple[str, ...]:
-    """The tools a problem may use: those it brings along (`meta["tool_schemas"]`), else its toolbox's."""
-    own = problem.meta.get("tool_schemas")
-    return _toolbox_names(problem.toolbox) if own is None else tuple(s["function"]["name"] for s in own)
+    """The tools a problem may use: those it brings along, from the start (`meta["tool_schemas"]`) or with what the user
+    says later (`meta["later_turns"]`), else its toolbox's."""
+    if "tool_schemas" not in problem.meta:
+        return _toolbox_names(problem.toolbox)
+    later = [tool for turn in problem.meta.get("later_turns", ()) for tool in turn["tools"]]
+    return tuple(s["function"]["name"] for s in [*problem.meta["tool_schemas"], *later])
 
 
 @cache

@@ -29,7 +29,9 @@ def interval_table(records: Sequence[Record]) -> pd.DataFrame:
     """One row a split: items, accuracy in percent with its 95% bootstrap interval over items, a scorer's further
     numbers (percent), failures by kind (of all answers) and the means of calls, turns and tokens.
 
-    With k samples an item counts with its mean@k; pass@k and maj@k stand beside it.
+    With k samples an item counts with its mean@k; pass@k and maj@k stand beside it. Where the teacher was asked the
+    items, `teacher %` is its accuracy by the same judge, and `accepted %` how many of the items have an accepted
+    attempt: fewer, because an attempt with a right answer is no reference if its calls should not be learnt.
     """
     rows = {split: _row(group) for split, group in by_split(records).items()}
     return pd.DataFrame.from_dict(rows, orient="index").dropna(axis=1, how="all")
@@ -45,10 +47,23 @@ def _row(records: Sequence[Record]) -> dict[str, float]:
         name: round(100 * value, 1) for name, value in zip(("accuracy %", "low", "high"), found, strict=True)}
     if samples["k"] > 1:
         row |= {f"{n}@{samples['k']} %": round(100 * samples[f"{n}_at_k"], 1) for n in ("pass", "maj")}
+    row |= _teacher(records)
     row |= {f"{n.removeprefix('score/')} %": round(100 * v, 1) for n, v in summary.items() if n.startswith("score/")}
     row |= {kind: round(summary.get(f"failure/{kind}", 0) * len(records)) for kind in FAILURES}
     scale = {"boxed": 100}
     return row | {shown: round(scale.get(name, 1) * summary[name], 2) for name, shown in COUNTS.items()}
+
+
+def _teacher(records: Sequence[Record]) -> dict[str, float]:
+    """The teacher's accuracy and its share of accepted attempts; of a teacher's own records, the share alone."""
+    metas = [r.trajectory.meta for r in records]
+    if all("accepted" in m for m in metas):
+        return {"accepted %": round(100 * float(np.mean([m["accepted"] for m in metas])), 1)}
+    if not all("teacher_correct" in m for m in metas):
+        return {}
+    accepted = float(np.mean([r.reference is not None for r in records]))
+    return {"teacher %": round(100 * float(np.mean([m["teacher_correct"] for m in metas])), 1),
+            "accepted %": round(100 * accepted, 1)}
 
 
 def failures(records: Sequence[Record], kind: str = "", split: str = "") -> list[Record]:

@@ -1,8 +1,8 @@
 """The resumable loop of an evaluation: problems x samples, every answer on disk as soon as it is there.
 
 A run that was killed repeats only what was under way, and ends with the same bytes as an undisturbed one: an answer
-depends on its problem and sample, never on what else is asked. (Greedy float ties aside, where a device's sums depend on
-the batch; see `mentor_kit.students.decoding`.)
+depends on its problem and sample, never on what else is asked (float ties aside, where a device's sums depend on the
+batch; see `mentor_kit.students.decoding`).
 """
 
 from __future__ import annotations
@@ -49,13 +49,15 @@ class Task:
 
 def evaluate_tasks(tasks: Sequence[Task], run: Run, *, samples: int = 1, batch_size: int = 128,
                    references: Mapping[str, Trajectory] | None = None, facts: Mapping[str, Any] | None = None,
-                   description: str = "evaluate") -> list[Record]:
+                   item_facts: Mapping[str, Mapping[str, Any]] | None = None, description: str = "evaluate"
+                   ) -> list[Record]:
     """Evaluate task by task; what an interrupted run has answers to is not asked again. Stores all records.
 
     Args:
         samples: how often each problem is asked; the samples of a problem stand together.
         batch_size: the most rollouts of a student under way, and what a killed run repeats at most.
         facts: added to every trajectory's meta (method, seed).
+        item_facts: problem id -> added to the meta of its answers (see `teacher_facts`).
 
     Raises:
         UserError: a scorer lacks what it needs; said before anything is asked.
@@ -68,8 +70,8 @@ def evaluate_tasks(tasks: Sequence[Task], run: Run, *, samples: int = 1, batch_s
         with run.time(f"evaluate/{task.name}"):
             answers = _answers(task, folder, samples, batch_size, bar.update)
             about = {**task.facts, **(facts or {})}
-            records += scored([Record(p, a.with_meta(**about), (references or {}).get(p.id)) for p, a in answers],
-                              task.scorer)
+            records += scored([Record(p, a.with_meta(**about, **(item_facts or {}).get(p.id, {})),
+                                      (references or {}).get(p.id)) for p, a in answers], task.scorer)
     bar.close()
     stored = load_records(save_records(run.path(TRAJECTORIES), records))
     shutil.rmtree(folder.parent)

@@ -158,20 +158,22 @@ def connect(address: str | None) -> Any:
         UserError: Ray is not installed, the address has the wrong form, or no cluster of which this machine is a node
             answers there.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported: nothing is reported
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # attempts of 40 s; by default Ray makes twenty
     try:
         import ray
     except ImportError as error:
         raise UserError("--executor ray needs Ray, which is not installed: pip install -e '.[cluster]' -c "
                         "constraints.txt, on every node.") from error
-    if address is not None:
+    address = address or os.environ.get("RAY_ADDRESS") or "auto"
+    if address != "auto":
         check_address(address)
     try:
-        ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise UserError(f"--executor ray: no Ray cluster at {address or os.environ.get('RAY_ADDRESS') or 'this machine'} "
-                        f"({reason}); start one with `ray start --head`, and run this on one of its nodes.") from error
+        raise UserError(f"--executor ray: no Ray cluster at {'this machine' if address == 'auto' else address} ({reason}); "
+                        "start one with `ray start --head`, and run this on one of its nodes.") from error
     return ray
 
 
@@ -183,10 +185,10 @@ def check_address(address: str) -> None:
     """
     host, colon, port = address.rpartition(":")
     if "/" in address or not (host and colon and port.isdigit()):
-        raise UserError(f"--address {address}: write HOST:PORT of the cluster's head, such as 10.0.0.1:6379, and run this "
+        raise UserError(f"Ray's address {address}: write HOST:PORT of the cluster's head, such as 10.0.0.1:6379, and run this "
                         "on one of its nodes (Ray's client, ray://, is not used).")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"--address {address}: nobody answers there ({error}); give the HOST:PORT that `ray start --head` "
+        raise UserError(f"Ray's address {address}: nobody answers there ({error}); give the HOST:PORT that `ray start --head` "
                         "printed, or leave --address out on a node of the cluster.") from error

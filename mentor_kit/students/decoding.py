@@ -5,9 +5,9 @@ is new (its last token and the tool results), the part of the prompts that all r
 and the place of a finished row is taken by the next. The heads that share keys ask them together instead of copying
 them, which is most of the time with a small model.
 
-What a row writes does not depend on who else is under way: every pass reads at least `FEWEST` tokens and caches in steps
-of `BLOCK` places, sizes from which on matrix products give a row the same bits whatever stands beside it (measured on
-x86; elsewhere sums may differ in the last bit, and greedy texts in float ties).
+What a row writes does not depend on who else is under way: every pass reads at least `FEWEST` tokens, and caches in
+steps of `BLOCK` places, sizes from which on matrix products give a row the same bits whatever stands beside it
+(measured on x86; elsewhere sums may differ in the last bit, and texts in float ties).
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Decoder:
             wide = wide[count:]
 
     def _alike(self, rows: Sequence[int]) -> int:
-        """How many of these rows, sorted by width, are read in one pass: none more than twice the narrowest's, few in all."""
+        """How many of these rows, sorted by width, are read in one pass: those less than twice as wide as the first."""
         widths = [len(self.pending[r]) for r in rows]
         fit = [n for n, w in enumerate(widths, 1) if w <= max(2 * widths[0], FEWEST) and n * w <= MOST]
         return max(fit, default=1)
@@ -224,7 +224,7 @@ class Decoder:
         return read.logits[:, -1].float()
 
     def _mask(self, places: torch.Tensor, reach: int) -> torch.Tensor:
-        """Added to the scores of attention: each token looks at its own place and those before, (rows, 1, width, reach)."""
+        """Added to the scores of attention, (rows, 1, width, reach): a token looks at its own place and before it."""
         later = torch.arange(reach, device=places.device) > places[..., None]
         return torch.zeros(later.shape, dtype=self.model.dtype, device=places.device).masked_fill_(
             later, float("-inf"))[:, None]

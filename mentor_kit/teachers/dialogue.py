@@ -19,7 +19,7 @@ from mentor_kit.trajectory import MARK_RE, Trajectory, Turn, render_call
 
 INSTRUCTION = "Put the final answer in \\boxed{}."  # the released prompt: the question, then this instruction
 CHAT_MARK = re.compile(r"<(?=\|im_(?:start|end)\|)")
-REASONING = ("reasoning_content", "reasoning", "thinking")  # fields of servers, before `<think>` text
+REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")  # fields of servers, before `<think>` text
 NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
 TOOLS_IN_TEXT = """You may call tools. The tools, as JSON schemas:
 <tools>

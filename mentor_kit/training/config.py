@@ -51,8 +51,8 @@ class SFTSettings:
             raise UserError("target_accuracy needs validate_every above 0: the target is checked at validations.")
         _check_keep(self)
         if self.batch_size % (self.num_processes * (self.micro_batch or 1)):
-            raise UserError(f"batch_size={self.batch_size} does not divide into num_processes={self.num_processes} equal "
-                            f"parts of micro-batches of {self.micro_batch or 1}: choose a multiple.")
+            raise UserError(f"batch_size={self.batch_size} does not divide into num_processes={self.num_processes} "
+                            f"equal parts of micro-batches of {self.micro_batch or 1}: choose a multiple.")
 
     @property
     def per_pass(self) -> int:
@@ -86,8 +86,8 @@ class GRPOSettings:
     scale_rewards: str = "group"  # group | batch | none (none = Dr. GRPO)
     advantage: str = "grpo"  # grpo | gdpo (each term normalised in its group, weighted, summed: arXiv 2601.05242)
     keep: str = "last"  # last | best: which student is saved, by greedy validation accuracy
-    collapse_patience: int = 20  # steps without an executed call, or without any reward difference, that stop; 0 = never
-    vllm_server: str = ""  # address of a vLLM server (`trl vllm-serve`) that samples the rollouts; "" = the trainer does
+    collapse_patience: int = 20  # steps without an executed call, or any difference in reward, that stop; 0 = never
+    vllm_server: str = ""  # address of a vLLM server (`trl vllm-serve`) that samples rollouts; "" = the trainer does
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     warmup_steps: int = 0  # of rising learning rate (released scripts: not stated)
@@ -106,12 +106,12 @@ class GRPOSettings:
                             f"{self.updates_per_batch} update(s) of micro-batches of {self.micro_batch} in each of "
                             f"{self.num_processes} process(es): choose micro_batch so that they do.")
         if self.steps % self.steps_per_batch or self.save_every % self.steps_per_batch:
-            raise UserError(f"steps={self.steps} and save_every={self.save_every} must be multiples of updates_per_batch x "
-                            f"num_iterations = {self.steps_per_batch}: a checkpoint inside a rollout batch does not resume "
-                            "exactly.")
+            raise UserError(f"steps={self.steps} and save_every={self.save_every} must be multiples of "
+                            f"updates_per_batch x num_iterations = {self.steps_per_batch}: a checkpoint inside a "
+                            "rollout batch does not resume exactly.")
         if self.advantage == "gdpo" and self.scale_rewards != "group":
-            raise UserError(f"advantage='gdpo' normalises each term in its group, so scale_rewards={self.scale_rewards!r} "
-                            "would be ignored: leave it at 'group'.")
+            raise UserError("advantage='gdpo' normalises each term in its group, so "
+                            f"scale_rewards={self.scale_rewards!r} would be ignored: leave it at 'group'.")
         _check_keep(self)
 
     @property

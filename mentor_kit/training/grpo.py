@@ -60,14 +60,15 @@ def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, 
         UserError: a vLLM server is to sample the rollouts, and vllm is not installed here.
     """
     if settings.vllm_server and importlib.util.find_spec("vllm") is None:
-        raise UserError(f"vllm_server={settings.vllm_server!r} needs the package vllm in the trainer's environment too: "
-                        "install it (it needs a GPU), or leave vllm_server empty to sample in the trainer.")
-    questions = [scorer.records[i].problem.question for i in order]
-    dataset = Dataset.from_list([{"prompt": prompt_messages(q), "record": i} for q, i in zip(questions, order, strict=True)])
+        raise UserError(f"vllm_server={settings.vllm_server!r} needs the package vllm in the trainer's environment "
+                        "too: install it (it needs a GPU), or leave vllm_server empty to sample in the trainer.")
+    dataset = Dataset.from_list([{"prompt": prompt_messages(scorer.records[i].problem.question), "record": i}
+                                 for i in order])
     rewards, aggregation = scorer, {}
     if settings.advantage == "gdpo":
         rewards = scorer.by_term()
-        aggregation = {"multi_objective_aggregation": "normalize_then_sum", "reward_weights": [r.weight for r in rewards]}
+        aggregation = {"multi_objective_aggregation": "normalize_then_sum",
+                       "reward_weights": [r.weight for r in rewards]}
     asked = _arguments(settings, student, run, **aggregation)
     trainer = quiet(GRPOTrainer(
         model=student.model, processing_class=student.tokenizer, args=exactly(GRPOConfig, asked),

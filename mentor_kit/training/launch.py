@@ -66,20 +66,21 @@ def launcher(config: TrainConfig) -> list[str]:
 
     if not torch.cuda.is_available():
         if config.accelerate_config:
-            raise UserError(f"accelerate_config={config.accelerate_config!r} is for GPUs, and there is none here: leave it "
-                            "empty, several processes on a CPU are plain DDP.")
+            raise UserError(f"accelerate_config={config.accelerate_config!r} is for GPUs, and there is none here: "
+                            "leave it empty, several processes on a CPU are plain DDP.")
         return ["torch.distributed.run", "--standalone", "--nproc_per_node", str(config.num_processes)]
     return ["accelerate.commands.launch", "--config_file", str(accelerate_file(config.accelerate_config)),
             "--num_processes", str(config.num_processes), "--main_process_port", "0"]
 
 
 def accelerate_file(name: str) -> Path:
-    """The configuration in accelerate's format: `ddp`, `fsdp` or `zero3` of params/accelerate/, or a path; "" is ddp."""
+    """The file in accelerate's format: `ddp`, `fsdp` or `zero3` of params/accelerate/, or a path; "" is ddp."""
     folder = project_root() / "params" / "accelerate"
     file = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name or 'ddp'}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise UserError(f"accelerate_config={name!r}: there is no {str(file)!r}; use one of {known}, or the path of a YAML.")
+        raise UserError(f"accelerate_config={name!r}: there is no {str(file)!r}; use one of {known}, or the path of "
+                        "a YAML.")
     return file
 
 
@@ -134,16 +135,17 @@ def note_failure(run_dir: Path, error: BaseException) -> None:
 def _failure(run: Run, code: int) -> Exception:
     file, again = run.dir / FAILURE, "started again, the training continues from its last checkpoint"
     if not file.is_file():
-        return RuntimeError(f"a training process was killed or did not start (exit code {code}; {again}; log: "
-                            f"{run.dir / LOG}).")
+        return RuntimeError(f"a training process was killed or did not start (exit code {code}; {again}; "
+                            f"log: {run.dir / LOG}).")
     failure = json.loads(file.read_text(encoding="utf-8"))
     if failure["kind"] == "UserError":
         return UserError(failure["message"])
-    return RuntimeError(f"{failure['kind']}: {failure['message']} (in a training process; {again}; log: {run.dir / LOG}).")
+    return RuntimeError(f"{failure['kind']}: {failure['message']} (in a training process; {again}; "
+                        f"log: {run.dir / LOG}).")
 
 
 def main() -> None:
-    """`python -m mentor_kit.training.launch PARENT_PID MODULE ARGUMENTS...`: run the module, and end with the parent."""
+    """`python -m mentor_kit.training.launch PARENT_PID MODULE ARGUMENTS...`: run the module, end with the parent."""
     die_with_parent(int(sys.argv.pop(1)))
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 

@@ -1,4 +1,4 @@
-"""The reward function given to TRL: rollouts -> Trajectories -> the kit's one reward, with everything logged and stored."""
+"""The reward function given to TRL: rollouts -> Trajectories -> the kit's one reward, all of it logged and stored."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from datasets import Dataset
@@ -23,6 +24,8 @@ from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.optimizers import Cooldown, MuonWithAdamW
 from mentor_kit.training.trainer_config import check_unchanged, exactly, store_trainer_config
 from mentor_kit.training.watch import not_a_number
+
+INTERRUPTED: WeakSet[torch.nn.Module] = WeakSet()  # models of this process in or after a training that did not end
 
 
 def sft_rows(student: Student, records: Sequence[Record]) -> list[dict[str, list[int]]]:
@@ -102,8 +105,8 @@ def common_arguments(settings: Any, student: Student) -> dict[str, Any]:
         UserError: `report_to` names a tracker that is not installed.
     """
     if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
-        raise UserError(f"report_to={settings.report_to!r}: the package {settings.report_to} is not installed; install it, "
-                        "or use 'none' (metrics.jsonl is always written).")
+        raise UserError(f"report_to={settings.report_to!r}: the package {settings.report_to} is not installed; install "
+                        "it, or use 'none' (metrics.jsonl is always written).")
     cuda = student.model.device.type == "cuda"
     save = {"save_strategy": "steps", "save_steps": settings.save_every, "save_total_limit": kept_checkpoints()}
     loading = student.origin.loading
@@ -120,9 +123,15 @@ def finish_training(trainer: Any, monitor: Monitor, resume: str | None) -> int:
 
     Raises:
         TrainingCollapsed: going on cannot help.
+        UserError: an earlier call was interrupted before its first checkpoint, so the start is lost.
     """
+    if not resume and trainer.model in INTERRUPTED:
+        raise UserError("This student's training was interrupted before its first checkpoint, and its weights are no "
+                        "longer those it started from: make the student again (the cell above), then train.")
+    INTERRUPTED.add(trainer.model)
     try:
         trainer.train(resume_from_checkpoint=resume)
+        INTERRUPTED.discard(trainer.model)
     except RuntimeError as error:
         if "probability tensor contains" not in str(error):  # how torch refuses to sample from what is no number
             raise

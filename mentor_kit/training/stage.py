@@ -154,16 +154,16 @@ def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,
         The budget: optimizer_steps, sampled_tokens, teacher_tokens, parameters.
 
     Raises:
-        UserError: what cannot be trained so, or a training that collapsed (`TrainingCollapsed`): nothing is stored then.
+        UserError: what cannot be trained so, or a training that collapsed (`TrainingCollapsed`): nothing is stored.
     """
     here = config.num_processes == processes.count()
     trained_before = (run.dir / BUDGET).is_file()
-    if not trained_before:
+    if not trained_before and here:
         with run.time("train"):
-            if here:
-                _train_here(config, student, lessons, run)
-            else:
-                train_in_processes(config, inputs or {}, run)
+            _train_here(config, student, lessons, run)
+    elif not trained_before:
+        student.model = None  # the child processes need its memory
+        train_in_processes(config, inputs or {}, run)
     if trained_before or not here:  # in other processes, or before an interruption
         from mentor_kit.students.student import load_student
 

@@ -17,10 +17,10 @@ NUMBERS = {"loss": "the loss", "reward": "the reward", "grad_norm": "the gradien
 NO_CALLS = "no rollout executed a tool call"
 NO_DIFFERENCE = "all rewards were equal in every group while validation accuracy is below its best"
 REMEDIES = {
-    NO_CALLS: "the student has unlearnt tool use: try a lower learning_rate, kl_beta above 0, another reward, or a cold start "
-              "that calls tools",
-    NO_DIFFERENCE: "there is nothing left to learn from: try a lower learning_rate, a higher temperature or group_size, "
-                   "kl_beta above 0, or another reward"}
+    NO_CALLS: "the student has unlearnt tool use: try a lower learning_rate, kl_beta above 0, another reward, or a "
+              "cold start that calls tools",
+    NO_DIFFERENCE: "there is nothing left to learn from: try a lower learning_rate, a higher temperature or "
+                   "group_size, kl_beta above 0, or another reward"}
 
 
 class TrainingCollapsed(UserError):
@@ -75,5 +75,5 @@ class Watch:
 
 def not_a_number(what: str, value: Any, step: int) -> TrainingCollapsed:
     shown = "" if value is None else f" ({value})"
-    return TrainingCollapsed(f"training stopped at step {step}: {what} is no finite number{shown} since step {step}; try a "
-                             "lower learning_rate, or another start.")
+    return TrainingCollapsed(f"training stopped at step {step}: {what} is no finite number{shown} since step {step}; "
+                             "try a lower learning_rate, or another start.")

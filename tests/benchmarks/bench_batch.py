@@ -74,9 +74,9 @@ def bare_seconds(root: Path, units: int, processes: int) -> float:
 
 
 def papermill_seconds(root: Path, pair: int, cells: int) -> float:
-    return sum(seconds([sys.executable, "-m", "papermill", "notebooks/work.ipynb", f"out-{pair}-{seed}.ipynb", "-k",
-                        "python3", "--no-progress-bar", "--no-log-output", "-p", "run_dir", f"alone/{pair}-{seed}", "-p",
-                        "seed", str(seed)], cwd=root) for seed in range(cells))
+    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", "--no-log-output"]
+    return sum(seconds([*command, "notebooks/work.ipynb", f"out-{pair}-{seed}.ipynb", "-p", "run_dir",
+                        f"alone/{pair}-{seed}", "-p", "seed", str(seed)], cwd=root) for seed in range(cells))
 
 
 def speed_up(root: Path) -> bool:

@@ -126,8 +126,8 @@ def load_benchmark(spec: str) -> tuple[Benchmark, list[str]]:
         raise UserError(f"{str(path)!r} does not declare a benchmark ({reason}); see {__name__}.") from error
 
 
-def benchmark_tasks(config: EvaluateConfig, solver: Any, sampling: Sampling, run: Run) -> list[Task]:
-    """One task a split of every asked benchmark; writes what was loaded to the run's benchmarks.json.
+def benchmark_tasks(config: EvaluateConfig, solver: Any, sampling: Sampling) -> tuple[list[Task], list[dict[str, Any]]]:
+    """One task a split of every asked benchmark, and the facts of what was loaded (`Benchmark.facts`). Writes nothing.
 
     Raises:
         UserError: an unknown benchmark, or items, tools or a scorer that cannot be had.
@@ -142,8 +142,12 @@ def benchmark_tasks(config: EvaluateConfig, solver: Any, sampling: Sampling, run
         problems = benchmark.load(config.seed, config.benchmark_items, splits)
         facts.append(benchmark.facts(problems))
         tasks += _tasks(benchmark, problems, solver, sampling)
+    return tasks, facts
+
+
+def write_facts(facts: Sequence[Mapping[str, Any]], run: Run) -> None:
+    """Store what was loaded in the run's benchmarks.json."""
     write_atomic(run.path(FACTS), json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    return tasks
 
 
 def _tasks(benchmark: Benchmark, problems: Sequence[Problem], solver: Any, sampling: Sampling) -> list[Task]:

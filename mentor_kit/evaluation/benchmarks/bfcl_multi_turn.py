@@ -19,6 +19,7 @@ from typing import Any
 from mentor_kit.episode import Episode, Response
 from mentor_kit.evaluation.benchmarks.bfcl import FAILURES, decode_calls
 from mentor_kit.evaluation.benchmarks.bfcl_sandbox import Sandbox, sandbox
+from mentor_kit.evaluation.metrics import known_names
 from mentor_kit.problem import Problem
 from mentor_kit.toolbox import MAX_NAME, Observation, ToolError, error_observation
 from mentor_kit.trajectory import ERROR_PREFIXES, Trajectory, Turn
@@ -62,19 +63,13 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def own_tools(problem: Problem) -> tuple[str, ...]:
-    """The names of an item's tools, those that are added later included: the executor has them from the start."""
-    later = [tool for turn in problem.meta["later_turns"] for tool in turn["tools"]]
-    return tuple(s["function"]["name"] for s in [*problem.meta["tool_schemas"], *later])
-
-
 class MultiTurnEpisode(Episode):
     """One attempt at a multi-turn item. Every call is executed by replaying the attempt's earlier calls first, so a
     call that has to be killed harms nothing, and no state outlives a request."""
 
     def __init__(self, problem: Problem, box: Sandbox | None = None) -> None:
         super().__init__(problem)
-        self.problem, self.box, self.known = problem, box or sandbox(), own_tools(problem)
+        self.problem, self.box, self.known = problem, box or sandbox(), known_names(problem)
         self.later, self.made, self.steps = list(problem.meta["later_turns"]), [], 0
         self.max_turns = (len(self.later) + 1) * (STEPS + 1)
 
@@ -139,7 +134,7 @@ def _verdict(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
     failure = FAILURES.get(trajectory.finish)
     if failure:
         return {"correct": False, "judged_by": "failure", "failure": failure}
-    turns = user_turns(trajectory, own_tools(problem))
+    turns = user_turns(trajectory, known_names(problem))
     reply = sandbox().ask("check", category=problem.meta["category"], entry=problem.meta["entry"], turns=turns)
     if "failure" in reply:
         return {"correct": False, "judged_by": f"bfcl:multi_turn:{reply['failure']}", "failure": None}

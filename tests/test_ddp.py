@@ -1,0 +1,134 @@
+"""Two processes on the CPU (torch.distributed.run): the same gradients as one, and one set of artefacts."""
+
+from __future__ import annotations
+
+import collections
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from training_project import ENVIRONMENT, make_inputs, parameters, train_command, train_elsewhere
+
+from mentor_kit.errors import UserError
+from mentor_kit.runs import load_run
+from mentor_kit.store import load_records
+
+HERE = Path(__file__).parent
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return make_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def gradients(inputs, out, *launcher):
+    out.mkdir()
+    folder = inputs["teacher_run"].dir.parent
+    command = [sys.executable, *launcher, str(HERE / "ddp_gradients.py"), str(folder), str(out)]
+    done = subprocess.run(command, check=False, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(out / "gradients.pt")
+
+
+def test_first_gradients_of_two_processes_are_those_of_one(inputs, tmp_path):
+    one, two = gradients(inputs, tmp_path / "one"), gradients(inputs, tmp_path / "two", *TWO)
+    for kind in ("sft", "grpo"):
+        assert one[kind].norm() > 1e-3
+        assert (one[kind] - two[kind]).norm() / one[kind].norm() < 1e-5, kind
+
+
+@pytest.mark.slow
+def test_sampled_grpo_in_two_processes_leaves_what_one_leaves(inputs, tmp_path):
+    one = train_elsewhere(tmp_path / "one", parameters(inputs))
+    two = train_elsewhere(tmp_path / "two", parameters(inputs, num_processes=2))
+    assert one.artefacts() == two.artefacts() and not (two.dir / "checkpoints").exists()
+    assert [line.keys() for line in one.metrics()] == [line.keys() for line in two.metrics()]
+    rollouts = [load_records(run.path("trajectories.parquet")) for run in (one, two)]
+    asked = [collections.Counter((r.trajectory.meta["step"], r.problem.id) for r in records) for records in rollouts]
+    assert asked[0] == asked[1] and set(asked[1].values()) == {4}  # every item once a step, by a whole group
+    for step in range(1, 5):
+        numbers = [r.trajectory.sample for r in rollouts[1] if r.trajectory.meta["step"] == step]
+        assert sorted(numbers) == list(range(16))
+    steps = [line["step"] for line in two.metrics() if "loss" in line]
+    assert steps == [1, 2, 3, 4]  # one process writes, each step once
+
+
+@pytest.mark.slow
+def test_a_kill_of_a_process_or_of_their_parent_resumes(inputs, tmp_path):
+    params = parameters(inputs, num_processes=2, steps=8, save_every=2, validate_every=0)
+    run_dir = tmp_path / "run"
+    for victim in ("child", "parent"):
+        parent = subprocess.Popen(train_command(run_dir, params), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+        wait_for_checkpoint(run_dir, newer_than=4 if victim == "parent" else 0)
+        ranks = processes_of(run_dir)
+        assert len(ranks) == 2
+        os.kill(parent.pid if victim == "parent" else ranks[0], signal.SIGKILL)
+        error = parent.communicate(timeout=60)[1]
+        if victim == "child":
+            assert "a training process was killed" in error and "continues from its last checkpoint" in error
+        deadline = time.monotonic() + 30
+        while processes_of(run_dir) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not processes_of(run_dir)  # nobody goes on behind a dead parent
+    train_elsewhere(run_dir, params)
+    assert [line["step"] for line in load_run(run_dir).metrics()] == list(range(1, 9))
+
+
+def wait_for_checkpoint(run_dir, newer_than):
+    deadline = time.monotonic() + 240
+    while not any(int(p.parent.name.rsplit("-", 1)[1]) > newer_than
+                  for p in run_dir.glob("checkpoints/checkpoint-*/trainer_state.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def processes_of(run_dir):
+    """Ids of the training processes of a run that are alive."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().decode().split("\0")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if "--part-of-notebook" in command and str(run_dir) in command and "torch.distributed.run" not in command:
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+def test_the_notebook_gets_a_process_s_last_error_line(inputs, tmp_path):
+    run_dir = tmp_path / "run"
+    params = parameters(inputs, num_processes=2, learning_rate=1.0e4, validate_every=0)
+    done = subprocess.run(train_command(run_dir, params), check=False, env=ENVIRONMENT, capture_output=True,
+                          text=True)
+    assert done.returncode == 2 and done.stderr.strip().startswith("error: training stopped at step 2: ")
+    assert not (run_dir / "student").exists() and not (run_dir / "DONE").exists()
+
+
+def test_an_accelerate_configuration_needs_a_gpu(tmp_path):
+    from mentor_kit.configs import TrainConfig, configure
+    from mentor_kit.training.launch import accelerate_file, launcher
+
+    asked = configure(TrainConfig, method="sft", num_processes=2, accelerate_config="ddp")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="accelerate_config='ddp' is for GPUs"):
+            launcher(asked)
+    assert {accelerate_file(n).name for n in ("", "ddp", "fsdp", "zero3")} == {"ddp.yaml", "fsdp.yaml", "zero3.yaml"}
+    with pytest.raises(UserError, match="use one of ddp, fsdp, zero3"):
+        accelerate_file("fsdp3")
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "zero3"])
+def test_accelerate_reads_our_configurations(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    from mentor_kit.training.launch import accelerate_file
+
+    config = load_config_from_file(str(accelerate_file(name)))
+    assert str(config.distributed_type).endswith({"ddp": "MULTI_GPU", "fsdp": "FSDP", "zero3": "DEEPSPEED"}[name])

@@ -1,0 +1,111 @@
+"""Trainings killed with SIGKILL again and again end as one that was never stopped: weights, metrics, rollouts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from small_student import clone, new_run, teacher_records, trained, untrained
+
+from mentor_kit.rewards import load_reward
+from mentor_kit.training.checkpoints import SHARDS, last_checkpoint
+from mentor_kit.training.config import GRPOSettings, SFTSettings
+from mentor_kit.training.grpo import train_grpo
+from mentor_kit.training.sft import train_sft
+
+RECORDS = teacher_records(12)
+FORK = multiprocessing.get_context("fork")  # a child has the test's student and libraries at once
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return trained(RECORDS, tmp_path_factory.mktemp("sft"), steps=60)
+
+
+def steps_done(run_dir):
+    """The steps of all attempts, one after another, as timing.jsonl has them."""
+    file = run_dir / "timing.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [step for step in (json.loads(line).get("step") for line in lines) if step]
+
+
+def train_killed(train, run_dir, rng, kills):
+    """Start `train` in a child, kill it at a random moment after it made progress; `kills` times, then let it end."""
+    for attempt in range(kills + 1):
+        before = len(steps_done(run_dir))
+        child = FORK.Process(target=train, args=(run_dir,))
+        child.start()
+        while attempt < kills and child.is_alive() and len(steps_done(run_dir)) < before + rng.randint(1, 3):
+            time.sleep(0.005)
+        if attempt < kills:
+            time.sleep(rng.uniform(0.0, 0.4))
+            os.kill(child.pid, signal.SIGKILL)
+        child.join()
+    assert child.exitcode == 0
+
+
+def check_as_unbroken(train, folder, boundary, kills=2):
+    train(folder / "whole")
+    train_killed(train, folder / "killed", random.Random(1), kills)
+    whole, killed = (torch.load(folder / name / "weights.pt") for name in ("whole", "killed"))
+    assert all(torch.equal(whole[k], killed[k]) for k in whole)
+    names = {"metrics.jsonl", "best.json", "trajectories.parquet"} & {p.name for p in (folder / "whole").iterdir()}
+    for name in sorted(names):
+        assert (folder / "whole" / name).read_bytes() == (folder / "killed" / name).read_bytes(), name
+    done = steps_done(folder / "killed")
+    again = [(a, b) for a, b in itertools.pairwise(done) if b <= a]
+    assert len(again) <= kills and all(a - b + 1 <= boundary for a, b in again)  # no more than one boundary's work
+
+
+# 12 records and 3 prompts a batch, or 8 rows a step: an epoch ends after 4 batches, or between steps 1 and 2
+GRPO = {"a batch a step, two micro-batches": {"steps": 6, "save_every": 2, "micro_batch": 6},
+        "four steps a batch": {"steps": 24, "save_every": 4, "updates_per_batch": 2, "num_iterations": 2,
+                               "micro_batch": 3},
+        "the best is kept": {"steps": 6, "save_every": 1, "micro_batch": 12, "keep": "best", "learning_rate": 3e-3}}
+
+
+@pytest.mark.parametrize("options", GRPO.values(), ids=GRPO)
+def test_grpo_killed_anywhere(student, tmp_path, options):
+    settings = GRPOSettings(**{"prompts_per_step": 3, "group_size": 4, "max_new_tokens": 96, "validate_every": 2,
+                               "temperature": 0.7, **options})
+
+    def train(run_dir):
+        learner, run = clone(student), new_run(run_dir)
+        train_grpo(learner, RECORDS, RECORDS[:2], load_reward("mentor"), settings, run)
+        torch.save(learner.model.state_dict(), run.path("weights.pt"))
+
+    check_as_unbroken(train, tmp_path, settings.save_every)
+    assert len(list((tmp_path / "killed" / SHARDS).iterdir())) == settings.steps // settings.steps_per_batch
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "muon", "target_accuracy": 0.01, "cooldown": 4}],
+                         ids=["AdamW", "Muon and a cooldown"])
+def test_sft_killed_anywhere(tmp_path, options):
+    settings = SFTSettings(**{"steps": 12, "batch_size": 8, "save_every": 3, "validate_every": 4, **options})
+
+    def train(run_dir):
+        learner, run = untrained(RECORDS, width=64, layers=2), new_run(run_dir)
+        train_sft(learner, RECORDS, RECORDS[:2], settings, run)
+        torch.save(learner.model.state_dict(), run.path("weights.pt"))
+
+    check_as_unbroken(train, tmp_path, settings.save_every)
+
+
+def test_a_half_written_checkpoint_is_no_checkpoint(tmp_path):
+    run = new_run(tmp_path)
+    run.log({"step": 0, "val/accuracy": 0.5})
+    state, rng = "trainer_state.json", "rng_state.pth"
+    for step, files in {3: [state, rng], 6: [state], 9: [rng]}.items():
+        for name in files:
+            run.path(f"checkpoints/checkpoint-{step}/{name}").write_text("{}")
+    run.path("checkpoints/checkpoint-12/rng_state.pth").write_text("")
+    run.path("checkpoints/checkpoint-12/trainer_state.json").write_text('{"global_step": 1')
+    assert last_checkpoint(run) == str(run.dir / "checkpoints" / "checkpoint-3")
+    assert [p.name for p in (run.dir / "checkpoints").iterdir()] == ["checkpoint-3"] and len(run.metrics()) == 1
