@@ -12,7 +12,9 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -130,6 +132,27 @@ class AttemptStore:
         row = json.loads(os.pread(self._file, length, offset))
         return Record(problem, Trajectory.from_text(row["response"], problem.id, finish=row["finish"], meta=row["meta"],
                                                     producer=row["producer"], sample=sample))
+
+
+def take_over(path: Path, identity: Mapping[str, Any]) -> None:
+    """Give a study's new run the attempts of the fullest run beside it that share the identity.
+
+    Other sizes, samples, limits or another address make another run of the study; what was paid for is not asked twice.
+    """
+    if path.exists() or not (path.parent / "cell.json").is_file():
+        return
+    header = {"identity": json.loads(canonical_json(identity))}
+    same = [p for cell in path.parent.parent.glob("*/cell.json") if _header(p := cell.with_name(ATTEMPTS)) == header]
+    if same:
+        temporary = path.with_name(path.name + ".tmp")
+        shutil.copyfile(max(same, key=lambda p: (p.stat().st_size, p)), temporary)
+        os.replace(temporary, path)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with suppress(OSError), open(path, "rb") as file:
+        return _loads(file.readline())
+    return {}
 
 
 def _loads(line: bytes) -> dict[str, Any]:

@@ -58,6 +58,9 @@ class Batch:
             for cell, ended in executor.poll():
                 self._end(cell, ended)
 
+    def waiting_stages(self) -> list[str]:
+        return list(dict.fromkeys(cell.stage for cell in self.cells if self.state[cell] == "waiting"))
+
     def _done(self, cell: Cell) -> bool:
         return self.state.get(cell) == "done"
 
@@ -95,7 +98,8 @@ def choose(study: Study, only: Collection[str]) -> list[Cell]:
     """The cells of the named stages (all when none is named) and everything they need, in order."""
     for name in only:
         if name not in study.stages:
-            raise UserError(f"--only {name}: the study {study.name} has no such stage; it has {', '.join(study.stages)}.")
+            raise UserError(f"--only {name}: the study {study.name} has no such stage; it has "
+                            f"{', '.join(study.stages)}.")
         if not any(cell.stage == name for cell in study.cells):
             raise UserError(f"--only {name}: no cell of that stage is in this subset; leave out --only or --subset.")
     return list(with_needed(study.cells, [cell for cell in study.cells if not only or cell.stage in only]))
@@ -146,12 +150,12 @@ def run_batch(study: Study, *, workers: int | None = None, only: Collection[str]
 
 def _run_locked(batch: Batch, executor: Executor) -> int:
     study = batch.study
-    note = executor.check({c.stage: study.stages[c.stage].resources for c in batch.cells if batch.state[c] == "waiting"})
+    note = executor.check({stage: study.stages[stage].resources for stage in batch.waiting_stages()})
     study.folder.mkdir(parents=True, exist_ok=True)
     lock = hold_lock(study.folder / ".lock")
     if lock is None:
-        raise UserError(f"Another batch is at work on {study.folder}; wait for it, or follow it with `mentor-kit status "
-                        f"{study.file}`.")
+        raise UserError(f"Another batch is at work on {study.folder}; wait for it, or follow it with `mentor-kit "
+                        f"status {study.file}`.")
     with lock:
         study.claim()
         if note:

@@ -43,8 +43,8 @@ def app() -> None:
 
 
 def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, workers: int | None, dry_run: bool,
-               retry_failed: bool, time_limit: float | None, subset: str, only: list[str] | None = None, notebook: str = "",
-               executor: str = "local", address: str | None = None) -> None:
+               retry_failed: bool, time_limit: float | None, subset: str, only: list[str] | None = None,
+               notebook: str = "", executor: str = "local", address: str | None = None) -> None:
     from mentor_kit.batch import run_batch
     from mentor_kit.study import load_study
 
@@ -63,7 +63,8 @@ def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, w
     if notebook == COLLECT and not dry_run:
         from mentor_kit.collect import outcomes
 
-        print(*outcomes(loaded.cells), sep="\n")
+        for text in outcomes(loaded.cells):
+            print(text)
     raise typer.Exit(code)
 
 
@@ -73,9 +74,9 @@ def batch(study: StudyFile, workers: Workers = None, dry_run: DryRun = False,
                                                          "repeatable")] = None,
           retry_failed: RetryFailed = False, results: Results = None, set_: Set = None,
           time_limit: TimeLimit = None, subset: Subset = "",
-          executor: Annotated[str, typer.Option(help="local (this machine) or ray (a Ray cluster that is up)")] = "local",
-          address: Annotated[str | None, typer.Option(help="HOST:PORT of the Ray cluster (default: RAY_ADDRESS, else this "
-                                                      "machine's)")] = None) -> None:
+          executor: Annotated[str, typer.Option(help="local (this machine) or ray (a cluster that is up)")] = "local",
+          address: Annotated[str | None, typer.Option(help="HOST:PORT of the Ray cluster (default: RAY_ADDRESS, else "
+                                                      "this machine's)")] = None) -> None:
     """Run a study: all its notebooks, for every method and seed; continues where it was stopped."""
     _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, subset, only=only, executor=executor,
                address=address)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mentor_kit.asking import CollectionBar, Task, ask_all, run_async
-from mentor_kit.attempts import ATTEMPTS, AttemptStore
+from mentor_kit.attempts import ATTEMPTS, AttemptStore, take_over
 from mentor_kit.configs import CollectConfig, parse_options
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
@@ -165,7 +165,8 @@ def as_record(problem: Problem, sample: int, made: Attempt, name: str) -> Record
 def collect(config: CollectConfig, run: Run, asked: Asked | None = None) -> Collection:
     """Ask the teacher about each problem, `samples` times, and store all attempts in the run.
 
-    An attempt that a killed or earlier collection in this folder made is not made again.
+    An attempt that a killed or earlier collection in this folder made is not made again; in a study, nor one that a run
+    beside it with the same teacher and sampling made.
 
     Raises:
         UserError: see `prepare`; another collector at work in this folder; a teacher that stopped answering.
@@ -175,7 +176,9 @@ def collect(config: CollectConfig, run: Run, asked: Asked | None = None) -> Coll
     if getattr(asked.teacher, "instant", False):
         records = _ask_at_once(asked.teacher, tasks)
     else:
-        with AttemptStore(run.path(ATTEMPTS), _identity(config, asked.teacher)) as store:
+        identity = _identity(config, asked.teacher)
+        take_over(run.path(ATTEMPTS), identity)
+        with AttemptStore(run.path(ATTEMPTS), identity) as store:
             records = _ask_and_keep(asked.teacher, tasks, store, run.path(PROGRESS))
     records = select(records, config.selection)
     save_records(run.path(TRAJECTORIES), records)

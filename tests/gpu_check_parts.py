@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import inspect
 import json
 import sys
 import time
@@ -96,10 +97,9 @@ def part_patch(work: Path, case: dict[str, Any], sizes: Sizes) -> dict[str, Any]
 
 
 def _initial(patched: type) -> dict[str, Any]:
-    import inspect
-
-    return {n: p.default for n, p in inspect.signature(patched.__init__).parameters.items()
-            if p.default is not inspect.Parameter.empty and not isinstance(p.default, dataclasses._HAS_DEFAULT_FACTORY_CLASS)}
+    found = {n: p.default for n, p in inspect.signature(patched.__init__).parameters.items()}
+    return {n: v for n, v in found.items()
+            if v is not inspect.Parameter.empty and not isinstance(v, dataclasses._HAS_DEFAULT_FACTORY_CLASS)}
 
 
 def part_student(work: Path, case: dict[str, Any], sizes: Sizes) -> dict[str, Any]:
@@ -111,8 +111,8 @@ def part_student(work: Path, case: dict[str, Any], sizes: Sizes) -> dict[str, An
     taught = lessons(sizes)
     if not raw.is_dir():
         _from_gguf(case["gguf"], raw) if case.get("gguf") else _random_student(taught, sizes, raw)
-    asked = config(case, work, sizes, method="sft", student_source=str(raw), finetuning="full", steps=sizes.taught_steps,
-                   student_backend="transformers", sft_batch=sizes.taught_batch, sft_learning_rate=3e-4)
+    asked = config(case, work, sizes, method="sft", student_source=str(raw), finetuning="full",
+                   steps=sizes.taught_steps, sft_batch=sizes.taught_batch, sft_learning_rate=3e-4)
     run = start_run(work / f"teach-{case['student']}", stage="train", params=asked.model_dump())
     student = stage.make_student(asked, taught, None)
     stage.train(asked, student, taught, run)
@@ -130,7 +130,7 @@ def _from_gguf(file: str, folder: Path) -> None:
 
 
 def _random_student(taught: stage.Lessons, sizes: Sizes, folder: Path) -> None:
-    """Random weights in Qwen3-0.6B's shape with our tokenizer, its vocabulary filled up to Qwen's with unused tokens."""
+    """Random weights in Qwen3-0.6B's shape with our tokenizer; unused tokens fill its vocabulary up to Qwen's."""
     import torch
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -167,7 +167,7 @@ def part_gradient(work: Path, case: dict[str, Any], sizes: Sizes) -> dict[str, A
             found = {n: p.grad.detach().float().cpu() for n, p in model.named_parameters() if p.grad is not None}
             save_file(found, work / f"gradient-{case['name']}.safetensors")
 
-    trainer, run = _trainer(work, case, sizes, steps=1)
+    trainer, run = _trainer(work, case, sizes, steps=1, kl_beta=0.05, entropy_coef=0.01)  # every term of the loss
     masked = _replay(trainer, stored_rollouts(work, case, sizes, trainer.processing_class))
     _move_adapters(trainer.model)
     trainer.add_callback(Catch())
@@ -228,8 +228,9 @@ def stored_rollouts(work: Path, case: dict[str, Any], sizes: Sizes, tokenizer: A
     for record in lessons(sizes).train[:sizes.prompts]:
         prompt = student.prompt_ids(record.problem.question)
         for sample in range(sizes.group):
-            habit = with_habits(record.trajectory, record.problem, Random(sample), probability=0.15 * sample, max_turns=9)
-            encoded = student.encode(record.problem.question, habit)
+            written = with_habits(record.trajectory, record.problem, Random(sample), probability=0.15 * sample,
+                                  max_turns=9)
+            encoded = student.encode(record.problem.question, written)
             rollouts.append({"prompt": prompt, "ids": encoded["input_ids"][len(prompt):],
                              "mask": encoded["assistant_masks"][len(prompt):]})
     return rollouts

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from small_student import BOX, new_run, untrained
 
+from mentor_kit.attempts import AttemptStore
+from mentor_kit.collect import attempt
 from mentor_kit.configs import EvaluateConfig, configure
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.evaluate import evaluate
@@ -17,6 +20,7 @@ from mentor_kit.evaluation.report import failure_counts, failures, interval_tabl
 from mentor_kit.evaluation.tasks import Task, evaluate_tasks
 from mentor_kit.problem import Problem
 from mentor_kit.store import Record, load_records
+from mentor_kit.students import rollout
 from mentor_kit.students.decoding import Draw
 from mentor_kit.students.rollout import Sampling
 from mentor_kit.students.student import Student
@@ -77,8 +81,8 @@ def records(adversary) -> list[Record]:
 
 def test_all_fifty_items_are_in_the_denominator_each_under_its_kind(records):
     assert [r.problem for r in records] == problems() and len(records) == 50
-    found = {case: {r.trajectory.meta["failure"] for r, c in zip(records, CASES, strict=True) if c == case} for case in KIND}
-    assert found == {case: {kind} for case, kind in KIND.items()}
+    found = {(case, r.trajectory.meta["failure"]) for r, case in zip(records, CASES, strict=True)}
+    assert found == set(KIND.items())
     summary = summarise(records)
     assert (summary["n"], summary["correct"]) == (50, 0.1)
     shares = {k: summary[f"failure/{k}"] for k in ("overlong", "tool_cap", "no_answer", "error")}
@@ -105,6 +109,52 @@ def test_a_thousand_calls_in_a_turn_are_executed_and_counted(adversary):
     assert record.trajectory.meta["failure"] == "tool_cap"
 
 
+def test_counters_of_every_kind_stand_beside_accuracy(records):
+    """5 of 50 items write a malformed call; 5 call an unknown and 5 a known tool in 5 turns, the last not executed."""
+    row = interval_table(records).loc["adversarial"]
+    summary = summarise([r for r, c in zip(records, CASES, strict=True) if c != "thousand calls"])
+    assert (row["malformed"], row["unknown tools"], row["failed calls"]) == (5 / 50, 25 / 50, 20 / 50)
+    assert (summary["n_executed"] * 45, summary["n_calls"] * 45) == (pytest.approx(5 * 4 + 5 * 4), pytest.approx(55))
+    assert row["turns"] == (8 * 5 + 2 * 25) / 50 and row["boxed %"] == 10
+    assert row["tokens"] == pytest.approx(np.mean([r.trajectory.meta["tokens"] for r in records if "tokens" in
+                                                   r.trajectory.meta]), abs=0.005)
+
+
+def test_a_restart_with_only_bad_items_left_ends_as_the_undisturbed_run(adversary, tmp_path, monkeypatch):
+    asked = [p for p in problems() if p.question.endswith(("Case right", "Case raises"))]
+    whole, broken = (new_run(tmp_path / name, "evaluate") for name in ("whole", "broken"))
+    task, right = Task("adversarial", asked, adversary, Sampling(max_new_tokens=400)), []
+    records = evaluate_tasks([task], whole, batch_size=3)
+    assert [r.trajectory.meta["failure"] for r in records].count("error") == 5
+    add = AttemptStore.add
+
+    def stop_after_the_last_right_one(store, *args):
+        right.append(add(store, *args))
+        if len(right) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(AttemptStore, "add", stop_after_the_last_right_one)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_tasks([task], broken, batch_size=3)
+    assert evaluate_tasks([task], broken, batch_size=3) == records and len(right) == 5
+    assert whole.path("trajectories.parquet").read_bytes() == broken.path("trajectories.parquet").read_bytes()
+
+
+def test_an_item_that_raises_before_it_is_under_way_is_the_one_that_is_blamed(adversary, monkeypatch):
+    asked = [p for p in problems() if p.question.endswith("Case right")][:4]
+    real = rollout.prompt_ids
+
+    def no_prompt(student, problem):
+        if problem.id == asked[2].id:
+            raise ValueError("no prompt for this one")
+        return real(student, problem)
+
+    monkeypatch.setattr(rollout, "prompt_ids", no_prompt)
+    for batch_size in (1, 2, 8):
+        records = evaluate(adversary, asked, {}, Sampling(max_new_tokens=400), batch_size=batch_size)
+        assert [r.trajectory.meta["failure"] for r in records] == [None, None, "error", None]
+
+
 def test_tables_show_every_item_and_failures_can_be_browsed(records):
     row = interval_table(records).loc["adversarial"]
     assert (row["items"], row["answers"], row["accuracy %"]) == (50, 50, 10.0)
@@ -128,7 +178,8 @@ def test_sampling_settings_reach_every_turn_and_are_stored(adversary):
 def test_k_samples_are_numbered_and_measured(adversary, tmp_path):
     asked = [p for p in problems() if p.question.endswith(("Case right", "Case empty"))][:4]
     run = new_run(tmp_path / "run", "evaluate")
-    records = evaluate_tasks([Task("adversarial", asked, adversary, Sampling(temperature=1.0))], run, samples=4, batch_size=3)
+    task = Task("adversarial", asked, adversary, Sampling(temperature=1.0))
+    records = evaluate_tasks([task], run, samples=4, batch_size=3)
     assert [(r.problem.id, r.trajectory.sample) for r in records] == [(p.id, s) for p in asked for s in range(4)]
     assert load_records(run.path("trajectories.parquet")) == records
     assert sample_metrics(records) == {"k": 4, "mean_at_k": 0.5, "pass_at_k": 0.5, "maj_at_k": 0.5}
@@ -154,6 +205,18 @@ class ShyTeacher:
         box = 2 if number % 3 == 1 else 3
         calls = Turn(render_call("add", {"a": 1, "b": 1}), "eos", render_environment(["2"]))
         return Attempt(Trajectory(problem.id, (calls, Turn(f"\\boxed{{{box}}}")), "teacher:shy"), number % 3 == 1, "?")
+
+
+def test_references_belong_to_their_task(adversary, tmp_path):
+    """The same id in a collection and in a benchmark may be another question: only its own task's teacher counts."""
+    problem = problems()[0]
+    attempts = [attempt(problem, ShyTeacher(), sample) for sample in range(2)] + [attempt(problems()[10], ShyTeacher())]
+    tasks = [Task("ours", [problem, problems()[10]], adversary, Sampling(max_new_tokens=400), attempts=attempts),
+             Task("benchmark", [problem], adversary, Sampling(max_new_tokens=400))]
+    first, second, other = evaluate_tasks(tasks, new_run(tmp_path, "evaluate"))
+    assert (first.reference, first.trajectory.meta["teacher_correct"]) == (None, 0)
+    assert second.reference is not None and second.trajectory.meta["teacher_correct"] == 1
+    assert other.reference is None and "teacher_correct" not in other.trajectory.meta
 
 
 def test_a_teacher_is_a_row_like_any_student():

@@ -1,4 +1,4 @@
-"""Backends without Unsloth installed: who is chosen and why, LoRA and merged weights, templates, the stored trainer config."""
+"""Backends without Unsloth installed: who is chosen and why, LoRA, merged weights, templates, the trainer's config."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mentor_kit.configs import TrainConfig, configure
 from mentor_kit.errors import UserError
 from mentor_kit.store import Record
 from mentor_kit.students.adapters import merged_weights, trained_parameters
-from mentor_kit.students.backends import load_model, resolve_backend
+from mentor_kit.students.backends import backend_for, load_model, resolve_backend
 from mentor_kit.students.student import give_template, load_student, prepare_tokenizer
 from mentor_kit.students.tiny import build_tokenizer, chat_template
 from mentor_kit.training import stage
@@ -28,8 +28,9 @@ from mentor_kit.training.trainer_config import FILE, changed, exactly
 
 RECORDS = teacher_records(8)
 LORA = Loading(finetuning="lora", lora_rank=4, seed=1)
-SMALL = {"method": "mentor", "start_run": "none", "finetuning": "lora", "lora_rank": 4, "steps": 2, "prompts_per_step": 2,
-         "group_size": 4, "micro_batch": 4, "max_new_tokens": 32, "max_seq_length": 512, "validate_every": 2,
+SMALL = {"method": "mentor", "start_run": "none", "finetuning": "lora", "lora_rank": 4, "steps": 2,
+         "prompts_per_step": 2, "group_size": 4, "micro_batch": 4, "max_new_tokens": 32, "max_seq_length": 512,
+         "validate_every": 2,
          "validation_items": 2, "save_every": 2, "learning_rate": 1e-2, "temperature": 0.6, "top_k": 20, "top_p": 0.99,
          "kl_beta": 0.001, "entropy_coef": 0.001, "delta": 3.0, "warmup_steps": 1}
 
@@ -71,6 +72,13 @@ def test_auto_says_what_it_chose_and_why(monkeypatch):
     assert resolve_backend("auto") == ("transformers", "several processes: plain TRL distributes")
 
 
+def test_evaluation_does_not_depend_on_what_is_installed(monkeypatch):
+    monkeypatch.setattr("mentor_kit.students.backends._against_unsloth", lambda: "")
+    assert resolve_backend("auto")[0] == "unsloth"
+    assert backend_for("auto", None) == ("transformers", "evaluation is the same everywhere")
+    assert backend_for("auto", LORA)[0] == "unsloth"
+
+
 def test_unsloth_asked_for_and_not_installed_is_refused(monkeypatch):
     monkeypatch.setattr("mentor_kit.students.backends._installed", lambda name: False)
     with pytest.raises(UserError, match=r"needs the package unsloth: install the gpu extra"):
@@ -86,7 +94,7 @@ def test_the_stage_chooses_a_backend_before_anything_imports_trl():
 
 def test_lora_trains_adapters_alone_from_a_seed(folder):
     model, _ = load_model(str(folder), "transformers", LORA)
-    again, other = load_model(str(folder), loading=LORA)[0], load_model(str(folder), loading=Loading("lora", 4, seed=2))[0]
+    again, other = (load_model(str(folder), loading=asked)[0] for asked in (LORA, Loading("lora", 4, seed=2)))
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert all("lora_" in n for n in trained) and len(trained) == 2 * 7 * 2  # A and B, seven projections, two layers
     assert model.peft_config["default"].lora_alpha == 8 and model.peft_config["default"].lora_dropout == 0
@@ -124,8 +132,9 @@ def test_a_lora_run_stores_adapters_and_a_merged_student(run, folder):
 def test_the_resolved_trainer_config_is_stored_without_host_facts(run):
     text = (run.dir / FILE).read_text()
     facts = json.loads(text)
-    asked = {"loss_type": "dapo", "epsilon": 0.2, "epsilon_high": 0.2, "delta": 3.0, "beta": 0.001, "entropy_coef": 0.001,
-             "mask_truncated_completions": False, "use_bias_correction_kl": False, "temperature": 0.6, "top_k": 20,
+    asked = {"loss_type": "dapo", "epsilon": 0.2, "epsilon_high": 0.2, "delta": 3.0, "beta": 0.001,
+             "entropy_coef": 0.001, "mask_truncated_completions": False, "use_bias_correction_kl": False,
+             "temperature": 0.6, "top_k": 20,
              "top_p": 0.99, "optim": "adamw_torch", "learning_rate": 1e-2, "warmup_steps": 1, "weight_decay": 0.01,
              "lr_scheduler_type": "constant_with_warmup", "steps_per_generation": 2, "gradient_accumulation_steps": 2,
              "per_device_train_batch_size": 4, "num_generations": 4, "seed": 0, "scale_rewards": "group"}

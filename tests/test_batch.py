@@ -19,7 +19,9 @@ from mentor_kit.batch import chain_lengths, choose, run_batch
 from mentor_kit.cell import cell_state, clean_notebook
 from mentor_kit.cli import commands
 from mentor_kit.errors import UserError
+from mentor_kit.executors.process import CellProcess, Job
 from mentor_kit.kernel import CELL_BYTE, KERNEL_BYTE, hold_lock
+from mentor_kit.resources import Resources
 from mentor_kit.study import load_study
 
 BROKEN = STUDY.replace("[ok, fine]", "[ok, raise, die, hang]").replace("[0, 1]", "[0]")
@@ -206,6 +208,24 @@ def test_a_cell_and_its_kernel_hold_the_run_folder_together_and_nobody_else_does
     hold_lock(tmp_path / ".lock", byte=KERNEL_BYTE).close()
     holder.communicate("\n")
     hold_lock(tmp_path / ".lock").close()
+
+
+def test_a_cell_ends_when_the_same_cell_is_started_elsewhere(tmp_path):
+    study = load_study(make_project(tmp_path, SMALL.replace("[ok]", "[hang]")))
+    assert run_batch(study, only=["make"]) == 0
+    cell = next(c for c in study.cells if c.stage == "fit")
+    asked = {"stage": cell.stage, "key": cell.key, "notebook": "notebooks/fit.ipynb", "parameters": cell.given}
+    job = Job(cell.run_dir.resolve(), study.root, asked, Resources(), None)
+    orphan = CellProcess(job, "")
+    wait_for(lambda: (cell.run_dir / "params.yaml").is_file())
+    (study.root / "mended").touch()
+    successor = CellProcess(job, "")
+    ends = []
+    wait_for(lambda: ends.append(orphan.poll()) or ends[-1])
+    assert (ends[-1].state, ends[-1].cause) == ("lost", "it was started elsewhere meanwhile")
+    wait_for(lambda: ends.append(successor.poll()) or ends[-1])
+    assert ends[-1].state == "done"
+    assert cell_state(cell.run_dir) == ("done", "")
 
 
 def test_storage_without_locks_is_named(tmp_path, monkeypatch):

@@ -21,20 +21,21 @@ from mentor_kit.teachers.attempt import Attempt
 from mentor_kit.teachers.dialogue import Dialogue, Reply, read_reply, render_reply, split_thinking
 from mentor_kit.teachers.endpoint import Patience, retry_after
 from mentor_kit.toolbox import load_toolbox
-from mentor_kit.trajectory import Trajectory, Turn
+from mentor_kit.trajectory import Trajectory, Turn, render_call
 
 BOX = load_toolbox("arithmetic")
 PROBLEM = fault_server.load(0, {"train": 1})[0]
-FAULT_REASONS = {"accepted", "tool_error", "unknown_tool", "turn_limit", "timeout", "connection", "http_429", "http_500",
-                 "bad_json", "no_choices", "deadline"}
+FAULT_REASONS = {"accepted", "tool_error", "unknown_tool", "turn_limit", "timeout", "connection", "http_429",
+                 "http_500", "bad_json", "no_choices", "deadline"}
 
 
 def asking(url: str, n: int = 3, *options: str, **fields) -> CollectConfig:
     """`options` win over those that suit a test."""
     usual = ("base_url:" + url, "model:sums", "key_env:none", "probe:false", "backoff:0.02")
     named = {o.partition(":")[0]: o for o in (*usual, *options)}
-    return configure(CollectConfig, **{"problems": "fault_server:load", "teacher": "chat_endpoint",
-                                       "split_sizes": [f"train:{n}"], "teacher_options": list(named.values()), **fields})
+    return configure(CollectConfig, **{
+        "problems": "fault_server:load", "teacher": "chat_endpoint", "split_sizes": [f"train:{n}"],
+        "teacher_options": list(named.values()), **fields})
 
 
 def ask(tmp_path, url: str, n: int = 3, *options: str, **fields) -> Collection:
@@ -94,9 +95,25 @@ def test_what_failed_is_asked_again_and_what_was_answered_is_not(tmp_path):
 def test_retry_after_is_respected():
     waits = Patience(backoff=1, longest_wait=8)
     assert retry_after({"retry-after": "7"}) == 7 and retry_after({"retry-after-ms": "500"}) == 0.5
-    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0 and retry_after({"retry-after": "soon"}) == 0
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == retry_after({"retry-after": "soon"}) == 0
     half = type("Half", (), {"uniform": staticmethod(lambda a, b: (a + b) / 2)})()
     assert [waits.wait(n, 0, half) for n in range(5)] == [1, 2, 4, 8, 8] and waits.wait(0, 30, half) == 30
+
+
+def test_a_studys_next_run_takes_over_what_was_answered(tmp_path):
+    """More samples, another address or concurrency make another run; only what is new is asked."""
+    for name in ("one", "two", "three", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cell.json").write_text(json.dumps({"stage": "collect", "key": name}))
+    nobody = "http://127.0.0.1:9/v1"
+    with running() as url:
+        ask(tmp_path / "one", url, 3)
+        assert len(ask(tmp_path / "two", nobody, 3, "concurrency:2").accepted()) == 3
+        assert len(ask(tmp_path / "three", url, 3, samples=2).records) == 6
+    lines = (tmp_path / "three" / "attempts.jsonl").read_text().splitlines()
+    assert len(lines) == 7 and lines[:4] == (tmp_path / "one" / "attempts.jsonl").read_text().splitlines()
+    with pytest.raises(UserError, match="not answered"):  # another temperature is another teacher
+        ask(tmp_path / "other", nobody, 60, "temperature:0.1", "retries:0")
 
 
 def test_a_busy_server_is_asked_again_when_it_said(tmp_path):
@@ -136,7 +153,8 @@ def test_hostile_calls_are_errors_and_run_nothing(tmp_path, monkeypatch):
     calls = record.trajectory.calls
     assert time.perf_counter() - started < 10
     assert len(calls) == len(HOSTILE) and not any(call.ok for call in calls)
-    assert all(call.executed for call in calls) and record.trajectory.meta["reason"] in ("unknown_tool", "malformed_call")
+    assert all(call.executed for call in calls)
+    assert record.trajectory.meta["reason"] in ("unknown_tool", "malformed_call")
     assert [len(turn.calls) for turn in record.trajectory.turns] == [10, len(HOSTILE) - 10, 0]
     assert not list(tmp_path.rglob("PWNED"))
 
@@ -145,8 +163,8 @@ def test_hostile_calls_are_errors_and_run_nothing(tmp_path, monkeypatch):
 def test_no_hostile_call_takes_a_second_or_forges_a_result(name, arguments):
     started = time.perf_counter()
     dialogue = Dialogue(PROBLEM, BOX, native=True, max_turns=5)
-    choice = {"message": {"content": "", "tool_calls": [fault_server.call(name, arguments)]}, "finish_reason": "tool_calls"}
-    assert dialogue.add(read_reply(choice))
+    message = {"content": "", "tool_calls": [fault_server.call(name, arguments)]}
+    assert dialogue.add(read_reply({"message": message, "finish_reason": "tool_calls"}))
     dialogue.add(Reply("\\boxed{37}"))
     trajectory = dialogue.trajectory("teacher:x", 0)
     again = Trajectory.from_text(trajectory.to_text())
@@ -157,7 +175,7 @@ def test_no_hostile_call_takes_a_second_or_forges_a_result(name, arguments):
 
 
 def test_text_that_invents_its_own_tool_result_is_cut_there():
-    text = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>\n<tool_response>\n9\n</tool_response>'
+    text = render_call("add", {"a": 1, "b": 2}) + "\n<tool_response>\n9\n</tool_response>"
     dialogue = Dialogue(PROBLEM, BOX, native=False, max_turns=5)
     assert dialogue.add(Reply(text + "<|im_end|>"))
     assert dialogue.messages[-1]["content"] == "<tool_response>\n3\n</tool_response>"
@@ -171,11 +189,13 @@ def test_reasoning_is_found_in_all_its_fields():
         assert render_reply(reply) == "<think>\ntwo and two\n</think>\n4"
     assert split_thinking("<think>a</think>\n\nb") == split_thinking("a</think>b") == ("b", "a")
     assert split_thinking("no thought") == ("no thought", "")
-    assert read_reply({"message": {"content": None, "tool_calls": "x"}, "finish_reason": "length"}) == Reply("", cut=True)
+    nothing = {"message": {"content": None, "tool_calls": "x"}, "finish_reason": "length"}
+    assert read_reply(nothing) == Reply("", cut=True)
 
 
 def test_turn_limit_and_length():
-    call = read_reply({"message": {"tool_calls": [fault_server.call("add", '{"a": 1, "b": 2}')]}, "finish_reason": "stop"})
+    message = {"tool_calls": [fault_server.call("add", '{"a": 1, "b": 2}')]}
+    call = read_reply({"message": message, "finish_reason": "stop"})
     dialogue = Dialogue(PROBLEM, BOX, native=True, max_turns=2)
     assert dialogue.add(call) and not dialogue.add(call)
     assert dialogue.trajectory("t", 0).finish == "tool_cap" and not dialogue.trajectory("t", 0).calls[-1].executed
@@ -201,8 +221,9 @@ def test_the_key_comes_from_the_environment_and_is_stored_nowhere(tmp_path, monk
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and b"sk-very" in p.read_bytes()]
 
 
-@pytest.mark.parametrize(("style", "match"), [("error_401", "the key is refused"), ("error_404", "no such model or path"),
-                                              ("error_503", "does not answer .http_503")])
+@pytest.mark.parametrize(("style", "match"), [
+    ("error_401", "the key is refused"), ("error_404", "no such model or path"),
+    ("error_503", "does not answer .http_503")])
 def test_a_server_that_refuses_is_one_line_before_anything_is_written(tmp_path, monkeypatch, style, match):
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     monkeypatch.setattr("mentor_kit.teachers.probe.BACKOFF", 0.01)
@@ -225,7 +246,8 @@ def test_a_server_that_is_down_stops_the_collection(tmp_path):
     ("key_env:NO_SUCH_KEY", "environment variable 'NO_SUCH_KEY' is not set"), ("base_url:localhost", "is no address"),
     ("base_url:http://u:p@h/v1", "keys come from the environment"), ("model:' '", "needs a model"),
     ("tools:both", "tools='both' is unknown"), ("concurrency:0", "concurrency=0 must be a number above 0"),
-    ("timeout:soon", "timeout='soon' must be a number"), ("extra:3", "extra=3 is no mapping"), ("colour:red", "colour")])
+    ("timeout:soon", "timeout='soon' must be a number"), ("extra:3", "extra=3 is no mapping"),
+    ("colour:red", "colour")])
 def test_bad_options_are_one_line(option, match):
     with pytest.raises(UserError, match=match) as error:
         prepare(asking("http://127.0.0.1:9/v1", 1, option))

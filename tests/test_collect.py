@@ -44,7 +44,8 @@ def test_own_source_and_toolbox(tmp_path, monkeypatch):
     (tmp_path / "my_module.py").write_text(
         "from mentor_kit.problem import Problem\nfrom mentor_kit.toolbox import Toolbox\n"
         "def double(x: float) -> float:\n    'Twice x.'\n    return 2 * x\nBOX = Toolbox('mine', [double])\n"
-        "def load(seed, sizes):\n    return [Problem(f'{s}/{i}', f'In {s}, what is twice {i}?', [str(2 * i)], 'mine', s, "
+        "def load(seed, sizes):\n"
+        "    return [Problem(f'{s}/{i}', f'In {s}, what is twice {i}?', [str(2 * i)], 'mine', s, "
         "meta={'program': [{'tool': 'double', 'arguments': {'x': i}}]}) for s, n in sizes.items() for i in range(n)]\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     config = configure(CollectConfig, problems="my_module:load", toolbox="my_module:BOX", split_sizes=["train:4"])
@@ -66,7 +67,8 @@ def test_bad_parameters_are_one_clear_line(parameters, match):
 
 ATTEMPTS = {  # problem -> its samples: (tools, words, outcome); which one each policy takes
     "a": ([("add add sqrt", "x", "accepted"), ("add", "much more text", "accepted"), ("add", "x", "wrong_answer"),
-           ("sqrt add", "x", "accepted"), ("add sqrt", "xx", "accepted")], {"first": 0, "shortest": 1, "most_typical": 3}),
+           ("sqrt add", "x", "accepted"), ("add sqrt", "xx", "accepted")],
+          {"first": 0, "shortest": 1, "most_typical": 3}),
     "b": ([("add", "x", "no_answer"), ("sqrt", "x", "accepted"), ("add", "x", "accepted")],
           {"first": 1, "shortest": 2, "most_typical": 2})}
 
@@ -89,7 +91,8 @@ class ScriptedTeacher:
         if outcome == "silent":
             return Attempt(None, False, outcome, failed=True)
         text = words + "".join(render_call(t, {"a": 1}) for t in tools.split())
-        return Attempt(Trajectory(problem.id, (Turn(text),), "teacher:scripted", sample), outcome == "accepted", outcome)
+        made = Trajectory(problem.id, (Turn(text),), "teacher:scripted", sample)
+        return Attempt(made, outcome == "accepted", outcome)
 
 
 def scripted(seed, sizes):
@@ -110,15 +113,18 @@ def test_selection_policies(tmp_path, policy):
     assert found.pass_rates().round(3).to_dict() == {"a": 0.667, "b": 0.667}
     assert [r.problem.id for r in found.split("train")] == ["a", "b"]
     assert all(r.trajectory.meta["accepted"] for r in found.split("train"))
-    assert found.reasons().loc["train"].to_dict() == {"accepted": 2, "no_answer": 1, "not_selected": 2, "wrong_answer": 1}
+    counted = {"accepted": 2, "no_answer": 1, "not_selected": 2, "wrong_answer": 1}
+    assert found.reasons().loc["train"].to_dict() == counted
 
 
 def test_a_second_start_asks_only_what_is_new_or_failed(tmp_path):
-    config, run = configure(CollectConfig, samples=2, teacher="test_collect:ScriptedTeacher"), new_run(tmp_path, "collect")
+    config = configure(CollectConfig, samples=2, teacher="test_collect:ScriptedTeacher")
+    run = new_run(tmp_path, "collect")
     silent, teacher = ScriptedTeacher("silent"), ScriptedTeacher()
     problems = tuple(scripted(0, {}))
     first = collect(config, run, Asked(problems, silent))
-    assert first.reasons().to_dict() == {"silent": {"train": 4}} and first.records[0].trajectory.producer == "teacher:scripted"
+    assert first.reasons().to_dict() == {"silent": {"train": 4}}
+    assert first.records[0].trajectory.producer == "teacher:scripted"
     assert len(collect(config, run, Asked(problems, teacher)).accepted()) == 2 and teacher.asked == 4
     more = configure(CollectConfig, samples=3, teacher="test_collect:ScriptedTeacher")
     assert len(collect(more, run, Asked(problems, teacher)).records) == 6 and teacher.asked == 6
@@ -147,8 +153,8 @@ def test_a_local_model_teaches_in_batches(tmp_path):
     records = teacher_records(8)
     trained(records, tmp_path / "train", steps=60).save(tmp_path / "model")
     config = configure(CollectConfig, problems="arithmetic_stories", teacher="local_model", split_sizes=["train:8"],
-                       teacher_options=[f"model:{tmp_path / 'model'}", "temperature:0", "batch_size:4", "max_new_tokens:200",
-                                        "backend:transformers"])
+                       teacher_options=[f"model:{tmp_path / 'model'}", "temperature:0", "batch_size:4",
+                                        "max_new_tokens:200", "backend:transformers"])
     found = collect(config, new_run(tmp_path / "run", "collect"))
     assert len(found.records) == 8 and found.tokens()["completion_tokens"] > 0
     assert {r.trajectory.producer for r in found.records} == {"teacher:model"}
@@ -180,7 +186,8 @@ NOBODY = "http://127.0.0.1:9/v1"
     ([server_options(NOBODY, "key_env:NO_SUCH_KEY")], "the environment variable 'NO_SUCH_KEY' is not set"),
     ([server_options(NOBODY, "key_env:none")], f"The endpoint '{NOBODY}' does not answer (connection"),
     ([server_options(NOBODY, "key_env:none"), "toolbox=nowhere"], "Unknown toolbox 'nowhere'"),
-    ([server_options(NOBODY, "key_env:none"), "problems=hub_math", 'problem_options=["path:empty.csv"]'], "hold no row")],
+    ([server_options(NOBODY, "key_env:none"), "problems=hub_math", 'problem_options=["path:empty.csv"]'],
+     "hold no row")],
     ids=["key", "url", "toolbox", "source"])
 def test_the_command_line_says_it_in_one_line_and_writes_nothing(tmp_path, settings, match):
     (tmp_path / "empty.csv").write_text("question,answer\n")

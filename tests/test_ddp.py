@@ -60,12 +60,13 @@ def test_sampled_grpo_in_two_processes_leaves_what_one_leaves(inputs, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # six starts of several processes
 def test_a_kill_of_a_process_or_of_their_parent_resumes(inputs, tmp_path):
-    params = parameters(inputs, num_processes=2, steps=8, save_every=2, validate_every=0)
+    params = parameters(inputs, num_processes=2, steps=6, save_every=1, validate_every=0)
     run_dir = tmp_path / "run"
     for victim in ("child", "parent"):
         parent = subprocess.Popen(train_command(run_dir, params), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
-        wait_for_checkpoint(run_dir, newer_than=4 if victim == "parent" else 0)
+        wait_for_checkpoint(run_dir, newer_than=2 if victim == "parent" else 0)
         ranks = processes_of(run_dir)
         assert len(ranks) == 2
         os.kill(parent.pid if victim == "parent" else ranks[0], signal.SIGKILL)
@@ -77,7 +78,7 @@ def test_a_kill_of_a_process_or_of_their_parent_resumes(inputs, tmp_path):
             time.sleep(0.1)
         assert not processes_of(run_dir)  # nobody goes on behind a dead parent
     train_elsewhere(run_dir, params)
-    assert [line["step"] for line in load_run(run_dir).metrics()] == list(range(1, 9))
+    assert [line["step"] for line in load_run(run_dir).metrics()] == list(range(7))  # one unbroken file
 
 
 def wait_for_checkpoint(run_dir, newer_than):

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from small_student import new_run, teacher_records, trained
 
+from mentor_kit.analysis.tables import teacher_rows
 from mentor_kit.attempts import AttemptStore
 from mentor_kit.collect import Collection
-from mentor_kit.configs import EvaluateConfig, configure
+from mentor_kit.collect import collect as run_collection
+from mentor_kit.configs import CollectConfig, EvaluateConfig, configure
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation import stage
+from mentor_kit.evaluation.command import evaluate_target
 from mentor_kit.evaluation.evaluate import evaluate, failure_kind, sample_groups, validation_metrics, verdict_facts
+from mentor_kit.evaluation.report import interval_table
 from mentor_kit.store import Record, load_records
 from mentor_kit.students.decoding import Decoder
 from mentor_kit.students.rollout import Sampling
+from mentor_kit.teachers import load_teacher
 from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "04_evaluation.ipynb"
 TRAIN, TEST, LONGER = (teacher_records(n, s) for n, s in ((12, "train"), (6, "in_domain"), (4, "longer_chains")))
 
 
@@ -140,3 +149,44 @@ def test_what_fails_while_answers_are_kept_is_no_items_failure(student, tmp_path
     with pytest.raises(OSError, match="No space left"):
         stage.evaluate_splits(configure(EvaluateConfig, splits=["in_domain"]), student, Collection(tuple(TEST)), "test",
                               new_run(tmp_path, "evaluate"))
+
+
+def test_the_teachers_accuracy_is_the_judges_over_every_item_wherever_it_is_told(student, tmp_path):
+    """Asked itself, or from its collection beside a student: the same number, above the share that was accepted."""
+    collect = configure(CollectConfig, split_sizes=["in_domain:4", "teacher_rejected:12"])
+    collection = run_collection(collect, new_run(tmp_path / "c", "collect"))
+    problems = [r.problem for r in collection.records]
+    asked = evaluate(load_teacher("worked_solution"), problems, {}, facts={"method": "teacher"})
+    config = configure(EvaluateConfig, max_new_tokens=2)
+    beside = stage.evaluate_splits(config, student, collection, "test", new_run(tmp_path / "e", "evaluate"))
+    own, told = interval_table(asked), interval_table(beside)
+    assert told["teacher %"].to_dict() == own["accuracy %"].to_dict()
+    assert told["accepted %"].to_dict() == own["accepted %"].to_dict() == {"in_domain": 100, "teacher_rejected": 0}
+    assert own.loc["in_domain", "accuracy %"] == 100 and 0 < own.loc["teacher_rejected", "accuracy %"] < 100
+    items = pd.DataFrame({"split": [r.problem.split for r in beside], "problem_id": [r.problem.id for r in beside],
+                          "teacher_correct": [r.trajectory.meta["teacher_correct"] for r in beside],
+                          "teacher_tools": [r.reference and r.reference.tool_names for r in beside]})
+    rows = teacher_rows(items).query("metric == 'correct'").set_index("split")["estimate"]
+    assert (100 * rows).round(1).to_dict() == own["accuracy %"].to_dict()
+
+
+@pytest.mark.parametrize(("target", "options", "benchmark", "match"), [
+    ("no/such/folder", [], "gsm_symbolic:in_domain", "no/such/folder"),
+    ("teacher:nobody", [], "gsm_symbolic:in_domain", "nobody"),
+    ("teacher:worked_solution", ["flavour:odd"], "gsm_symbolic:in_domain", "flavour"),
+    ("teacher:worked_solution", [], "hotpotqa", "passages|cannot be read"),
+    ("teacher:worked_solution", [], "gsm_symbolic:nowhere", "no split 'nowhere'"),
+    ("teacher:worked_solution", [], "gsm_cymbolic", "Unknown benchmark")])
+def test_what_is_refused_leaves_nothing_behind(tmp_path, target, options, benchmark, match):
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=match):
+        evaluate_target(target, configure(EvaluateConfig, benchmarks=[benchmark], benchmark_items=2),
+                        teacher_options=options, out=out)
+    assert not out.exists() and not list(tmp_path.iterdir())
+
+
+def test_an_unknown_split_in_the_notebook_leaves_nothing_behind():
+    """The cell that makes the run's folder checks the splits first."""
+    cells = ["".join(c["source"]) for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]]
+    (cell,) = [c for c in cells if "start_run(" in c]
+    assert cell.index("stage.evaluation_splits(collection, config.splits)") < cell.index("start_run(")

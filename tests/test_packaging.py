@@ -84,6 +84,12 @@ def test_the_makefile_installs_the_pinned_torch_first_and_by_itself(constraints)
     assert "-e '.[dev]' -c constraints.txt" in installs[1]
 
 
+def test_unsloths_environment_takes_the_versions_of_the_gpu_extra(project):
+    line = next(x for x in (ROOT / "Makefile").read_text().splitlines() if "--no-deps unsloth" in x)
+    asked = [word for word in line.split() if word.startswith("unsloth")]
+    assert asked and set(asked) <= set(project["optional-dependencies"]["gpu"])
+
+
 def test_the_package_carries_its_data_files():
     package = ROOT / "mentor_kit"
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["mentor_kit"]

@@ -27,7 +27,6 @@ from mentor_kit.study import load_study
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_worker_niceness"] = "0"  # else its workers starve beside anything else that this machine does
-os.environ["RAY_raylet_start_wait_time_s"] = "120"
 
 WALK = """
 run_dir: str = ""
@@ -110,9 +109,23 @@ def is_alive(pid: str) -> bool:
     return True
 
 
-def start_batch(study, address: str, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "mentor_kit", "batch", str(study.file), "--executor", "ray", "--address", address]
-    return subprocess.Popen([*command, *more], cwd=study.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def start_batch(cluster):
+    """start(study, *options) -> the process of a batch on the cluster."""
+    started = []
+
+    def start(study, *more: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "mentor_kit", "batch", str(study.file), "--executor", "ray", "--address",
+                   cluster.address, *more]
+        process = subprocess.Popen(command, cwd=study.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +160,10 @@ def node(cluster):
 
 
 @pytest.mark.slow
-def test_a_study_ends_when_a_node_is_removed_and_no_cell_is_lost_or_doubled(tmp_path, cluster, node, undisturbed):
+def test_a_study_ends_when_a_node_is_removed_and_no_cell_is_lost_or_doubled(tmp_path, cluster, node, start_batch,
+                                                                            undisturbed):
     study = make_walks(tmp_path)
-    process = start_batch(study, cluster.address)
+    process = start_batch(study)
     wait_for(lambda: len(told(study, "start")) == 2)  # one on each node
     cluster.remove_node(node, allow_graceful=False)
     wait_for(lambda: not all(is_alive(pid) for _, pid, _ in told(study, "start")), 30)  # its kernel dies with it
@@ -164,73 +178,110 @@ def test_a_study_ends_when_a_node_is_removed_and_no_cell_is_lost_or_doubled(tmp_
     assert not any(is_alive(pid) for _, pid, _ in told(study, "start"))
 
 
-@pytest.mark.slow
-def test_a_cell_on_a_node_that_is_cut_off_never_writes_beside_its_successor(tmp_path, cluster, node, undisturbed):
-    study = make_walks(tmp_path)
-    process = start_batch(study, cluster.address)
-    wait_for(lambda: len(told(study, "start")) == 2)
-    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-    ray_processes = [raylet, *(p for p in raylet.children(recursive=True) if p.cmdline()[0].startswith("ray::"))]
-    for silenced in ray_processes:  # the cluster hears nothing of the node any more; its cell works on
-        silenced.suspend()
-    lines = []
-    while "its node or worker went away" not in (lines or [""])[-1]:
+def raylet_of(node) -> psutil.Process:
+    return psutil.Process(node.all_processes["raylet"][0].process.pid)
+
+
+def cut_off(node, *, worker_too: bool) -> list[psutil.Process]:
+    """Silence Ray on a node: the cluster hears nothing of it any more, while its cell works on."""
+    raylet = raylet_of(node)
+    workers = [p for p in raylet.children(recursive=True) if p.cmdline()[0].startswith("ray::")]
+    silenced = [raylet, *(workers if worker_too else [])]
+    for process in silenced:
+        process.suspend()
+    return silenced
+
+
+def read_until(process: subprocess.Popen, text: str) -> str:
+    lines = [""]
+    while text not in lines[-1]:
         lines.append(process.stdout.readline())
         assert lines[-1], lines
-    time.sleep(5)  # the successor, on the node that is left once its own cell has ended, would begin now
+    return "".join(lines)
+
+
+@pytest.mark.slow
+def test_a_cell_on_a_node_that_is_cut_off_never_writes_beside_its_successor(tmp_path, node, start_batch, undisturbed):
+    study = make_walks(tmp_path)
+    process = start_batch(study)
+    wait_for(lambda: len(told(study, "start")) == 2)
+    silenced = cut_off(node, worker_too=True)  # nobody is left there to end the cell
+    out = read_until(process, "its node or worker went away")
+    time.sleep(5)
     assert len(told(study, "start")) == 2
-    (study.root / "go").touch()  # the orphan, too, ends its cell
-    out = "".join(lines) + process.communicate(timeout=240)[0]
-    for silenced in ray_processes:
-        silenced.resume()
+    (study.root / "go").touch()  # the orphan ends its cell; the successor, which waited for the lock, finds it done
+    out += process.communicate(timeout=240)[0]
+    for each in silenced:
+        each.resume()
     assert process.returncode == 0, out
     assert outcomes(study) == undisturbed
     assert counts(study, "start") == counts(study, "end") == {"ok-0": 1, "ok-1": 1, "fine-0": 1, "fine-1": 1}
 
 
 @pytest.mark.slow
-def test_a_killed_driver_takes_its_cells_along_and_a_restart_continues(tmp_path, cluster, node, undisturbed):
+def test_an_orphan_is_ended_by_its_own_task_once_its_successor_starts(tmp_path, cluster, node, start_batch,
+                                                                      undisturbed):
     study = make_walks(tmp_path)
-    process = start_batch(study, cluster.address)
+    spare = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+    process = start_batch(study, "--workers", "2")  # on two of the three nodes; the third is for the successor
+    wait_for(lambda: len(told(study, "start")) == 2)
+    parents = {p.pid for _, pid, _ in told(study, "start") for p in psutil.Process(int(pid)).parents()}
+    silenced = cut_off(next(n for n in (node, spare) if raylet_of(n).pid in parents), worker_too=False)
+    out = read_until(process, "its node or worker went away")
+    wait_for(lambda: len(told(study, "start")) == 3, 60)  # it has the lock, and nobody has been told to go
+    assert [is_alive(pid) for _, pid, _ in told(study, "start")].count(False) == 1
+    (study.root / "go").touch()
+    out += process.communicate(timeout=240)[0]
+    for each in silenced:
+        each.resume()
+    cluster.remove_node(spare)
+    assert process.returncode == 0, out
+    assert outcomes(study) == undisturbed
+    assert counts(study, "end") == {"ok-0": 1, "ok-1": 1, "fine-0": 1, "fine-1": 1}
+
+
+@pytest.mark.slow
+def test_a_killed_driver_takes_its_cells_along_and_a_restart_continues(tmp_path, node, start_batch, undisturbed):
+    study = make_walks(tmp_path)
+    process = start_batch(study)
     wait_for(lambda: len(told(study, "start")) == 2)
     process.kill()
-    process.communicate()
     wait_for(lambda: not any(is_alive(pid) for _, pid, _ in told(study, "start")), 30)
     assert {state for state, _ in states(study).values()} == {"waiting"}
     (study.root / "go").touch()
-    process = start_batch(study, cluster.address)
+    process = start_batch(study)
     assert "5 of 5 cells are done" in process.communicate(timeout=240)[0]
     assert outcomes(study) == undisturbed
     assert counts(study, "end") == {"ok-0": 1, "ok-1": 1, "fine-0": 1, "fine-1": 1}
 
 
 @pytest.mark.slow
-def test_failures_are_named_as_they_are_here_and_retry_failed_runs_just_them(tmp_path, cluster, node):
+def test_failures_are_named_as_they_are_here_and_retry_failed_runs_just_them(tmp_path, node, start_batch):
     study = make_walks(tmp_path, BROKEN)
     (study.root / "go").touch()
-    process = start_batch(study, cluster.address, "--time-limit", "30")
+    process = start_batch(study, "--time-limit", "30")
     assert "1 of 4 cells are done" in process.communicate(timeout=240)[0]
     assert process.returncode == 1
     found = states(study)
     assert found["walk method=raise seed=0"] == ("failed", "ValueError: this method cannot walk")
     assert found["walk method=hang seed=0"] == ("failed", "time limit of 30 s")
     (study.root / "mended").touch()
-    process = start_batch(study, cluster.address, "--retry-failed")
+    process = start_batch(study, "--retry-failed")
     assert "4 of 4 cells are done" in process.communicate(timeout=240)[0]
     assert counts(study, "start") == {"ok-0": 1, "raise-0": 2, "hang-0": 2}
 
 
 @pytest.mark.slow
-def test_gpu_cells_get_a_gpu_each_and_what_no_node_has_is_refused(tmp_path, cluster, node):
+def test_gpu_cells_get_a_gpu_each_and_what_no_node_has_is_refused(tmp_path, node, start_batch):
     study = make_walks(tmp_path, GPUS)
     (study.root / "go").touch()
-    out = start_batch(study, cluster.address).communicate(timeout=240)[0]
+    out = start_batch(study).communicate(timeout=240)[0]
     assert "3 of 3 cells are done" in out
     lines = (study.root / "counter.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["start", "end"] * 2  # there is one GPU: one after the other
     assert {gpus for _, _, gpus in told(study, "start")} == {"[0]"}
     greedy = make_walks(tmp_path / "greedy", GPUS.replace("gpus: 1", "gpus: 2"))
-    out = start_batch(greedy, cluster.address).communicate(timeout=60)[0]
+    out = start_batch(greedy).communicate(timeout=60)[0]
     assert "error: Stage 'walk' asks for {gpus: 2, cpus: 1} a cell, which no node of the Ray cluster has" in out
     assert not greedy.results.exists()
 

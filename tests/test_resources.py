@@ -62,7 +62,7 @@ def test_the_default_is_no_gpu_and_one_cpu():
     ("{gpus: true}", "gpus = True must be a whole number"),
     ("{cpus: 0}", "params/tiny.yaml:3: cpus = 0 must be a whole number, at least 1; write cpus: 1."),
     ("{memory_gb: lots}", "memory_gb = 'lots' must be a number, at least 0"),
-    ("2", "`resources:` of stage 'see' must be a dict, found 2"),
+    ("2", "params/tiny.yaml:3: `resources:` = 2 of stage 'see' must be a mapping"),
 ])
 def test_wrong_resources_are_named_with_their_line(tmp_path, entry, message):
     with pytest.raises(UserError) as error:
@@ -71,12 +71,12 @@ def test_wrong_resources_are_named_with_their_line(tmp_path, entry, message):
 
 
 def test_resources_are_no_part_of_a_key(tmp_path):
-    keys = {tuple(c.key for c in see_study(tmp_path, STUDY.replace("gpus: 1", g)).cells) for g in ("gpus: 1", "gpus: 2")}
-    assert len(keys) == 1
+    texts = (STUDY, STUDY.replace("gpus: 1", "gpus: 2"))
+    assert len({tuple(cell.key for cell in see_study(tmp_path, text).cells) for text in texts}) == 1
 
 
-@pytest.mark.parametrize("value, devices", [("0,1", ["0", "1"]), ("GPU-a, MIG-b", ["GPU-a", "MIG-b"]), ("", []), ("-1", []),
-                                            ("1,-1,0", ["1"]), ("NoDevFiles", [])])
+@pytest.mark.parametrize("value, devices", [("0,1", ["0", "1"]), ("GPU-a, MIG-b", ["GPU-a", "MIG-b"]), ("", []),
+                                            ("-1", []), ("1,-1,0", ["1"]), ("NoDevFiles", [])])
 def test_the_devices_are_those_cuda_would_show(monkeypatch, value, devices):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     assert gpu_devices() == devices

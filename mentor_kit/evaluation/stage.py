@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mentor_kit.collect import TRAJECTORIES, Collection, as_references
+from mentor_kit.collect import TRAJECTORIES, Collection
 from mentor_kit.configs import DesignConfig, EvaluateConfig
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks import benchmark_tasks, write_facts
-from mentor_kit.evaluation.evaluate import sample_groups, teacher_facts
+from mentor_kit.evaluation.evaluate import sample_groups
 from mentor_kit.evaluation.metrics import (
     exact_repeats_with_wrong_answer,
     is_miscopied_last_result,
@@ -75,19 +75,16 @@ def sample_rollouts(config: DesignConfig, student: Student, collection: Collecti
 
 def evaluate_splits(config: EvaluateConfig, student: Student, collection: Collection, method: str,
                     run: Run) -> list[Record]:
-    """Evaluate the collection's splits, then the benchmarks; resumes item by item. Stores all records.
-
-    Each item of a split also holds how often the teacher was right at it (`teacher_facts`), for its row in tables.
-    """
-    asked, splits = sampling(config), evaluation_splits(collection, config.splits)
-    tasks = [Task(split, [r.problem for r in collection.split(split)], student, asked) for split in splits]
+    """Evaluate the collection's splits, then the benchmarks; resumes item by item. Stores all records."""
+    asked = sampling(config)
+    tasks = [Task(split, [r.problem for r in collection.split(split)], student, asked,
+                  attempts=[r for r in collection.records if r.problem.split == split])
+             for split in evaluation_splits(collection, config.splits)]
     if config.benchmarks:
         declared, facts = benchmark_tasks(config, student, asked)
         write_facts(facts, run)
         tasks += declared
-    attempts = [r for r in collection.records if r.problem.split in splits]
     return evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
-                          references=as_references(collection.accepted()), item_facts=teacher_facts(attempts),
                           facts={"method": method, "seed": config.seed}, description=f"evaluate {method}")
 
 

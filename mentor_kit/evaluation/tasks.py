@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mentor_kit.attempts import AttemptStore
-from mentor_kit.collect import TRAJECTORIES
-from mentor_kit.evaluation.evaluate import Asked, Scorer, ask, judge_answers, scored
+from mentor_kit.collect import TRAJECTORIES, as_references
+from mentor_kit.evaluation.evaluate import Asked, Scorer, ask, judge_answers, scored, teacher_facts
 from mentor_kit.progress import progress_bar
 from mentor_kit.runs import Run
 from mentor_kit.store import Record, load_records, save_records
@@ -37,6 +37,8 @@ class Task:
         sampling: how each turn is sampled.
         solver: the student or teacher with this task's toolbox.
         facts: added to every trajectory's meta (benchmark, its version).
+        attempts: the teacher's at these problems; the accepted ones are the references, and each answer's meta tells
+            how often the teacher itself was right (`teacher_facts`).
     """
 
     name: str
@@ -45,19 +47,17 @@ class Task:
     sampling: Sampling
     scorer: Scorer = judge_answers
     facts: Mapping[str, Any] = field(default_factory=dict)
+    attempts: Sequence[Record] = ()
 
 
 def evaluate_tasks(tasks: Sequence[Task], run: Run, *, samples: int = 1, batch_size: int = 128,
-                   references: Mapping[str, Trajectory] | None = None, facts: Mapping[str, Any] | None = None,
-                   item_facts: Mapping[str, Mapping[str, Any]] | None = None, description: str = "evaluate"
-                   ) -> list[Record]:
+                   facts: Mapping[str, Any] | None = None, description: str = "evaluate") -> list[Record]:
     """Evaluate task by task; what an interrupted run has answers to is not asked again. Stores all records.
 
     Args:
         samples: how often each problem is asked; the samples of a problem stand together.
         batch_size: the most rollouts of a student under way, and what a killed run repeats at most.
         facts: added to every trajectory's meta (method, seed).
-        item_facts: problem id -> added to the meta of its answers (see `teacher_facts`).
 
     Raises:
         UserError: a scorer lacks what it needs; said before anything is asked.
@@ -69,13 +69,17 @@ def evaluate_tasks(tasks: Sequence[Task], run: Run, *, samples: int = 1, batch_s
     for task in tasks:
         with run.time(f"evaluate/{task.name}"):
             answers = _answers(task, folder, samples, batch_size, bar.update)
-            about = {**task.facts, **(facts or {})}
-            records += scored([Record(p, a.with_meta(**about, **(item_facts or {}).get(p.id, {})),
-                                      (references or {}).get(p.id)) for p, a in answers], task.scorer)
+            records += scored(_with_facts(answers, task, facts or {}), task.scorer)
     bar.close()
     stored = load_records(save_records(run.path(TRAJECTORIES), records))
     shutil.rmtree(folder.parent)
     return stored
+
+
+def _with_facts(answers: Sequence[tuple[Problem, Trajectory]], task: Task, facts: Mapping[str, Any]) -> list[Record]:
+    references, teacher = as_references(task.attempts), teacher_facts(task.attempts)
+    return [Record(p, a.with_meta(**task.facts, **facts, **teacher.get(p.id, {})), references.get(p.id))
+            for p, a in answers]
 
 
 def _answers(task: Task, folder: Path, samples: int, batch_size: int, progress: Callable[[int], Any]

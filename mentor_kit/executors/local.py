@@ -23,8 +23,8 @@ class LocalExecutor:
         for stage, resources in wanted.items():
             if resources.gpus > len(self.free):
                 raise UserError(f"Stage {stage!r} asks for {resources.gpus} GPU{'s' * (resources.gpus > 1)} a cell and "
-                                f"this machine has {len(self.free)} (CUDA_VISIBLE_DEVICES, else nvidia-smi -L); ask for "
-                                "less in its `resources:`, or run where there are more.")
+                                f"this machine has {len(self.free)} (CUDA_VISIBLE_DEVICES, else nvidia-smi -L); ask "
+                                "for less in its `resources:`, or run where there are more.")
         return hidden_gpus(len(self.free), wanted)
 
     def has_room(self, resources: Resources) -> bool:

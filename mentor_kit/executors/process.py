@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from mentor_kit.resources import Resources
 from mentor_kit.runs import write_atomic
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+LOOK_SECONDS = 2.0  # between looks at whether another start of the same cell has taken the run folder over
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,17 @@ class Ended:
 
 
 class CellProcess:
-    """A running cell. `devices`: the GPUs it sees, as CUDA_VISIBLE_DEVICES writes them; "" is none."""
+    """A running cell. `devices`: the GPUs it sees, as CUDA_VISIBLE_DEVICES writes them; "" is none.
+
+    It writes a token into the run folder's lock file. Finding another there, it ends its cell: the batch gave this node
+    up and started the cell elsewhere.
+    """
 
     def __init__(self, job: Job, devices: str) -> None:
         self.job, self.started = job, time.monotonic()
+        self.token, self.looked = secrets.token_hex(8), self.started
         job.run_dir.mkdir(parents=True, exist_ok=True)
+        _write_in_place(job.run_dir / ".lock", self.token)
         write_atomic(job.run_dir / "cell.json", json.dumps(job.asked, indent=1, ensure_ascii=False) + "\n")
         command = [sys.executable, "-m", "mentor_kit.cell", str(job.run_dir), str(job.root), str(os.getpid())]
         with open(job.run_dir / "cell.log", "wb") as log:
@@ -62,11 +70,23 @@ class CellProcess:
         seconds, limit = time.monotonic() - self.started, self.job.time_limit
         late = ""
         if self.process.poll() is None:
+            if self._superseded():
+                self.kill()
+                return Ended("lost", "it was started elsewhere meanwhile", seconds)
             if limit is None or seconds <= limit:
                 return None
             self.kill()
             late = f"time limit of {limit:g} s"
         return Ended(*self._outcome(late), seconds)
+
+    def _superseded(self) -> bool:
+        if time.monotonic() - self.looked < LOOK_SECONDS:
+            return False
+        self.looked = time.monotonic()
+        try:
+            return (self.job.run_dir / ".lock").read_text(encoding="utf-8") != self.token
+        except OSError:  # the storage is gone
+            return True
 
     def _outcome(self, late: str) -> tuple[str, str]:
         """(state, cause). A process that was killed left no verdict: it is written here, but never beside another."""
@@ -84,6 +104,13 @@ class CellProcess:
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
+
+
+def _write_in_place(path: Path, text: str) -> None:
+    """Not atomic, as a lock belongs to this very file; for a text that always has the same length."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    os.pwrite(file, text.encode(), 0)
+    os.close(file)
 
 
 def cell_environment(resources: Resources, devices: str) -> dict[str, str]:

@@ -4,15 +4,18 @@ The task on a node does what the local executor does: it starts the cell's proce
 GPUs and memory, and tells when its node or worker is lost; the batch then starts the cell again, and it continues from
 its last checkpoint. Ray's own retries are off, as they would be endless where memory runs out.
 
-What keeps a cell on a node that is given up from writing beside its successor:
+What keeps a cell on a node that is given up from writing beside its successor, each by itself:
 
-- Dead machine or dead Ray on it: the cell's process dies with Ray's worker, its kernel with it, and the storage frees
-  their lock on the run folder (NFS 4: when the lease of the lost client runs out, commonly after 90 s).
-- Node cut off from the cluster, not from the storage: Ray gives it up after about half a minute, the successor waits
-  at the lock, and either the orphan's Ray ends it (which it does once it learns that it was given up, or cannot reach
-  the head for about a minute) or the orphan finishes its cell; the successor finds that it is done and keeps it.
-- Node cut off from both: it cannot write; the same minute ends it. Should the network come back after the lock's lease
-  and before that minute, it could write until its Ray hears, about a second later, that it was given up.
+- Its process holds a lock on the run folder for as long as it lives; the successor waits for it, and finds the cell
+  done if the orphan ends it first. On a dead machine the storage frees the lock (NFS 4: when the lost client's lease
+  runs out, commonly after 90 s); where only Ray died, its worker takes the cell along.
+- A new start writes its token into the lock file; the task of an orphan that still sees the storage finds it within
+  two seconds and kills its cell.
+- Ray on a node that learns it was given up, or finds the connection to the head broken for a minute, ends itself and
+  with it its cells.
+
+The gap that is left: a node cut off from the storage for longer than its lock's lease writes nothing meanwhile, but
+when the network comes back before Ray ended itself, its cell may write until its task has looked: two seconds at most.
 
 The locks are POSIX record locks. Each node proves before a cell that it sees the lock which the batch holds on the
 study, so storage that is not shared, or whose locks stay on one machine, is refused. A lost head ends the batch; the
@@ -45,8 +48,9 @@ def run_cell(job: Job) -> Iterator[str | Ended]:
 
     yield ray.get_runtime_context().get_node_id()
     if not sees_the_batch(job):
-        yield Ended("failed", f"node {platform.node()} does not see the batch's lock on {job.run_dir.parents[1]}: mount the "
-                              "same storage there at the same path, with POSIX locks that reach all nodes", 0.0)
+        cause = (f"node {platform.node()} does not see the batch's lock on {job.run_dir.parents[1]}: mount the same "
+                 "storage there at the same path, with POSIX locks that reach all nodes")
+        yield Ended("failed", cause, 0.0)
         return
     process = CellProcess(job, os.environ.get("CUDA_VISIBLE_DEVICES", "") if job.resources.gpus else "")
     try:
@@ -90,8 +94,8 @@ class RayExecutor:
         for stage, resources in wanted.items():
             needs = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory_gb * 1e9}
             if not any(all(node.get(name, 0) >= amount for name, amount in needs.items()) for node in nodes):
-                raise UserError(f"Stage {stage!r} asks for {{{resources}}} a cell, which no node of the Ray cluster has; "
-                                "ask for less in its `resources:`, or start a node that has it first.")
+                raise UserError(f"Stage {stage!r} asks for {{{resources}}} a cell, which no node of the Ray cluster "
+                                "has; ask for less in its `resources:`, or start a node that has it first.")
         return hidden_gpus(int(sum(node.get("GPU", 0) for node in nodes)), wanted)
 
     def has_room(self, resources: Resources) -> bool:
@@ -128,7 +132,7 @@ class RayExecutor:
         return None
 
     def _on_dead_nodes(self) -> list[Any]:
-        """The tasks on nodes that the cluster gave up: Ray itself would wait for minutes for the connection to break."""
+        """The tasks on nodes that the cluster gave up; Ray itself would wait minutes for their connection to break."""
         if time.monotonic() - self.looked < LOOK_SECONDS:
             return []
         self.looked = time.monotonic()
@@ -172,8 +176,9 @@ def connect(address: str | None) -> Any:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise UserError(f"--executor ray: no Ray cluster at {'this machine' if address == 'auto' else address} ({reason}); "
-                        "start one with `ray start --head`, and run this on one of its nodes.") from error
+        where = "on this machine" if address == "auto" else f"at {address}"
+        raise UserError(f"--executor ray: no Ray cluster {where} ({reason}); start one with `ray start --head`, and "
+                        "run this on one of its nodes.") from error
     return ray
 
 
@@ -185,10 +190,10 @@ def check_address(address: str) -> None:
     """
     host, colon, port = address.rpartition(":")
     if "/" in address or not (host and colon and port.isdigit()):
-        raise UserError(f"Ray's address {address}: write HOST:PORT of the cluster's head, such as 10.0.0.1:6379, and run this "
-                        "on one of its nodes (Ray's client, ray://, is not used).")
+        raise UserError(f"Ray's address {address}: write HOST:PORT of the cluster's head, such as 10.0.0.1:6379, and "
+                        "run this on one of its nodes (Ray's client, ray://, is not used).")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"Ray's address {address}: nobody answers there ({error}); give the HOST:PORT that `ray start --head` "
-                        "printed, or leave --address out on a node of the cluster.") from error
+        raise UserError(f"Ray's address {address}: nobody answers there ({error}); give the HOST:PORT that `ray start "
+                        "--head` printed, or leave --address out on a node of the cluster.") from error

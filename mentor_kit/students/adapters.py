@@ -26,7 +26,7 @@ def trained_parameters(model: Any) -> int:
 
 @torch.no_grad()
 def merged_weights(model: Any) -> dict[str, torch.Tensor]:
-    """The state dict of the plain model, with the adapters in it, on the CPU; sums in float32, stored as the base is."""
+    """State dict of the plain model with the adapters in it, on the CPU; sums in float32, stored as the base is."""
     from peft.tuners.lora import LoraLayer
     from peft.utils.integrations import dequantize_module_weight
 

@@ -66,6 +66,14 @@ def _trl_came_first() -> bool:
     return "unsloth" not in sys.modules and any(name.startswith("trl.trainer") for name in sys.modules)
 
 
+def backend_for(backend: str, loading: Loading | None) -> tuple[str, str]:
+    """The backend that loads a student, and why: `auto` evaluates with plain transformers, so that a student's numbers
+    do not depend on what trained it or on what is installed."""
+    if backend == "auto" and loading is None:
+        return "transformers", "evaluation is the same everywhere"
+    return resolve_backend(backend)
+
+
 def prepare_backend(backend: str, *, grpo_packing: bool = False) -> tuple[str, str]:
     """Choose a backend and, if it is Unsloth, import it: call this before anything that imports TRL.
 
@@ -84,8 +92,8 @@ def _import_unsloth(grpo_packing: bool) -> None:
         raise UserError("student_backend 'unsloth' must be imported before TRL, and TRL is already imported in this "
                         "kernel: restart the kernel and run from the top, or use student_backend='transformers'.")
     if "unsloth" in sys.modules and os.environ.get(PACKING[0]) != wanted:
-        raise UserError(f"grpo_packing={grpo_packing} differs from what Unsloth was imported with in this kernel: restart "
-                        "the kernel and run from the top.")
+        raise UserError(f"grpo_packing={grpo_packing} differs from what Unsloth was imported with in this kernel: "
+                        "restart the kernel and run from the top.")
     os.environ.update(dict.fromkeys(PACKING, wanted))
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it would download a file to be counted
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth"))  # else the working folder
@@ -103,7 +111,8 @@ def load_model(source: str, backend: str = "transformers", loading: Loading | No
         UserError: the folder lacks a model or tokenizer, the id cannot be reached, or the backend cannot do this.
     """
     _check_source(source)
-    chosen, _ = prepare_backend(backend, grpo_packing=loading is not None and loading.grpo_packing)
+    chosen, _ = prepare_backend(backend_for(backend, loading)[0],
+                                grpo_packing=loading is not None and loading.grpo_packing)
     try:
         tokenizer = _load_tokenizer(source)
         load = _load_unsloth if chosen == "unsloth" else _load_transformers
@@ -131,8 +140,8 @@ def _check_hub(source: str) -> None:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"student {source!r} is no folder here, and the hub does not give it ({reason}). Without a network: save "
-            "model and tokenizer into a folder on another machine (save_pretrained, or the hub's download command), copy "
-            "it here and give the folder's path as student_source.") from error
+            "model and tokenizer into a folder on another machine (save_pretrained, or the hub's download command), "
+            "copy it here and give the folder's path as student_source.") from error
 
 
 def _check_folder(source: str) -> None:

@@ -5,8 +5,8 @@ is new (its last token and the tool results), the part of the prompts that all r
 and the place of a finished row is taken by the next. The heads that share keys ask them together instead of copying
 them, which is most of the time with a small model.
 
-What a row writes does not depend on who else is under way: every pass reads at least `FEWEST` tokens, and caches in
-steps of `BLOCK` places, sizes from which on matrix products give a row the same bits whatever stands beside it
+What a row writes does not depend on who else is under way: on a CPU every pass reads at least `FEWEST` tokens, and caches
+in steps of `BLOCK` places, sizes from which on matrix products give a row the same bits whatever stands beside it
 (measured on x86; elsewhere sums may differ in the last bit, and texts in float ties).
 """
 
@@ -145,7 +145,7 @@ class Decoder:
 
     def __init__(self, model: Any, slots: int, shared: Sequence[int] = ()) -> None:
         self.model, self.slots, self.shared = model, slots, len(shared)
-        self.fewest = FEWEST if slots > 1 else 1
+        self.fewest = FEWEST if slots > 1 and model.device.type == "cpu" else 1
         self.cache = RowCache(max(slots, self.fewest))
         self.lengths: list[int] = []
         self.pending: list[list[int]] = []
@@ -173,7 +173,7 @@ class Decoder:
         """Have all rows read what is pending. Yields rows and the scores of their next tokens, (rows, vocabulary).
 
         Where prompts or tool results are pending only their rows are read, those of like length together; else
-        every row reads its one token. Nothing may be added between the passes of one call.
+        every row reads its one token. Between the passes of one call only rows that were read may be given more.
         """
         wide = sorted((r for r, p in enumerate(self.pending) if len(p) > 1), key=lambda r: len(self.pending[r]))
         if not wide:

@@ -6,7 +6,8 @@ nothing else changes.
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,40 +17,36 @@ OPEN = '{"name": "'
 
 
 class KnownToolNames(LogitsProcessor):
-    """Inside a tool call's name, allow only tokens that continue the name of a known tool.
+    """Inside a tool call's name, allow only tokens that continue the name of a tool that the row knows.
 
     Args:
         tokenizer: decides what a token's text is.
-        names: the known tool names.
+        names: each row's known tool names.
     """
 
-    def __init__(self, tokenizer: Any, names: tuple[str, ...]) -> None:
-        self.tokenizer = tokenizer
-        self.targets = tuple(n + '"' for n in names)
-        self.masks: dict[str, torch.Tensor | None] = {}
-
-    @cached_property
-    def pieces(self) -> list[str]:
-        return [self.tokenizer.decode([i]) for i in range(len(self.tokenizer))]
+    def __init__(self, tokenizer: Any, names: Sequence[tuple[str, ...]]) -> None:
+        self.tokenizer, self.names = tokenizer, names
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        for row, text in enumerate(self.tokenizer.batch_decode(input_ids[:, -24:])):
-            mask = self._mask(text, scores)
-            if mask is not None:
+        texts = self.tokenizer.batch_decode(input_ids[:, -24:])
+        for row, (text, names) in enumerate(zip(texts, self.names, strict=True)):
+            _, opened, partial = text.rpartition(OPEN)
+            if opened and '"' not in partial:
+                mask = forbidden(self.tokenizer, partial, names, scores.shape[-1]).to(scores.device)
                 scores[row] = scores[row].masked_fill(mask, float("-inf"))
         return scores
 
-    def _mask(self, text: str, scores: torch.Tensor) -> torch.Tensor | None:
-        """Positions to forbid, or None outside a name."""
-        _, opened, partial = text.rpartition(OPEN)
-        if not opened or '"' in partial:
-            return None
-        if partial not in self.masks:
-            forbidden = [not self._continues(partial + piece) for piece in self.pieces]
-            forbidden += [True] * (scores.shape[-1] - len(forbidden))
-            self.masks[partial] = torch.tensor(forbidden, device=scores.device)
-        return self.masks[partial]
 
-    def _continues(self, text: str) -> bool:
-        """Whether a text begins a known name, or holds one followed by the closing quote."""
-        return any(t.startswith(text) or text.startswith(t) for t in self.targets)
+@lru_cache(maxsize=4096)
+def forbidden(tokenizer: Any, partial: str, names: tuple[str, ...], size: int) -> torch.Tensor:
+    """The tokens that lead from the part of a name that is written to no known name, (size,)."""
+    targets = [n + '"' for n in names]
+    texts = (partial + piece for piece in pieces(tokenizer))
+    wrong = [not any(t.startswith(text) or text.startswith(t) for t in targets) for text in texts]
+    return torch.tensor(wrong + [True] * (size - len(wrong)))
+
+
+@lru_cache(maxsize=4)
+def pieces(tokenizer: Any) -> list[str]:
+    """The text of each token."""
+    return [tokenizer.decode([i]) for i in range(len(tokenizer))]

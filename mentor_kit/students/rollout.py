@@ -11,7 +11,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from mentor_kit.episode import Episode, open_episode
 from mentor_kit.problem import Problem, sample_indices
 from mentor_kit.students.decoding import Decoder, Draw, can_keep_cache, next_tokens, sampling_processors
+from mentor_kit.students.masking import KnownToolNames
 from mentor_kit.trajectory import EOS, Finish, Trajectory, Turn, render_environment
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def rollouts(student: Student, problems: Sequence[Problem], sampling: Sampling, 
                 for place, (p, sample) in enumerate(zip(problems, indices, strict=True))]
         run = _run_cached if can_keep_cache(student.model) else _run_generate
         for row in run(student, rows, sampling, batch_size):
-            facts = {"sampling": asdict(sampling), "tokens": len(row.completion)}
+            applied = replace(sampling, max_turns=_max_turns(row, sampling))
+            facts = {"sampling": asdict(applied), "tokens": len(row.completion)}
             yield row.place, Trajectory(row.problem.id, tuple(row.turns), f"student:{student.name}", row.sample, facts)
     finally:
         student.model.train(was_training)
@@ -110,7 +112,6 @@ def _run_cached(student: Student, rows: Sequence[_Row], sampling: Sampling, slot
     """Finished rows, with a cache kept between turns. A row's number in the decoder is its place in `active`."""
     waiting, active, slots = deque(rows), [], min(slots, len(rows))
     decoder = Decoder(student.model, slots, _shared([r.prompt for r in rows]))
-    processors = _processors(student, sampling)
     while waiting or active:
         if len(active) + max(slots // REFILL, 1) <= slots:
             for _ in range(min(slots - len(active), len(waiting))):
@@ -118,7 +119,7 @@ def _run_cached(student: Student, rows: Sequence[_Row], sampling: Sampling, slot
                 decoder.admit(active[-1].prompt)
         for numbers, scores in decoder.passes():
             asked = [active[n] for n in numbers]
-            for n, row, token in zip(numbers, asked, _choose(student, asked, scores, processors), strict=True):
+            for n, row, token in zip(numbers, asked, _choose(student, asked, scores, sampling), strict=True):
                 decoder.pending[n] = _write(student, row, token, sampling)
         for n in reversed([n for n, row in enumerate(active) if row.done]):
             yield active[n]
@@ -132,14 +133,17 @@ def _shared(prompts: Sequence[Sequence[int]]) -> list[int]:
     return list(commonprefix([list(p) for p in prompts]))[:min(map(len, prompts), default=1) - 1]
 
 
-def _processors(student: Student, sampling: Sampling) -> LogitsProcessorList:
-    """What changes the scores of the next token before it is chosen, given the last tokens."""
+def _processors(student: Student, rows: Sequence[_Row], sampling: Sampling) -> LogitsProcessorList:
+    """What changes the scores of these rows' next tokens before they are chosen, given the last tokens."""
     processors = LogitsProcessorList(sampling_processors(sampling.temperature, sampling.top_k, sampling.top_p))
     if sampling.mask_unknown_tools:
-        from mentor_kit.students.masking import KnownToolNames
-
-        processors.insert(0, KnownToolNames(student.tokenizer, student.toolbox.names))
+        processors.insert(0, KnownToolNames(student.tokenizer, [_known_names(student, r) for r in rows]))
     return processors
+
+
+def _known_names(student: Student, row: _Row) -> tuple[str, ...]:
+    """The tools on offer to a row now."""
+    return tuple(s["function"]["name"] for s in row.episode.schemas) if row.episode else student.toolbox.names
 
 
 def _open_turn(row: _Row, sampling: Sampling) -> _Row:
@@ -150,9 +154,9 @@ def _open_turn(row: _Row, sampling: Sampling) -> _Row:
     return row
 
 
-def _choose(student: Student, rows: Sequence[_Row], scores: torch.Tensor, processors: LogitsProcessorList) -> list[int]:
+def _choose(student: Student, rows: Sequence[_Row], scores: torch.Tensor, sampling: Sampling) -> list[int]:
     """Each row's next token."""
-    if processors:
+    if processors := _processors(student, rows, sampling):
         last = [(r.prompt[-SEEN:] + r.completion[-SEEN:] + r.written)[-SEEN:] for r in rows]
         pad = student.tokenizer.pad_token_id
         seen = torch.tensor([[pad] * (SEEN - len(ids)) + ids for ids in last], device=scores.device)
@@ -168,13 +172,13 @@ def _write(student: Student, row: _Row, token: int, sampling: Sampling) -> list[
         return [token]
     ids, before = row.written, len(row.completion)
     row.written = []
-    _advance(student, row, ids, sampling, last=_at_last_turn(row, sampling))
+    _advance(student, row, ids, sampling, last=len(row.turns) == _max_turns(row, sampling) - 1)
     _open_turn(row, sampling)
     return row.completion[before + len(ids) - 1:]
 
 
-def _at_last_turn(row: _Row, sampling: Sampling) -> bool:
-    return len(row.turns) == (row.episode.max_turns if row.episode else sampling.max_turns) - 1
+def _max_turns(row: _Row, sampling: Sampling) -> int:
+    return row.episode.max_turns if row.episode else sampling.max_turns
 
 
 def _run_generate(student: Student, rows: Sequence[_Row], sampling: Sampling, slots: int) -> Iterator[_Row]:
@@ -183,7 +187,7 @@ def _run_generate(student: Student, rows: Sequence[_Row], sampling: Sampling, sl
         active = [_open_turn(row, sampling) for row in rows[start:start + slots]]
         while active:
             for row, ids in zip(active, _generate(student, active, sampling), strict=True):
-                _advance(student, row, ids, sampling, last=_at_last_turn(row, sampling))
+                _advance(student, row, ids, sampling, last=len(row.turns) == _max_turns(row, sampling) - 1)
                 _open_turn(row, sampling)
             yield from (row for row in active if row.done)
             active = [row for row in active if not row.done]
@@ -199,7 +203,7 @@ def _generate(student: Student, rows: Sequence[_Row], sampling: Sampling) -> lis
     batch = tokenizer.pad({"input_ids": contexts}, padding_side="left", return_tensors="pt").to(device)
     config = GenerationConfig(max_new_tokens=budget, do_sample=False, eos_token_id=tokenizer.eos_token_id,
                               pad_token_id=tokenizer.pad_token_id)
-    processors = _processors(student, sampling)
+    processors = _processors(student, rows, sampling)
     if sampling.temperature > 0:
         processors.append(Draw([r.random for r in rows]))
     output = student.model.generate(**batch, generation_config=config, logits_processor=processors)

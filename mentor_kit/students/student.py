@@ -95,7 +95,8 @@ class Student:
                 mask += [flag] * len(piece)
         return {"input_ids": ids, "assistant_masks": mask}
 
-    def rollout(self, problems: Sequence[Problem], sampling: Sampling | None = None, **options: Any) -> list[Trajectory]:
+    def rollout(self, problems: Sequence[Problem], sampling: Sampling | None = None,
+                **options: Any) -> list[Trajectory]:
         """Answer problems with tools; see `mentor_kit.students.rollout.rollout`."""
         from mentor_kit.students.rollout import Sampling, rollout
 
@@ -155,8 +156,8 @@ def give_template(tokenizer: Any) -> None:
     """
     missing = [t for t in (IM_START, EOS) if t not in tokenizer.get_vocab()]
     if missing:
-        raise UserError(f"student_template=kit needs a ChatML vocabulary, and this one lacks {missing[0]!r}: use a ChatML "
-                        "student (Qwen2.5, Qwen3, SmolLM2).")
+        raise UserError(f"student_template=kit needs a ChatML vocabulary, and this one lacks {missing[0]!r}: use a "
+                        "ChatML student (Qwen2.5, Qwen3, SmolLM2).")
     tokenizer.chat_template, tokenizer.eos_token = chat_template(), EOS
 
 
@@ -164,20 +165,20 @@ def prepare_tokenizer(tokenizer: Any) -> None:
     """Check that a tokenizer speaks ChatML and Hermes, and let TRL parse its tool calls.
 
     Raises:
-        UserError: when TRL cannot parse the template's tool calls, turns do not end with `<|im_end|>`, or padding cannot
-            be told from an end of turn.
+        UserError: when TRL cannot parse the template's tool calls, turns do not end with `<|im_end|>`, or padding
+            cannot be told from an end of turn.
     """
     from trl.chat_template_utils import add_response_schema, qwen3_template
 
     if tokenizer.chat_template is None:
         raise UserError(f"The student's tokenizer has no chat template; tools need one. {OURS}")
     if tokenizer.eos_token != EOS:
-        raise UserError(f"The student's end token is {tokenizer.eos_token!r}; the kit's trajectories are ChatML and need "
-                        f"{EOS!r}: use a ChatML student (Qwen2.5, Qwen3, SmolLM2). {OURS}")
+        raise UserError(f"The student's end token is {tokenizer.eos_token!r}; the kit's trajectories are ChatML and "
+                        f"need {EOS!r}: use a ChatML student (Qwen2.5, Qwen3, SmolLM2). {OURS}")
     if tokenizer.pad_token in (None, EOS):
         if PAD not in tokenizer.get_vocab():
-            raise UserError(f"The student pads with {tokenizer.pad_token!r} and has no {PAD!r}: its ends of turn cannot be "
-                            "told from padding; set another tokenizer.pad_token and save the folder.")
+            raise UserError(f"The student pads with {tokenizer.pad_token!r} and has no {PAD!r}: its ends of turn "
+                            "cannot be told from padding; set another tokenizer.pad_token and save the folder.")
         tokenizer.pad_token = PAD
     if tokenizer.chat_template.strip() == chat_template().strip():
         tokenizer.response_template = qwen3_template  # same Hermes markup; TRL knows templates by exact text only
@@ -201,8 +202,8 @@ def _check_calls(tokenizer: Any) -> None:
     messages = [*prompt_messages("?"), {"role": "assistant", "content": "", "tool_calls": [call]}]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     if '<tool_call>\n{"name": "add"' not in text:
-        raise UserError(f"The student's chat template does not write tool calls as the kit reads them, <tool_call> with "
-                        f"JSON in it: use Qwen2.5, Qwen3 or SmolLM2. {OURS}")
+        raise UserError("The student's chat template does not write tool calls as the kit reads them, <tool_call> "
+                        f"with JSON in it: use Qwen2.5, Qwen3 or SmolLM2. {OURS}")
 
 
 def load_student(folder: Path | str, toolbox: str | Toolbox = "arithmetic", *, name: str = "",
@@ -217,10 +218,10 @@ def load_student(folder: Path | str, toolbox: str | Toolbox = "arithmetic", *, n
     Raises:
         UserError: folder without model or tokenizer, or an id that cannot be reached.
     """
-    from mentor_kit.students.backends import load_model, resolve_backend
+    from mentor_kit.students.backends import backend_for, load_model
 
     box = load_toolbox(toolbox) if isinstance(toolbox, str) else toolbox
-    chosen, why = resolve_backend(backend)
+    chosen, why = backend_for(backend, loading)
     model, tokenizer = load_model(str(folder), chosen, loading)
     if template == "kit":
         give_template(tokenizer)

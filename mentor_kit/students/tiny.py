@@ -20,7 +20,8 @@ PAD, IM_START = "<|endoftext|>", "<|im_start|>"
 SKELETON = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
             '<tool_call>\n{"name": "', '", "arguments": {"', '", "arguments": {"a": ', '", "arguments": {"x": ',
             '", "arguments": {"numbers": [', ', "b": ', "}}\n</tool_call>", "]}}\n</tool_call>",
-            "\n</tool_response>", "\n<|im_start|>user\n<tool_response>\n", "\n<|im_start|>assistant\n", "\n<|im_start|>user\n",
+            "\n</tool_response>", "\n<|im_start|>user\n<tool_response>\n", "\n<|im_start|>assistant\n",
+            "\n<|im_start|>user\n",
             "<|im_start|>system\nTools:\n", "(a, b)", "(x)", "(x, digits)", "(numbers)",
             "The answer is \\boxed{", "}.", "Put the final answer in \\boxed{}.")
 PIECES = Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]|\s+")

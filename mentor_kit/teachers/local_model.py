@@ -75,11 +75,11 @@ class LocalModelTeacher:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        from mentor_kit.students.backends import load_model, resolve_backend
+        from mentor_kit.students.backends import load_model
         from mentor_kit.students.tiny import chat_template
         from mentor_kit.trajectory import EOS
 
-        model, tokenizer = load_model(self.model, resolve_backend(self.backend)[0])
+        model, tokenizer = load_model(self.model, self.backend)
         if self.template == "kit":
             tokenizer.chat_template, tokenizer.eos_token = chat_template(), EOS
         return model, tokenizer

@@ -100,7 +100,8 @@ class GRPOSettings:
         _positive(self, "steps", "prompts_per_step", "micro_batch", "updates_per_batch", "num_iterations",
                   "num_processes", "learning_rate", "max_turns", "max_new_tokens")
         if self.group_size < 2:
-            raise UserError(f"group_size={self.group_size}: GRPO compares rollouts of one prompt, so it needs at least 2.")
+            raise UserError(f"group_size={self.group_size}: GRPO compares rollouts of one prompt, so it needs at least "
+                            "2.")
         if self.rollouts % (self.micro_batch * self.updates_per_batch * self.num_processes):
             raise UserError(f"prompts_per_step x group_size = {self.rollouts} rollouts do not divide into "
                             f"{self.updates_per_batch} update(s) of micro-batches of {self.micro_batch} in each of "
@@ -128,8 +129,8 @@ class GRPOSettings:
 class Loading:
     """How a student is loaded for training, by either backend. Names are those of notebook 03's parameters.
 
-    The paper trains all parameters. LoRA is our choice for one GPU, no claim of the paper; its defaults are the vendor's
-    recipe for Qwen3-4B: rank 32, alpha twice that, all seven projections.
+    The paper trains all parameters. LoRA is our choice for one GPU, no claim of the paper; its defaults are the
+    vendor's recipe for Qwen3-4B: rank 32, alpha twice that, all seven projections.
     """
 
     finetuning: str = "full"  # full | lora (on 16-bit weights)

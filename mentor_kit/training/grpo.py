@@ -81,18 +81,23 @@ def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, 
 def _arguments(settings: GRPOSettings, student: Student, run: Run, **aggregation: Any) -> dict[str, Any]:
     """The released recipe in TRL's words; everything that changes the method is set here, never inherited."""
     micro_batches = settings.rollouts // (settings.micro_batch * settings.num_processes)
-    server = {"vllm_mode": "server", "vllm_server_base_url": settings.vllm_server,
-              "vllm_importance_sampling_correction": True} if settings.vllm_server else {}
+    vllm = {}
+    if settings.vllm_server:
+        vllm = {"vllm_mode": "server", "vllm_server_base_url": settings.vllm_server}
+    elif student.origin.loading is not None and student.origin.loading.fast_inference:
+        vllm = {"vllm_mode": "colocate"}
     return dict(
         output_dir=str(run.path("checkpoints")), max_steps=settings.steps, seed=settings.seed,
         per_device_train_batch_size=settings.micro_batch, steps_per_generation=micro_batches,
         gradient_accumulation_steps=micro_batches // settings.updates_per_batch, num_generations=settings.group_size,
         num_iterations=settings.num_iterations, shuffle_dataset=False, max_completion_length=settings.max_new_tokens,
         max_tool_calling_iterations=settings.max_turns - 1, temperature=settings.temperature,
-        top_k=settings.top_k, top_p=settings.top_p, loss_type=settings.loss_type, beta=settings.kl_beta,
+        top_k=settings.top_k or (-1 if vllm else 0), top_p=settings.top_p,
+        loss_type=settings.loss_type, beta=settings.kl_beta,
         use_bias_correction_kl=False, entropy_coef=settings.entropy_coef, epsilon=settings.epsilon,
         epsilon_high=settings.epsilon, delta=settings.delta, scale_rewards=settings.scale_rewards,
-        mask_truncated_completions=False, importance_sampling_level="token", use_vllm=bool(server), **server,
+        mask_truncated_completions=False, importance_sampling_level="token", use_vllm=bool(vllm), **vllm,
+        vllm_importance_sampling_correction=True,  # without vLLM unused
         learning_rate=settings.learning_rate, warmup_steps=settings.warmup_steps,
         lr_scheduler_type="constant_with_warmup" if settings.warmup_steps else "constant",
         weight_decay=settings.weight_decay, max_grad_norm=settings.max_grad_norm, logging_steps=1,

@@ -94,6 +94,6 @@ class Monitor(TrainerCallback):
     def _check_weights(self, step: int) -> None:
         """Stop, in all processes alike, if a weight of any of them is no finite number."""
         finite = all(bool(torch.isfinite(getattr(p, "to_local", lambda p=p: p)()).all())
-                     for p in self.student.model.parameters())
+                     for p in self.student.model.parameters() if p.requires_grad)
         if not all(processes.gather([finite])):
             raise not_a_number("a weight", None, step)

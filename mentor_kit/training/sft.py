@@ -60,7 +60,7 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
 
 def sft_trainer(student: Student, rows: Sequence[dict[str, list[int]]], settings: SFTSettings, run: Run,
                 monitor: Monitor, cooldown: Cooldown) -> SFTTrainer:
-    """TRL's trainer for `rows` (see `sft_rows`), in their order."""
+    """TRL's trainer for `rows` (see `sft_rows`). Its sampler shuffles them once more, over all copies of the items."""
     optimizer, asked = make_optimizer(student, settings), _arguments(settings, student, run)
     trainer = quiet(SFTTrainer(model=student.model, args=exactly(SFTConfig, asked),
                                train_dataset=Dataset.from_list([labelled(r) for r in rows]),
@@ -110,7 +110,7 @@ def common_arguments(settings: Any, student: Student) -> dict[str, Any]:
     cuda = student.model.device.type == "cuda"
     save = {"save_strategy": "steps", "save_steps": settings.save_every, "save_total_limit": kept_checkpoints()}
     loading = student.origin.loading
-    return {"use_cpu": not cuda, "bf16": cuda, "disable_tqdm": True,
+    return {"use_cpu": not cuda, "bf16": cuda, "fp16": False, "disable_tqdm": True,
             "optim": "adamw_torch_fused" if cuda else "adamw_torch",
             "gradient_checkpointing": loading is not None and loading.gradient_checkpointing,
             "report_to": settings.report_to, "dataloader_pin_memory": cuda, "ddp_find_unused_parameters": False,

@@ -106,13 +106,14 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
                                template=config.student_template)
     named = f"{start.dir.parent.name}/{start.dir.name}/{STUDENT}" if start else config.student_source
     student.origin = replace(student.origin, source=named, why=why)
-    _check_lengths(config, student, lessons)
+    if not made_here:
+        _check_lengths(config, student, lessons)
     return student
 
 
 def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: Loading) -> Student:
     """The embedded student. Another backend than transformers loads it from a folder, as any other."""
-    from mentor_kit.students.student import Student, load_student
+    from mentor_kit.students.student import Origin, Student, load_student
     from mentor_kit.students.tiny import build_model, build_tokenizer
 
     box = load_toolbox(lessons.train[0].problem.toolbox)
@@ -120,7 +121,7 @@ def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: 
     texts = [t for r in lessons.train for t in (r.problem.question, r.trajectory.to_text())]
     tokenizer = build_tokenizer(signatures + texts, config.vocab_size)
     model = build_model(tokenizer, hidden_size=config.student_hidden, layers=config.student_layers, seed=config.seed)
-    student = Student(model, tokenizer, box, config.method)
+    student = Student(model, tokenizer, box, config.method, Origin(loading=loading))
     if backend == "transformers" and loading.finetuning == "full":
         return student
     with TemporaryDirectory() as folder:
@@ -130,9 +131,7 @@ def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: 
 
 def _check_lengths(config: TrainConfig, student: Student, lessons: Lessons) -> None:
     """Unsloth cuts what is longer than it was loaded for, without a word; a cut trajectory has no answer."""
-    if student.origin.loading is None:
-        return
-    limit, name = student.origin.loading.max_seq_length, "max_seq_length"
+    limit, name = config.max_seq_length, "max_seq_length"
     if config.kind == "grpo":
         longest = max(len(student.prompt_ids(r.problem.question)) for r in lessons.train) + config.max_new_tokens
         name = "max_seq_length (prompt and max_new_tokens)"

@@ -23,9 +23,9 @@ from mentor_kit.training import processes
 
 FILE = "trainer_config.json"
 # Where, when and by whom a run happens: not what it computes.
-HOST = ("output_dir", "logging_dir", "run_name", "local_rank", "hub_", "push_to_hub", "resume_from_checkpoint", "project",
-        "trackio", "vllm_server")
-# What may differ between the backends, and why it is the same method.
+HOST = ("output_dir", "logging_dir", "run_name", "local_rank", "hub_", "push_to_hub", "resume_from_checkpoint",
+        "project", "trackio", "vllm_server")
+# What may differ between the backends, and why it is the same method. Names that only one backend knows count too.
 MAY_DIFFER = {
     "loss_type": "SFT only: chunked_nll of TRL and nll of Unsloth are one loss, computed in chunks by different code",
     "dataset_num_proc": "workers that prepare rows; ours are prepared already",
@@ -33,11 +33,21 @@ MAY_DIFFER = {
     "gradient_checkpointing_kwargs": "how activations are recomputed, not what",
     "torch_empty_cache_steps": "how often cached GPU memory is given back",
     "per_device_eval_batch_size": "the trainer never evaluates; validation is ours",
-    "eval_accumulation_steps": "the trainer never evaluates; validation is ours",
+    "eval_accumulation_steps": "the trainer never evaluates",
+    "bf16_full_eval": "the trainer never evaluates",
+    "fp16_full_eval": "the trainer never evaluates",
     "router_aux_loss_coef": "mixture-of-experts models only",
     "remove_unused_columns": "rows hold only what is used",
     "generation_kwargs": "an empty dict or none",
     "include_num_input_tokens_seen": "a log line",
+    "max_seq_length": "Unsloth's name of max_length",
+    "vllm_sampling_params": "Unsloth's; none, so the sampling is what is asked for by name",
+    "unsloth_num_chunks": "in how many chunks the logits are computed",
+    "unsloth_logit_chunk_multiplier": "in how many chunks the logits are computed",
+    "unsloth_grpo_mini_batch": "in how many chunks the logits are computed",
+    "context_parallel_size": "Unsloth's; one, so off",
+    "context_parallel_backend": "off",
+    "context_parallel_rotate_method": "off",
 }
 
 
@@ -51,8 +61,19 @@ def exactly(config_class: type, asked: dict[str, Any]) -> Any:
 
 def changed(config: Any, asked: dict[str, Any]) -> list[str]:
     """Names whose value is not what was asked, those that may differ aside."""
-    free = {"report_to", *MAY_DIFFER} - ({"loss_type"} if hasattr(config, "num_generations") else set())
+    free = {"report_to", *may_differ(hasattr(config, "num_generations"))}
     return [n for n, v in asked.items() if n not in free and _plain(getattr(config, n)) != _plain(v)]
+
+
+def may_differ(grpo: bool) -> set[str]:
+    """Documented differences; GRPO's loss is no matter of code alone."""
+    return set(MAY_DIFFER) - ({"loss_type"} if grpo else set())
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Undocumented differences between two stored `arguments`: there should be none."""
+    names = {n for n in ours.keys() | theirs.keys() if n not in ours or n not in theirs or ours[n] != theirs[n]}
+    return sorted(names - may_differ("num_generations" in ours))
 
 
 def check_unchanged(trainer: Any, asked: dict[str, Any]) -> None:

@@ -60,8 +60,10 @@ class Sandbox:
             [sys.executable, "-I", "-S", str(WORKER), str(packages), "serve"], stdin=subprocess.PIPE, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, cwd=self._folder,
             env=worker_variables(self._folder))
-        if not (self._exchange({"operation": "hello"}) or {}).get("ready"):
-            raise _broken("it does not start")
+        hello = self._exchange({"operation": "hello"}) or {}
+        if not hello.get("ready"):
+            self._stop()
+            raise _broken(hello.get("error", "it does not start"))
 
     def _exchange(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Send a line, wait for a line; None where the process ended or had to be killed."""

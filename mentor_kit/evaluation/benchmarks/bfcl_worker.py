@@ -152,8 +152,10 @@ def serve(out: Any) -> None:
 
 def answer(line: dict[str, Any]) -> dict[str, Any]:
     """The reply to one request; `{"failure": "timeout" | "memory" | "crash" | "long"}` where the child gave none."""
-    if line["operation"] == "hello":
-        import bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker  # noqa: F401 - its children then have it
+    if line["operation"] == "hello":  # what the children will need, they cannot read
+        import _strptime  # noqa: F401 - imported by `datetime.strptime` at its first use
+
+        import bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker  # noqa: F401
 
         return {"ready": True}
     items, _ = truths(line["category"])  # read once, by the parent
@@ -175,10 +177,20 @@ def answer(line: dict[str, Any]) -> dict[str, Any]:
     return json.loads(reply)
 
 
+class LateImport(BaseException):
+    """A module that a child asks for and its parent has not read. Not an Exception: the package would take it for a
+    call that failed; so it is a crash, and seen."""
+
+    @classmethod
+    def find_spec(cls, name: str, *_: Any) -> None:
+        raise cls(name)
+
+
 def _answer_and_exit(line: dict[str, Any], writer: int) -> None:
     """The child: answers and ends, whatever happens."""
     try:
         os.closerange(0, 2)
+        sys.meta_path[:] = [LateImport]
         confine(line["seconds"])
         reply = json.dumps(SERVED[line["operation"]](line))
     except MemoryError:
