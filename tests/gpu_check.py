@@ -60,7 +60,7 @@ def _last_words(stderr: str) -> str:
     return " | ".join(lines[-6:])[-1500:]
 
 
-def compare(work: Path, student: str, tiny: bool) -> dict[str, Any]:
+def compare(work: Path, student: str) -> dict[str, Any]:
     """Each gradient against plain TRL's: cosine over all adapters, ratio of norms, and the worst single matrix."""
     import torch
     from safetensors.torch import load_file
@@ -169,7 +169,7 @@ def check(out: Path, work: Path, students: dict[str, str], budget: float, tiny: 
         result["parts"][name] = run_part(part, case, work, end - time.monotonic())
         print(f"{name}: {json.dumps(result['parts'][name])[:300]}", flush=True)
         if part == "gradient":
-            result["gradients"][case["student"]] |= compare(work, case["student"], tiny)
+            result["gradients"][case["student"]] |= compare(work, case["student"])
         write(out, result)
     write(out, result)
     return result

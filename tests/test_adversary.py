@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -128,9 +128,10 @@ def test_a_restart_with_only_bad_items_left_ends_as_the_undisturbed_run(adversar
     assert [r.trajectory.meta["failure"] for r in records].count("error") == 5
     add = AttemptStore.add
 
-    def stop_after_the_last_right_one(store, *args):
-        right.append(add(store, *args))
-        if len(right) == 5:
+    def stop_after_the_last_right_one(store, record, *args):
+        add(store, record, *args)
+        right.extend([record] * (record.trajectory.finish == "eos"))
+        if len(right) == 5 and record is right[-1]:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(AttemptStore, "add", stop_after_the_last_right_one)
@@ -138,6 +139,27 @@ def test_a_restart_with_only_bad_items_left_ends_as_the_undisturbed_run(adversar
         evaluate_tasks([task], broken, batch_size=3)
     assert evaluate_tasks([task], broken, batch_size=3) == records and len(right) == 5
     assert whole.path("trajectories.parquet").read_bytes() == broken.path("trajectories.parquet").read_bytes()
+
+
+def test_a_solver_that_breaks_on_the_way_is_no_items_failure_and_leaves_none(adversary, tmp_path, monkeypatch):
+    asked = [replace(p, question=QUESTION.format("right")) for p in problems()]
+    run, task = new_run(tmp_path, "evaluate"), Task("adversarial", asked, adversary, Sampling(max_new_tokens=400))
+    with monkeypatch.context() as patch:
+        patch.setattr(adversary.model, "answer", breaks_after(20, adversary.model.answer))
+        with pytest.raises(RuntimeError, match="no device"):
+            evaluate_tasks([task], run, batch_size=8)
+    records = evaluate_tasks([task], run, batch_size=8)
+    assert len(records) == 50 and all(r.trajectory.meta["correct"] for r in records)
+
+
+def breaks_after(calls: int, answer):
+    left = iter(range(calls))
+
+    def broken(*args):
+        if next(left, None) is None:
+            raise RuntimeError("no device")
+        return answer(*args)
+    return broken
 
 
 def test_an_item_that_raises_before_it_is_under_way_is_the_one_that_is_blamed(adversary, monkeypatch):

@@ -87,12 +87,13 @@ def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, 
     whole, broken = new_run(tmp_path / "a", "evaluate"), new_run(tmp_path / "b", "evaluate")
     records = stage.evaluate_splits(config, student, collection, "test", whole)
     admitted, stored, stops, before = [], [], [1, 3, 5, 0], 0
-    admit, add = Decoder.admit, AttemptStore.add
+    admit, add, told = Decoder.admit, AttemptStore.add, broken.path("progress.txt")
 
     def add_and_stop(store, record, *args):
         add(store, record, *args)
         stored.append((record.problem.id, record.trajectory.sample))
         if len(stored) == before + stops[0]:
+            assert told.read_text().endswith(f" of {len(records)} items\n")
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Decoder, "admit", lambda self, ids: (admitted.append(ids), admit(self, ids)))
@@ -104,6 +105,7 @@ def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, 
     assert len(stored) == len(set(stored)) == len(records)
     assert len(records) < len(admitted) <= len(records) + 3 * (under_way - 1)
     assert whole.path("trajectories.parquet").read_bytes() == broken.path("trajectories.parquet").read_bytes()
+    assert not told.exists()
 
 
 def test_unknown_split_is_refused():

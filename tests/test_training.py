@@ -157,7 +157,8 @@ def test_muon_state_round_trip():
 
 @pytest.mark.parametrize(("options", "match"), [
     ({"group_size": 1}, "at least 2"), ({"micro_batch": 7}, "do not divide"),
-    ({"updates_per_batch": 2, "steps": 3, "micro_batch": 64}, "must be multiples"), ({"learning_rate": 0.0}, "above 0")])
+    ({"updates_per_batch": 2, "steps": 3, "micro_batch": 64}, "must be multiples"),
+    ({"learning_rate": 0.0}, "above 0")])
 def test_impossible_settings_are_refused(options, match):
     with pytest.raises(UserError, match=match):
         GRPOSettings(**options)

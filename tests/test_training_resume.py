@@ -65,13 +65,15 @@ def check_as_unbroken(train, folder, boundary, kills=2):
 
 
 # 12 records and 3 prompts a batch, or 8 rows a step: an epoch ends after 4 batches, or between steps 1 and 2
-GRPO = {"a batch a step, two micro-batches": {"steps": 6, "save_every": 2, "micro_batch": 6},
-        "four steps a batch": {"steps": 24, "save_every": 4, "updates_per_batch": 2, "num_iterations": 2,
-                               "micro_batch": 3},
-        "the best is kept": {"steps": 6, "save_every": 1, "micro_batch": 12, "keep": "best", "learning_rate": 3e-3}}
+GRPO = [
+    pytest.param({"steps": 6, "save_every": 2, "micro_batch": 6}, id="a batch a step, two micro-batches"),
+    pytest.param({"steps": 24, "save_every": 4, "updates_per_batch": 2, "num_iterations": 2, "micro_batch": 3},
+                 id="four steps a batch"),
+    pytest.param({"steps": 6, "save_every": 1, "micro_batch": 12, "keep": "best", "learning_rate": 3e-3},
+                 id="the best is kept", marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize("options", GRPO.values(), ids=GRPO)
+@pytest.mark.parametrize("options", GRPO)
 def test_grpo_killed_anywhere(student, tmp_path, options):
     settings = GRPOSettings(**{"prompts_per_step": 3, "group_size": 4, "max_new_tokens": 96, "validate_every": 2,
                                "temperature": 0.7, **options})

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FAILURES = ("overlong", "tool_cap", "error", "no_answer")
 BY_FINISH = {"length": "overlong", "tool_cap": "tool_cap", "error": "error"}
-PATIENCE = 16  # items at which a solver raises, and none that it answers, after which the failure is no item's
+PATIENCE = 16  # items in a row (or a batch) at which a solver raises, after which the failure is no item's
 Scorer = Callable[[Sequence[Problem], Sequence[Trajectory]], list[dict[str, Any]]]
 Keep = Callable[[int, Trajectory], None]
 
@@ -166,16 +166,17 @@ def ask(asked: Asked, keep: Keep, before: int = 0) -> None:
     by one, so that one bad item costs only itself: it is kept with its error and counts as wrong.
 
     Args:
-        before: how many other problems this solver has answered: then what it raises is an item's failure.
+        before: how many other problems this solver has answered: then a few that fail may be the last, bad ones.
 
     Raises:
-        Exception: what the solver raised, where it raised for every one of several items.
+        Exception: what the solver raised, where it raised for every one of several items, or for a batch in a row.
     """
     left = dict.fromkeys(range(len(asked.problems)))
-    errors: list[Exception] = []
+    errors: list[Exception] = []  # since the last answer
 
     def made(place: int, answer: Trajectory) -> None:
         del left[place]
+        errors.clear()
         keep(place, answer)
 
     while left and (error := asked.ask(list(left), made)):
@@ -183,10 +184,11 @@ def ask(asked: Asked, keep: Keep, before: int = 0) -> None:
         for place in list(left)[:asked.batch_size]:
             alone = error if only else asked.ask([place], made)
             if alone:
+                del left[place]
                 errors.append(alone)
-                made(place, asked.lost(place, alone))
-        tried = len(asked.problems) - len(left)
-        if not before and 1 < len(errors) == tried >= min(max(asked.batch_size, PATIENCE), len(asked.problems)):
+                keep(place, asked.lost(place, alone))
+        never = not before and 1 < len(errors) == len(asked.problems)
+        if never or len(errors) >= max(asked.batch_size, PATIENCE):
             raise errors[-1]
 
 

@@ -11,13 +11,14 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from mentor_kit.attempts import AttemptStore
 from mentor_kit.collect import TRAJECTORIES, as_references
 from mentor_kit.evaluation.evaluate import Asked, Scorer, ask, judge_answers, scored, teacher_facts
 from mentor_kit.progress import progress_bar
-from mentor_kit.runs import Run
+from mentor_kit.runs import PROGRESS, Run, write_atomic
 from mentor_kit.store import Record, load_records, save_records
 from mentor_kit.trajectory import Trajectory
 
@@ -50,6 +51,30 @@ class Task:
     attempts: Sequence[Record] = ()
 
 
+class ItemBar:
+    """The progress of an evaluation: a bar for who watches, and one line in the run's folder for its batch.
+
+    Args:
+        file: holds the line while the evaluation runs, written at most once a second.
+    """
+
+    def __init__(self, total: int, description: str, file: Path) -> None:
+        self.bar, self.file, self.total = progress_bar(total, description, "item"), file, total
+        self.items, self.told = 0, float("-inf")
+
+    def update(self, items: int) -> None:
+        """So many more items are answered."""
+        self.items += items
+        self.bar.update(items)
+        if monotonic() - self.told >= 1:
+            self.told = monotonic()
+            write_atomic(self.file, f"{self.items} of {self.total} items\n")
+
+    def close(self) -> None:
+        self.bar.close()
+        self.file.unlink(missing_ok=True)
+
+
 def evaluate_tasks(tasks: Sequence[Task], run: Run, *, samples: int = 1, batch_size: int = 128,
                    facts: Mapping[str, Any] | None = None, description: str = "evaluate") -> list[Record]:
     """Evaluate task by task; what an interrupted run has answers to is not asked again. Stores all records.
@@ -64,7 +89,7 @@ def evaluate_tasks(tasks: Sequence[Task], run: Run, *, samples: int = 1, batch_s
     """
     for scorer in dict.fromkeys(t.scorer for t in tasks):
         scorer([], [])
-    bar = progress_bar(samples * sum(len(t.problems) for t in tasks), description, "item")
+    bar = ItemBar(samples * sum(len(t.problems) for t in tasks), description, run.path(PROGRESS))
     folder, records = run.path(ANSWERS) / run.key, []
     for task in tasks:
         with run.time(f"evaluate/{task.name}"):
@@ -86,19 +111,26 @@ def _answers(task: Task, folder: Path, samples: int, batch_size: int, progress: 
              ) -> list[tuple[Problem, Trajectory]]:
     """Every problem with its answer, `samples` times, in order; those that are not on disk yet are asked for."""
     pairs = [(p, sample) for p in task.problems for sample in range(samples)]
-    lost: dict[tuple[str, int], Trajectory] = {}
     with AttemptStore(folder / f"{task.name.replace('/', '--')}.jsonl", {"task": task.name}) as store:
         left = [pair for pair in pairs if not store.done(*pair)]
         progress(len(pairs) - len(left))
+        raised: list[Record] = []  # stored with the next answer, or at the end: until then the solver may be broken
 
         def keep(place: int, answer: Trajectory) -> None:
-            problem, sample = left[place]
-            if answer.finish == "error":  # a run that is started again asks again
-                lost[problem.id, sample] = answer
-            else:
-                store.add(Record(problem, answer), False, {})
+            raised.append(Record(left[place][0], answer))
+            if "error" not in answer.meta:
+                _store(raised, store)
             progress(1)
 
         asked = Asked(task.solver, [p for p, _ in left], [s for _, s in left], task.sampling, batch_size)
         ask(asked, keep, before=len(pairs) - len(left))
-        return [(p, lost.get((p.id, s)) or store.record(p, s).trajectory) for p, s in pairs]
+        _store(raised, store)
+        return [(p, store.record(p, s).trajectory) for p, s in pairs]
+
+
+def _store(records: list[Record], store: AttemptStore) -> None:
+    """Move records to the store. An attempt that a teacher did not make (no reply) is asked for again after a kill."""
+    for record in records:
+        made = record.trajectory
+        store.add(record, made.finish == "error" and "error" not in made.meta, {})
+    records.clear()

@@ -97,6 +97,8 @@ def rollouts(student: Student, problems: Sequence[Problem], sampling: Sampling, 
             yield row.place, Trajectory(row.problem.id, tuple(row.turns), f"student:{student.name}", row.sample, facts)
     finally:
         student.model.train(was_training)
+        if was_training and hasattr(student.model, "for_training"):
+            student.model.for_training()  # Unsloth's generate leaves flags of its own that `train` does not know
 
 
 def prompt_ids(student: Student, problem: Problem) -> list[int]:

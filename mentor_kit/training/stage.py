@@ -92,10 +92,11 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
     from mentor_kit.students.backends import prepare_backend
 
     made_here = start.params.get("student_source", "tiny") == "tiny" if start else config.student_source == "tiny"
-    chosen, why = ("transformers", "the embedded student needs no other") \
-        if made_here and config.student_backend == "auto" else \
-        prepare_backend(config.student_backend, grpo_packing=config.grpo_packing)  # Unsloth comes before transformers
-    from mentor_kit.students.student import load_student
+    if made_here and config.student_backend == "auto":
+        chosen, why = "transformers", "the embedded student needs no other"
+    else:
+        chosen, why = prepare_backend(config.student_backend, grpo_packing=config.grpo_packing)
+    from mentor_kit.students.student import load_student  # not before: Unsloth comes before transformers
 
     toolbox, loading = lessons.train[0].problem.toolbox, loading_of(config, embedded=made_here)
     source = start.path(STUDENT) if start else config.student_source
