@@ -102,6 +102,7 @@ class TrainConfig(StageConfig):
     student_hidden: int = Field(128, ge=8)
     student_layers: int = Field(3, ge=1)
     vocab_size: int = Field(2048, ge=400)
+    references: int = Field(0, ge=0)
     student_template: Literal["own", "kit"] = "own"
     finetuning: Literal["auto", "full", "lora"] = "auto"
     lora_rank: int = Field(32, ge=1)

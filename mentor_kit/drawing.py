@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mentor_kit.errors import UserError
+from mentor_kit.problem import Problem
 from mentor_kit.store import Record
-from mentor_kit.toolbox import load_toolbox
+from mentor_kit.toolbox import known_tools
 from mentor_kit.trajectory import Step, ToolCall, Trajectory
 
 KINDS = {"R": ("reasoning", "#56b4e9", "#eef7fd"), "T": ("tool use", "#e69f00", "#fdf5e3"),
@@ -91,10 +92,10 @@ def _call_troubles(call: ToolCall, names: Sequence[str] | None) -> tuple[str, ..
     return tuple(text for text, holds in facts.items() if holds)
 
 
-def _known_names(toolbox: str) -> tuple[str, ...] | None:
-    """The tools of a record's toolbox; None where it cannot be loaded here (the record can still be looked at)."""
+def _known_names(problem: Problem) -> tuple[str, ...] | None:
+    """The tools of a problem; None where its toolbox cannot be loaded here (the record can still be looked at)."""
     try:
-        return load_toolbox(toolbox).names
+        return known_tools(problem)
     except UserError:
         return None
 
@@ -191,7 +192,7 @@ def _question_html(record: Record) -> str:
 
 def record_html(record: Record, title: str = "") -> str:
     """Question, reference answer, verdict (where `meta` has one), the steps, and the folded reference trajectory."""
-    names = _known_names(record.problem.toolbox)
+    names = _known_names(record.problem)
     body = _question_html(record) + _steps_html(record.trajectory, title, names)
     if record.reference is not None:
         body += (f"<details style='margin-top:4px'><summary style='cursor:pointer;color:#555'>reference trajectory"
@@ -215,7 +216,7 @@ def _cell_html(title: str, item: Record | Trajectory, shared: bool) -> str:
     if isinstance(item, Trajectory):
         return trajectory_html(item, title)
     if shared:
-        return trajectory_html(item.trajectory, title, names=_known_names(item.problem.toolbox))
+        return trajectory_html(item.trajectory, title, names=_known_names(item.problem))
     return record_html(item, title)
 
 
@@ -236,7 +237,7 @@ def record_text(record: Record) -> str:
     verdict = {None: "", True: "  (right)", False: "  (wrong)"}[correct]
     return "\n".join([clean(record.problem.question),
                       f"reference answer: {clean(' or '.join(record.problem.answers))}{verdict}",
-                      trajectory_text(record.trajectory, names=_known_names(record.problem.toolbox))])
+                      trajectory_text(record.trajectory, names=_known_names(record.problem))])
 
 
 def show(*items: Record | Trajectory | Html) -> None:

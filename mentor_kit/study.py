@@ -19,7 +19,7 @@
 gets one cell for each matching run, a list parameter gets all matching runs in one cell. Runs match when they agree
 in the axes they share, the seed included. `all` is every stage that does not itself wait for this one.
 A stage may say what each of its cells is given: `resources: {gpus: 1, cpus: 4, memory_gb: 16}`; by default no GPU and
-one CPU. A cell sees exactly the GPUs its stage asks for, each of which is its own, so one whose stage asks for none
+one CPU; `gpus: num_processes` takes the stage's value of that parameter. A cell sees exactly the GPUs its stage asks for, each of which is its own, so one whose stage asks for none
 sees none, also where there are some: the same cell gives the same bytes on a laptop and on a GPU machine, and cannot
 fill the memory of a GPU that another cell was given. Resources are no part of a run's key.
 A value in a stage's `set` wins over `seeds`, `grid` and `fixed`, and those over the notebook's default.
@@ -252,7 +252,9 @@ def _stage(name: str, entry: Mapping[str, Any], data: Mapping[str, Any], source:
         for value in data["grid"].get(axis, data["seeds"] if axis == "seed" else []):
             check_value(declared[axis], value, source.where("seeds") if axis == "seed" else source.where("grid", axis))
     inputs = {p: _stage_names(name, p, needed, data, source) for p, needed in entry.get("needs", {}).items()}
-    resources = read_resources(entry.get("resources", {}), lambda key: source.where("stages", name, "resources", key))
+    needs = {key: values.get(asked, declared[asked].default) if isinstance(asked, str) and asked in declared else asked
+             for key, asked in entry.get("resources", {}).items()}
+    resources = read_resources(needs, lambda key: source.where("stages", name, "resources", key))
     return Stage(name, root / "notebooks" / at, declared, inputs, tuple(axes), values, resources)
 
 

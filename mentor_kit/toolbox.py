@@ -13,11 +13,12 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
 from mentor_kit.errors import UserError
+from mentor_kit.problem import Problem
 
 MAX_NUMBER = 1e30  # larger magnitudes are refused as arguments and as results
 MAX_LIST = 1000  # items of a list argument
@@ -220,3 +221,25 @@ def load_toolbox(spec: str) -> Toolbox:
     if not isinstance(toolbox, Toolbox):
         raise UserError(f"toolbox {spec!r} is a {type(toolbox).__name__}: it must be a mentor_kit.toolbox.Toolbox.")
     return toolbox
+
+
+def known_tools(problem: Problem) -> tuple[str, ...]:
+    """Names of the tools a problem may use, for rewards and metrics alike.
+
+    Those named in `meta["tools"]`; else those it brings along, from the start (`meta["tool_schemas"]`) or with what the
+    user says later (`meta["later_turns"]`); else its toolbox's.
+
+    Raises:
+        UserError: the toolbox does not exist.
+    """
+    if (names := problem.meta.get("tools")) is not None:
+        return tuple(names)
+    if (own := problem.meta.get("tool_schemas")) is None:
+        return _toolbox_names(problem.toolbox)
+    later = [tool for turn in problem.meta.get("later_turns", ()) for tool in turn["tools"]]
+    return tuple(schema["function"]["name"] for schema in [*own, *later])
+
+
+@cache
+def _toolbox_names(spec: str) -> tuple[str, ...]:
+    return load_toolbox(spec).names

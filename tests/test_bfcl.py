@@ -13,9 +13,9 @@ import pytest
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks import bfcl, load_benchmark
 from mentor_kit.evaluation.benchmarks.bfcl import bfcl_verdicts, decode_calls
-from mentor_kit.evaluation.metrics import known_names
 from mentor_kit.problem import Problem
 from mentor_kit.problems.bfcl import CATEGORIES, load, tool_schema
+from mentor_kit.toolbox import known_tools
 from mentor_kit.trajectory import EOS, Trajectory, render_call
 
 STORED = [json.loads(line) for line in (Path(__file__).with_name("cases") / "bfcl_answers.jsonl").read_text().splitlines()]
@@ -65,7 +65,7 @@ def test_irrelevance_is_always_reported(shelf):
     problems = benchmark.load(items=1, splits=splits)
     assert [p.split for p in problems] == ["bfcl/simple_python", "bfcl/multiple", "bfcl/irrelevance"]
     assert set(benchmark.splits) == set(CATEGORIES)
-    assert {p.toolbox for p in problems} == {"own"} and known_names(problems[0]) == ("f",)
+    assert {p.toolbox for p in problems} == {"own"} and known_tools(problems[0]) == ("f",)
     assert benchmark.facts(problems)["revisions"] == ["sha256:0"]
 
 

@@ -30,14 +30,14 @@ from mentor_kit.evaluation.benchmarks.bfcl_multi_turn import (
 )
 from mentor_kit.evaluation.benchmarks.bfcl_sandbox import Sandbox, sandbox
 from mentor_kit.evaluation.evaluate import evaluate
-from mentor_kit.evaluation.metrics import known_names, summarise
+from mentor_kit.evaluation.metrics import summarise
 from mentor_kit.problem import Problem
 from mentor_kit.problems.bfcl import CATEGORIES, MORE_TOOLS, MULTI_TURN, load
 from mentor_kit.store import load_records, save_records
 from mentor_kit.students.rollout import Sampling, prompt_ids
 from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import build_model, build_tokenizer
-from mentor_kit.toolbox import Toolbox, ToolError
+from mentor_kit.toolbox import Toolbox, ToolError, known_tools
 from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment, render_user
 
 STORED = [json.loads(line) for line in
@@ -64,7 +64,7 @@ def test_an_item_says_what_the_user_says_later(monkeypatch):
     (problem,) = benchmark.load(splits=splits)
     assert problem.split == "bfcl_multi_turn/multi_turn_miss_func" and problem.question == "Look."
     assert [(t["message"], len(t["tools"])) for t in problem.meta["later_turns"]] == [(MORE_TOOLS, 1), ("And now?", 0)]
-    assert known_names(problem) == ("ls", "sort") and "response field" in str(problem.meta["tool_schemas"])
+    assert known_tools(problem) == ("ls", "sort") and "response field" in str(problem.meta["tool_schemas"])
     episode = MultiTurnEpisode(problem)
     first, second = episode.respond(Turn("Nothing.")), episode.respond(Turn("Still nothing."))
     assert first.message == MORE_TOOLS and first.text.endswith(f"\n{MORE_TOOLS}<|im_end|>\n<|im_start|>assistant\n")
@@ -130,7 +130,7 @@ def test_hostile_calls_are_errors_and_the_state_lives_on(tmp_path, monkeypatch):
 
 @needs_environment
 def test_a_call_that_never_ends_is_killed_and_forgotten():
-    math = next(p for p in load(0, {"multi_turn_base": 0}) if "power" in known_names(p))
+    math = next(p for p in load(0, {"multi_turn_base": 0}) if "power" in known_tools(p))
     box = Sandbox(seconds=1)
     episode, started = MultiTurnEpisode(math, box), time.monotonic()
     endless = episode.execute("power", {"base": 7, "exponent": 10**10})
@@ -359,7 +359,7 @@ class ScriptedModel(torch.nn.Module):
 
 @needs_environment
 def test_every_item_stays_in_the_denominator_under_its_kind():
-    files = [p for p in load(0, {"multi_turn_base": 60}) if "pwd" in known_names(p) and p.meta["later_turns"]]
+    files = [p for p in load(0, {"multi_turn_base": 60}) if "pwd" in known_tools(p) and p.meta["later_turns"]]
     problems = list({p.question: p for p in files}.values())[:7]  # the script knows them by their questions
     gold = [text for calls in gold_turns(problems[0]) for text in say(calls)]
     hostile = render_call("__import__", {"name": "os"}) + render_call("cat", {"file_name": "$(id)"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from tiny_project import make_project, write_notebook
@@ -134,3 +135,11 @@ def test_gpus_are_hidden_from_a_study_that_asks_for_none_and_it_is_told(tmp_path
     assert "2 GPUs hidden from every cell: no stage says `resources: {gpus: 1}`" in capsys.readouterr().out
     assert "start []" in (tmp_path / "told.txt").read_text()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_gpus_follow_the_number_of_processes():
+    def gpus(*overrides):
+        study = load_study(Path(__file__).parents[1] / "params" / "paper-qwen2.5-7b.yaml", overrides=overrides)
+        return study.stages["train"].resources.gpus
+
+    assert (gpus(), gpus("num_processes=1")) == (8, 1)

@@ -185,15 +185,16 @@ def _stack(axes: Axes, curves: pd.DataFrame, method: str, colors: dict[str, str]
 
 @picture
 def data_scaling(items: pd.DataFrame) -> Picture:
-    """Accuracy against the number of training problems, in domain and over all shifted splits.
+    """Accuracy against the number of training references, in domain and over all shifted splits.
 
     Args:
-        items: evaluated items with `train_size`; methods without one are drawn as level lines.
+        items: evaluated items with `train_size`; methods with one size, or none, are drawn as level lines.
 
     Raises:
         UserError: fewer than two training sizes.
     """
-    sizes = sorted(items[SIZE].dropna().unique())
+    varying = items.groupby("method")[SIZE].transform("nunique") > 1
+    sizes = sorted(items.loc[varying, SIZE].unique())
     if len(sizes) < 2:
         raise UserError(f"Data scaling needs at least two values of {SIZE!r} in the study's grid; found {len(sizes)}.")
     items, methods = in_and_out(items), ordered(items["method"].unique())
@@ -203,20 +204,20 @@ def data_scaling(items: pd.DataFrame) -> Picture:
         for i, method in enumerate(methods):
             _scaling_line(axes, items[(items["split"] == split) & (items["method"] == method)], method,
                           methods, nudge=1 + 0.03 * (i - len(methods) / 2))
-        axes.set(title=split_label(split).capitalize(), xscale="log", xlabel="training problems")
+        axes.set(title=split_label(split).capitalize(), xscale="log", xlabel="training references")
         axes.set_xticks(sizes, [f"{s:g}" for s in sizes])
         axes.minorticks_off()
         unit_axis(axes)
     figure.axes[0].set_ylabel("accuracy")
     figure.legend(handles=[legend_handle(m, methods) for m in methods], ncols=min(4, len(methods)),
                   loc="outside upper left")
-    return figure, f"""Accuracy against training problems ({seeds_said(items)} a method; bars: 95% bootstrap intervals
-        over items, each item's mean over seeds; level lines: methods whose number of problems does not vary)."""
+    return figure, f"""Accuracy against training references ({seeds_said(items)} a method; bars: 95% bootstrap intervals
+        over items, each item's mean over seeds; level lines: methods whose number of references does not vary)."""
 
 
 def _scaling_line(axes: Axes, items: pd.DataFrame, method: str, among: list[str], nudge: float) -> None:
     s = method_style(method, among)
-    if items[SIZE].isna().all():
+    if items[SIZE].nunique() < 2:
         if len(items):
             axes.axhline(items["correct"].mean(), color=s.color, linestyle=s.linestyle)
         return

@@ -20,12 +20,13 @@ from typing import Any
 import pandas as pd
 
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.metrics import known_names, record_metrics, tool_names
+from mentor_kit.evaluation.metrics import record_metrics, tool_names
 from mentor_kit.runs import Run, load_run, project_root
 from mentor_kit.store import load_records
+from mentor_kit.toolbox import known_tools
 
 TRAIN, EVALUATE, FIGURES, INTERACTIVE = "train", "evaluate", "figures", "interactive"
-SIZE = "train_size"  # how many training problems were collected: the axis of a data-scaling study
+SIZE = "train_size"  # how many references were asked for: the axis of a data-scaling study
 ALIASES = {"completions/mean_length": "response_length"}  # TRL's names -> ours
 IDENTITY = ["study", "stage", "key", "method", "seed", SIZE]
 
@@ -133,7 +134,9 @@ def _parameter(run: Run, name: str, default: Any) -> Any:
 
 
 def _train_size(run: Run) -> float:
-    """N of `train:N` in the split sizes of the collection that the run goes back to; nan if there is none."""
+    """`references` where a training was limited to so many, else N of `train:N` in its collection's split sizes, else nan."""
+    if limited := _parameter(run, "references", 0):
+        return float(limited)
     entries = (re.fullmatch(r"train\s*[:=]\s*(\d+)", str(entry)) for entry in _parameter(run, "split_sizes", []))
     return next((float(match[1]) for match in entries if match), float("nan"))
 
@@ -184,7 +187,7 @@ def _item_rows(run: dict[str, Any]) -> Iterable[dict[str, Any]]:
     if not run["stage"].startswith(EVALUATE):
         return
     for r in load_records(run["folder"] / "trajectories.parquet"):
-        known = known_names(r.problem)
+        known = known_tools(r.problem)
         method = r.trajectory.meta.get("method", run["method"])
         yield {"method": method, "split": r.problem.split, "problem_id": r.problem.id, "sample": r.trajectory.sample,
                "tools": tool_names(r.trajectory, known), "teacher_correct": r.trajectory.meta.get("teacher_correct"),

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.metrics import known_names, summarise
+from mentor_kit.evaluation.metrics import summarise
 from mentor_kit.judge import final_answer, judge, require_graders
 from mentor_kit.problem import Problem, sample_indices
 from mentor_kit.store import Record
+from mentor_kit.toolbox import known_tools
 from mentor_kit.trajectory import Trajectory, Turn
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def ask(asked: Asked, keep: Keep, before: int = 0) -> None:
 def validation_metrics(student: Any, validation: Sequence[Record]) -> dict[str, float]:
     """Greedy accuracy and teacher likeness on validation records (their trajectories are the references)."""
     records = evaluate(student, [r.problem for r in validation], as_mapping(validation))
-    summary = summarise(records, known_names(validation[0].problem))
+    summary = summarise(records, known_tools(validation[0].problem))
     keys = {"accuracy": "correct", "set_match": "set_match", "unknown_tool": "unknown_tool", "box_rate": "boxed",
             "tool_calls": "n_calls", "executed_calls": "n_executed", "similarity": "similarity_pooled"}
     return {name: summary[key] for name, key in keys.items()}

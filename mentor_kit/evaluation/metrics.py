@@ -9,35 +9,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from math import comb
 from typing import Any
 
 import numpy as np
 
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.store import Record
-from mentor_kit.toolbox import load_toolbox
+from mentor_kit.toolbox import known_tools
 from mentor_kit.trajectory import Trajectory
 
 UNKNOWN = "<unknown>"  # the one bin of all names that the toolbox does not have
 RATES = ("correct", "boxed", "set_match", "sequence_similarity", "similarity", "n_calls", "n_executed", "n_ok",
          "n_failed", "n_unknown", "n_malformed", "unknown_tool", "turns", "repeats_teacher_exactly")
-
-
-def known_names(problem: Problem) -> tuple[str, ...]:
-    """The tools a problem may use: those it brings along, from the start (`meta["tool_schemas"]`) or with what the user
-    says later (`meta["later_turns"]`), else its toolbox's."""
-    if "tool_schemas" not in problem.meta:
-        return _toolbox_names(problem.toolbox)
-    later = [tool for turn in problem.meta.get("later_turns", ()) for tool in turn["tools"]]
-    return tuple(s["function"]["name"] for s in [*problem.meta["tool_schemas"], *later])
-
-
-@cache
-def _toolbox_names(toolbox: str) -> tuple[str, ...]:
-    return load_toolbox(toolbox).names
 
 
 def tool_names(trajectory: Trajectory, known_names: Iterable[str]) -> tuple[str, ...]:
@@ -181,7 +165,7 @@ def summarise(records: Sequence[Record], known: Iterable[str] | None = None) -> 
     """Means over all records of `record_metrics`, plus counts and the pooled tool similarity.
 
     Args:
-        known: the tool names of all records; without it each record's own (`known_names`).
+        known: the tool names of all records; without it each record's own (`known_tools`).
 
     Keys: `n`, `n_reference`, the names in `RATES` (means; comparisons with the teacher over the records
     that have one, nan without any), `similarity_pooled` (1 - JSD of all calls together), `tokens` (mean of the
@@ -191,7 +175,7 @@ def summarise(records: Sequence[Record], known: Iterable[str] | None = None) -> 
     if not records:
         raise UserError("No records to summarise: evaluate at least one item.")
     shared = None if known is None else tuple(known)
-    names = [known_names(r.problem) if shared is None else shared for r in records]
+    names = [known_tools(r.problem) if shared is None else shared for r in records]
     rows = [record_metrics(r, n) for r, n in zip(records, names, strict=True)]
     summary: dict[str, float] = {"n": len(rows), "n_reference": sum(r.reference is not None for r in records)}
     summary |= {name: _mean(row[name] for row in rows) for name in RATES}

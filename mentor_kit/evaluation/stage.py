@@ -14,13 +14,13 @@ from mentor_kit.evaluation.evaluate import sample_groups
 from mentor_kit.evaluation.metrics import (
     exact_repeats_with_wrong_answer,
     is_miscopied_last_result,
-    known_names,
     record_metrics,
     summarise,
 )
 from mentor_kit.evaluation.tasks import Task, evaluate_tasks
 from mentor_kit.runs import Run, load_run
 from mentor_kit.store import Record, save_records
+from mentor_kit.toolbox import known_tools
 
 if TYPE_CHECKING:
     from mentor_kit.students.rollout import Sampling
@@ -113,7 +113,7 @@ def repeat_check(records: list[Record]) -> pd.Series:
     wrong = exact_repeats_with_wrong_answer(records)
     miscopied = sum(is_miscopied_last_result(r) for r in wrong)
     never_boxed = sum(r.trajectory.meta["failure"] in ("overlong", "no_answer") for r in wrong)
-    metrics = [record_metrics(r, known_names(r.problem)) for r in records]
+    metrics = [record_metrics(r, known_tools(r.problem)) for r in records]
     return pd.Series({"rollouts": len(records), "executed_calls": sum(m["n_executed"] for m in metrics),
                       "exact_repeats": sum(m["repeats_teacher_exactly"] for m in metrics), "of_these_wrong": len(wrong),
                       "miscopied": miscopied, "never_boxed": never_boxed,

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from mentor_kit.judge import Verdict, final_answer, judge
 from mentor_kit.problem import Problem
-from mentor_kit.toolbox import load_toolbox
+from mentor_kit.toolbox import known_tools
 from mentor_kit.trajectory import ToolCall, Trajectory, Turn
-
-
-@lru_cache(maxsize=64)
-def _toolbox_names(toolbox: str) -> frozenset[str]:
-    return frozenset(load_toolbox(toolbox).names)
-
-
-def known_tools(problem: Problem) -> frozenset[str]:
-    """Names of the tools a problem offers: `problem.meta["tools"]` where given, else those of its toolbox.
-
-    Raises:
-        UserError: the toolbox does not exist.
-    """
-    names = problem.meta.get("tools")
-    return _toolbox_names(problem.toolbox) if names is None else frozenset(names)
 
 
 @dataclass(frozen=True)
@@ -52,7 +37,7 @@ class Case:
 
     @cached_property
     def known(self) -> frozenset[str]:
-        return known_tools(self.problem)
+        return frozenset(known_tools(self.problem))
 
     @cached_property
     def named_calls(self) -> tuple[ToolCall, ...]:

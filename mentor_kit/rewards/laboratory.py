@@ -14,11 +14,12 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 
-from mentor_kit.evaluation.metrics import known_names, record_metrics
+from mentor_kit.evaluation.metrics import record_metrics
 from mentor_kit.rewards.behaviours import behaviours
 from mentor_kit.rewards.case import Case
 from mentor_kit.rewards.reward import GATES, Reward, load_reward
 from mentor_kit.store import Record
+from mentor_kit.toolbox import known_tools
 
 
 def behaviour_scores(presets: Sequence[str | Reward]) -> pd.DataFrame:
@@ -93,7 +94,7 @@ def score_frame(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> 
 
 def headroom(rollouts: Sequence[Record]) -> pd.Series:
     """What sampling gives before any training: accuracy, set match, unknown-tool rate, box rate, executed calls."""
-    metrics = [record_metrics(r, known_names(r.problem)) for r in rollouts]
+    metrics = [record_metrics(r, known_tools(r.problem)) for r in rollouts]
     keys = {"sampled accuracy": "correct", "set match": "set_match", "unknown-tool rate": "unknown_tool",
             "box rate": "boxed", "executed calls": "n_executed"}
     return pd.Series({name: fmean(float(m[key]) for m in metrics) for name, key in keys.items()}, name="mean")

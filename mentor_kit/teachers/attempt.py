@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mentor_kit.evaluation.metrics import known_names
 from mentor_kit.judge import final_answer, judge
 from mentor_kit.problem import Problem
+from mentor_kit.toolbox import known_tools
 from mentor_kit.trajectory import Trajectory
 
 ACCEPTED = "accepted"
@@ -62,7 +62,7 @@ def reject_reason(trajectory: Trajectory, problem: Problem) -> str | None:
         return "no_answer"
     if not judge(answer, problem.answers).correct:
         return "wrong_answer"
-    return _call_reason(trajectory, known_names(problem))
+    return _call_reason(trajectory, known_tools(problem))
 
 
 def advice(reason: str) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 from mentor_kit.collect import TRAJECTORIES
 from mentor_kit.evaluation.evaluate import verdict_facts
-from mentor_kit.evaluation.metrics import known_names, record_metrics
+from mentor_kit.evaluation.metrics import record_metrics
 from mentor_kit.rewards import Reward, Score
 from mentor_kit.rewards.laboratory import varying_share
 from mentor_kit.runs import Run
 from mentor_kit.store import Record, load_records, save_records
 from mentor_kit.students.rollout import decode_completion
+from mentor_kit.toolbox import known_tools
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import SHARDS
 
@@ -71,7 +72,7 @@ class RolloutScorer:
 
     def _means(self, rollouts: Sequence[Record], scores: Sequence[Score], groups: Sequence[int]) -> dict[str, float]:
         """Batch means of what is logged, and the share of groups in which each term varies."""
-        metrics = [record_metrics(r, known_names(r.problem)) for r in rollouts]
+        metrics = [record_metrics(r, known_tools(r.problem)) for r in rollouts]
         means = {name: fmean(float(m[key]) for m in metrics) for key, name in LOGGED.items()}
         names = sorted({t for s in scores for t in s.terms})
         for name in names:

@@ -60,12 +60,14 @@ def inputs(config: TrainConfig, teacher: Run) -> dict[str, Run]:
 
 
 def prepare_lessons(collection: Collection, config: TrainConfig) -> Lessons:
-    """Training and validation records of a method: all methods train on the same accepted problems.
+    """Training and validation records of a method: all methods train on the same accepted problems (the first
+    `references` of them, where that is above 0).
 
     Raises:
         UserError: the collection has no accepted item in `train` or `validation`.
     """
-    train, validation = collection.accepted("train"), collection.accepted("validation")[:config.validation_items]
+    train = collection.accepted("train")[:config.references or None]
+    validation = collection.accepted("validation")[:config.validation_items]
     for name, records in (("train", train), ("validation", validation)):
         if not records:
             raise UserError(f"The teacher's collection has no accepted item in split {name!r}: collect more with "

@@ -19,9 +19,8 @@ from typing import Any
 from mentor_kit.episode import Episode, Response
 from mentor_kit.evaluation.benchmarks.bfcl import FAILURES, decode_calls
 from mentor_kit.evaluation.benchmarks.bfcl_sandbox import Sandbox, sandbox
-from mentor_kit.evaluation.metrics import known_names
 from mentor_kit.problem import Problem
-from mentor_kit.toolbox import MAX_NAME, Observation, ToolError, error_observation
+from mentor_kit.toolbox import MAX_NAME, Observation, ToolError, error_observation, known_tools
 from mentor_kit.trajectory import ERROR_PREFIXES, Trajectory, Turn
 
 STEPS = 20  # steps with calls in one user's turn, as the leaderboard allows; it ends an attempt at the next one
@@ -69,7 +68,7 @@ class MultiTurnEpisode(Episode):
 
     def __init__(self, problem: Problem, box: Sandbox | None = None) -> None:
         super().__init__(problem)
-        self.problem, self.box, self.known = problem, box or sandbox(), known_names(problem)
+        self.problem, self.box, self.known = problem, box or sandbox(), known_tools(problem)
         self.later, self.made, self.steps = list(problem.meta["later_turns"]), [], 0
         self.max_turns = (len(self.later) + 1) * (STEPS + 1)
 
@@ -134,7 +133,7 @@ def _verdict(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
     failure = FAILURES.get(trajectory.finish)
     if failure:
         return {"correct": False, "judged_by": "failure", "failure": failure}
-    turns = user_turns(trajectory, known_names(problem))
+    turns = user_turns(trajectory, known_tools(problem))
     reply = sandbox().ask("check", category=problem.meta["category"], entry=problem.meta["entry"], turns=turns)
     if "failure" in reply:
         return {"correct": False, "judged_by": f"bfcl:multi_turn:{reply['failure']}", "failure": None}
