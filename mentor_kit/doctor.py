@@ -23,10 +23,9 @@ def facts() -> dict[str, str]:
         importlib.import_module("torch")  # torch_facts asks the loaded module only
     torch = torch_facts()
     unsloth = importlib.util.find_spec("unsloth") is not None
-    backend = "unsloth" if unsloth and torch["gpus"] else "transformers"
     git, free = git_state(), shutil.disk_usage(Path.cwd()).free
     return {
-        "backend (auto)": backend,
+        "backend (auto)": "unknown without torch" if "torch" in missing else _backend(),
         "unsloth": "importable" if unsloth else "not installed (needed on a GPU only: pip install -e .[gpu])",
         "devices": ", ".join(torch["gpus"] or []) or "CPU only",
         "cpu": f"{cpu_model()}, {usable_cores()} cores",
@@ -38,6 +37,12 @@ def facts() -> dict[str, str]:
         "free disk": f"{free / 1e9:.1f} GB",
         "missing": ", ".join(missing) or "nothing",
     }
+
+
+def _backend() -> str:
+    from mentor_kit.students.backends import resolve_backend
+
+    return "{}: {}".format(*resolve_backend("auto"))
 
 
 def _offline() -> str:

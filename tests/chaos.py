@@ -159,7 +159,7 @@ def compare(expected: dict[str, dict], found: dict[str, dict], say) -> bool:
     different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     for name in different:
         say(f"DIFFERENT: {name}")
-    say(f"{len(expected) - len(different)} of {len(expected)} outcomes are the same as undisturbed")
+    say(f"{len(expected.keys() - set(different))} of {len(expected)} outcomes are the same as undisturbed")
     return bool(expected) and not different
 
 
