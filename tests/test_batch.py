@@ -218,10 +218,10 @@ def test_a_cell_ends_when_the_same_cell_is_started_elsewhere(tmp_path):
     job = Job(cell.run_dir.resolve(), study.root, asked, Resources(), None)
     orphan = CellProcess(job, "")
     wait_for(lambda: (cell.run_dir / "params.yaml").is_file())
-    (study.root / "mended").touch()
     successor = CellProcess(job, "")
     ends = []
     wait_for(lambda: ends.append(orphan.poll()) or ends[-1])
+    (study.root / "mended").touch()  # not before: the orphan may not have looked yet
     assert (ends[-1].state, ends[-1].cause) == ("lost", "it was started elsewhere meanwhile")
     wait_for(lambda: ends.append(successor.poll()) or ends[-1])
     assert ends[-1].state == "done"

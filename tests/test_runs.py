@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mentor_kit.errors import UserError
-from mentor_kit.runs import Run, canonical_json, load_run, run_key, start_run
+from mentor_kit.runs import Run, canonical_json, load_run, notebook_version, run_key, start_run
 
 
 def finished(folder, stage="collect", **params):
@@ -53,7 +53,7 @@ def test_inputs_are_named_and_hashed_in_the_manifest(tmp_path):
     assert run.inputs == {"teacher_run": f"collect/{teacher.key}"}
     assert manifest["seed"] == 4
     assert set(manifest["inputs"]["teacher_run"][0]["sha256"]) == {"data/items.txt", "params.yaml"}
-    assert run.key == run_key("train", 1, {"seed": 4}, {"teacher_run": teacher.key})
+    assert run.key == run_key("train", notebook_version("03_rl_training"), {"seed": 4}, {"teacher_run": teacher.key})
 
 
 def test_no_environment_variable_reaches_the_run_folder(tmp_path, monkeypatch):

@@ -50,7 +50,9 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
     cooldown = Cooldown(min(10, settings.steps // 4), settings.cooldown)
     monitor = Monitor(run, student, validation, settings, cooldown)
     trainer = sft_trainer(student, [rows[i] for i in order], settings, run, monitor, cooldown)
-    if not resume and not settings.target_accuracy:
+    if resume:  # TRL counts from 0 again; the run's metrics now end at the checkpoint
+        trainer._total_train_tokens = int(max((m.get("num_tokens", 0) for m in run.metrics()), default=0))
+    elif not settings.target_accuracy:
         monitor.validate(0)
     steps = finish_training(trainer, monitor, resume)
     seen = order[:steps * settings.batch_size]
