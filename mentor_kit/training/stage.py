@@ -166,6 +166,8 @@ def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,
     elif not trained_before:
         student.model = None  # the child processes need its memory
         train_in_processes(config, inputs or {}, run)
+    if trained_before and processes.is_first() and not run.metrics():  # put aside when the run was started again
+        run.resume_metrics(json.loads((run.dir / BUDGET).read_text(encoding="utf-8"))["optimizer_steps"])
     if trained_before or not here:  # in other processes, or before an interruption
         from mentor_kit.students.student import load_student
 
