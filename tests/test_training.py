@@ -75,10 +75,26 @@ def test_sft_is_deterministic_and_counts_tokens(tmp_path):
                              "teacher_tokens": sum(sum(r["assistant_masks"]) for r in rows)}
 
 
-def test_sft_stops_at_the_target(student, tmp_path):
-    learner = clone(student)
-    settings = SFTSettings(steps=9, batch_size=4, validate_every=2, target_accuracy=0.1)
-    assert train_sft(learner, RECORDS, RECORDS, settings, new_run(tmp_path))["optimizer_steps"] == 2
+def test_sft_stops_at_the_target_and_counts_the_rows_it_saw(student, tmp_path, monkeypatch):
+    from transformers import Trainer
+
+    seen, step = [], Trainer.training_step
+    monkeypatch.setattr(Trainer, "training_step", lambda self, model, inputs, *args: (
+        seen.append(inputs["labels"].clone()), step(self, model, inputs, *args))[1])
+    settings = SFTSettings(steps=9, batch_size=4, validate_every=2, target_accuracy=0.1, seed=5)
+    budget = train_sft(clone(student), RECORDS, RECORDS, settings, new_run(tmp_path))
+    assert budget["optimizer_steps"] == 2
+    trained_on = [(row != -100).sum().item() for batch in seen for row in batch]
+    rows = sft_rows(student, RECORDS)
+    assert trained_on == [sum(rows[i]["assistant_masks"]) for i in tiled_order(len(rows), 36, 5)[:8]]
+    assert budget["teacher_tokens"] == sum(trained_on)
+
+
+def test_validation_leaves_the_training_sampling_alone(student, tmp_path):
+    """Else every seed would explore with the same random numbers after each validation."""
+    kept = [{p.name: p.read_bytes() for p in (grpo(student, tmp_path / name, validate_every=every)[1].dir
+                                              / "rollouts").iterdir()} for name, every in (("with", 1), ("without", 0))]
+    assert kept[0] == kept[1] and len(kept[0]) == 2
 
 
 def test_cooldown_by_hand():
@@ -184,6 +200,13 @@ def test_the_stage_trains_saves_and_cleans_up(student, tmp_path):
     budget = stage.train(config, stage.make_student(config, lessons, None), lessons, run)
     assert json.loads((run.dir / "budget.json").read_text()) == budget and budget["optimizer_steps"] == 3
     assert not (run.dir / "checkpoints").exists() and load_student(run.dir / "student").model.num_parameters() > 0
+
+    metrics = run.metrics()  # killed between the training's end and the notebook's, and started again: twice
+    for _ in range(2):
+        run = new_run(tmp_path / "cold", "cold_start")
+    assert not run.metrics()
+    assert stage.train(config, stage.make_student(config, lessons, None), lessons, run) == budget
+    assert run.metrics() == metrics and {m["step"] for m in metrics} == {1, 2, 3}
 
 
 def test_no_accepted_item_is_named():

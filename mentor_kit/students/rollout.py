@@ -85,7 +85,6 @@ def rollouts(student: Student, problems: Sequence[Problem], sampling: Sampling, 
     """
     was_training = student.model.training
     student.model.eval()
-    torch.manual_seed(sampling.seed)  # not used here: training that validates samples on from this state
     try:
         indices = sample_indices(problems) if samples is None else samples
         rows = [_Row(place, p, prompt_ids(student, p), sample, episode=open_episode(p))

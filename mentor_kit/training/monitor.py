@@ -82,7 +82,7 @@ class Monitor(TrainerCallback):
         """Greedy rollouts on the validation items, judged; logged under `val/`."""
         if not self.validation:
             return
-        with self.run.time("validation"), processes.own_generator():
+        with self.run.time("validation"):
             metrics = processes.share(validation_metrics(self.student, self.validation))
         line = {"step": step, **{f"val/{k}": v for k, v in metrics.items()}}
         self.run.log(line)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -65,15 +64,6 @@ def gather(items: list[Any]) -> list[Any]:
     from accelerate.utils import gather_object
 
     return gather_object(items)
-
-
-def own_generator() -> AbstractContextManager[Any]:
-    """Around what seeds torch's global generator: afterwards each process goes on with its own random numbers.
-
-    One process does not need it, and without it computes what earlier versions did.
-    """
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    return torch.random.fork_rng(devices) if count() > 1 else nullcontext()
 
 
 class SilentRun(Run):

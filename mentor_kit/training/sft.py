@@ -62,7 +62,7 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
 
 def sft_trainer(student: Student, rows: Sequence[dict[str, list[int]]], settings: SFTSettings, run: Run,
                 monitor: Monitor, cooldown: Cooldown) -> SFTTrainer:
-    """TRL's trainer for `rows` (see `sft_rows`). Its sampler shuffles them once more, over all copies of the items."""
+    """TRL's trainer for `rows` (see `sft_rows`), taken in this order."""
     optimizer, asked = make_optimizer(student, settings), _arguments(settings, student, run)
     trainer = quiet(SFTTrainer(model=student.model, args=exactly(SFTConfig, asked),
                                train_dataset=Dataset.from_list([labelled(r) for r in rows]),
@@ -95,7 +95,7 @@ def _arguments(settings: SFTSettings, student: Student, run: Run) -> dict[str, A
         output_dir=str(run.path("checkpoints")), max_steps=settings.steps, seed=settings.seed,
         per_device_train_batch_size=settings.per_pass, gradient_accumulation_steps=share // settings.per_pass,
         learning_rate=settings.learning_rate, lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0,
-        max_grad_norm=1.0, packing=False, padding_free=False, max_length=None, shuffle_dataset=False,
+        max_grad_norm=1.0, train_sampling_strategy="sequential", packing=False, padding_free=False, max_length=None, shuffle_dataset=False,
         dataset_num_proc=None, loss_type="nll" if student.origin.backend == "unsloth" else "chunked_nll",
         logging_steps=1, **common_arguments(settings, student))
 

@@ -166,15 +166,19 @@ def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,
     elif not trained_before:
         student.model = None  # the child processes need its memory
         train_in_processes(config, inputs or {}, run)
-    if trained_before and processes.is_first() and not run.metrics():  # put aside when the run was started again
-        run.resume_metrics(json.loads((run.dir / BUDGET).read_text(encoding="utf-8"))["optimizer_steps"])
+    budget = processes.share(_read_budget(run) if processes.is_first() else None)
     if trained_before or not here:  # in other processes, or before an interruption
         from mentor_kit.students.student import load_student
 
         student.model = load_student(run.path(STUDENT), student.toolbox).model
     if processes.is_first():
+        run.resume_metrics(budget["optimizer_steps"])  # put aside where the run was started again after its training
         drop_scratch(run)
-    return processes.share(json.loads(run.path(BUDGET).read_text(encoding="utf-8")) if processes.is_first() else None)
+    return budget
+
+
+def _read_budget(run: Run) -> dict[str, Any]:
+    return json.loads(run.path(BUDGET).read_text(encoding="utf-8"))
 
 
 def _train_here(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> None:
