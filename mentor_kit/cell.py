@@ -4,9 +4,9 @@
 
 The run folder's `cell.json` says what to run. Everything else in the folder is written under its lock, by one cell
 and its kernel at a time: a cell that finds another at work there waits, and if that one ends it, so does this. While
-it runs, papermill saves `notebook.partial.ipynb`; at the end
-this becomes `notebook.ipynb`, without times and paths, and `FAILED` names the cause if there is one. A cell is done
-when DONE is whole and `notebook.ipynb` stands beside it without FAILED.
+it runs, papermill saves `notebook.partial.ipynb`; at the end this becomes `notebook.ipynb`, without times and paths,
+and `FAILED` names the cause if there is one. A cell is done when DONE is whole and `notebook.ipynb` stands beside it
+without FAILED.
 """
 
 from __future__ import annotations

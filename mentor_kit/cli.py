@@ -15,6 +15,7 @@ from mentor_kit.errors import UserError
 
 COLLECT = "01_teacher_trajectories"
 commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                   context_settings={"help_option_names": ["--help", "-h"]},
                    help="Distil tool use from a teacher into a small language model by reinforcement learning.")
 
 StudyFile = Annotated[Path, typer.Argument(help="the study, such as params/demo.yaml")]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -63,7 +64,8 @@ class Chaos:
         """The rows of `mentor-kit status`: the state of each cell."""
         command = [sys.executable, "-m", "mentor_kit", "status", str(self.options.study), "--results",
                    str(self.results)]
-        shown = subprocess.run(command, cwd=self.options.study.parents[1], capture_output=True, text=True, check=True)
+        shown = subprocess.run(command, cwd=self.options.study.parents[1], env={**os.environ, "COLUMNS": "240"},
+                               capture_output=True, text=True, check=True)  # so wide that no row is wrapped
         return [line for line in shown.stdout.splitlines() if line.startswith("│")]
 
     def kernels(self) -> list[psutil.Process]:

@@ -55,7 +55,8 @@ def test_every_asked_item_is_in_the_result(student):
     problems = [r.problem for r in TEST + LONGER]
     records = evaluate(student, problems, {}, Sampling(max_new_tokens=4), facts={"method": "cut"})
     assert [r.problem for r in records] == problems
-    assert {r.trajectory.meta["failure"] for r in records} == {"overlong"}
+    failures = {r.trajectory.finish: r.trajectory.meta["failure"] for r in records}
+    assert failures["length"] == "overlong" and failures.get("eos", "no_answer") == "no_answer"
     assert not any(r.trajectory.meta["correct"] for r in records)
     assert records[0].trajectory.meta["sampling"]["max_new_tokens"] == 4
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mentor_kit.collect import as_references
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.metrics import summarise
 from mentor_kit.judge import final_answer, judge, require_graders
@@ -194,8 +195,8 @@ def ask(asked: Asked, keep: Keep, before: int = 0) -> None:
 
 
 def validation_metrics(student: Any, validation: Sequence[Record]) -> dict[str, float]:
-    """Greedy accuracy and teacher likeness on validation records (their trajectories are the references)."""
-    records = evaluate(student, [r.problem for r in validation], as_mapping(validation))
+    """Greedy accuracy and teacher likeness on validation records, which are accepted attempts of the teacher."""
+    records = evaluate(student, [r.problem for r in validation], as_references(validation))
     summary = summarise(records, known_tools(validation[0].problem))
     keys = {"accuracy": "correct", "set_match": "set_match", "unknown_tool": "unknown_tool", "box_rate": "boxed",
             "tool_calls": "n_calls", "executed_calls": "n_executed", "similarity": "similarity_pooled"}
@@ -203,9 +204,9 @@ def validation_metrics(student: Any, validation: Sequence[Record]) -> dict[str, 
 
 
 def sample_groups(student: Any, teacher: Sequence[Record], group_size: int, sampling: Sampling) -> list[Record]:
-    """`group_size` sampled and judged rollouts of each teacher record's problem, group by group."""
+    """`group_size` sampled and judged rollouts of each accepted attempt's problem, group by group."""
     asked = [r.problem for r in teacher for _ in range(group_size)]
-    return evaluate(student, asked, as_mapping(teacher), sampling)
+    return evaluate(student, asked, as_references(teacher), sampling)
 
 
 def teacher_facts(attempts: Sequence[Record]) -> dict[str, dict[str, float]]:
@@ -218,8 +219,3 @@ def teacher_facts(attempts: Sequence[Record]) -> dict[str, dict[str, float]]:
     for r in attempts:
         right[r.problem.id].append(verdict_facts(r.problem, r.trajectory)["correct"])
     return {name: {"teacher_correct": sum(verdicts) / len(verdicts)} for name, verdicts in right.items()}
-
-
-def as_mapping(teacher: Sequence[Record]) -> dict[str, Trajectory]:
-    """Problem id -> the record's trajectory."""
-    return {r.problem.id: r.trajectory for r in teacher}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mentor_kit.runs import SCRATCH, Run
+from mentor_kit.students.adapters import has_adapters
 from mentor_kit.training import processes
 
 SHARDS = "rollouts"  # a run's folder of one Parquet file a rollout batch, while it trains
@@ -93,7 +94,7 @@ def restore_best(model: Any, run: Run, step: int) -> None:
     from safetensors.torch import load_file
 
     folder = best_folder(run, step)
-    if hasattr(model, "peft_config"):
+    if has_adapters(model):
         model.load_adapter(str(folder), model.active_adapters[0])
     else:
         model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)  # tied weights are stored once

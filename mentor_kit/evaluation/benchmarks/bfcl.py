@@ -129,8 +129,11 @@ def bfcl_verdicts(problems: Sequence[Problem], trajectories: Sequence[Trajectory
     return [_facts(t, v) for t, v in zip(trajectories, verdicts, strict=True)]
 
 
-def _facts(trajectory: Trajectory, verdict: Mapping[str, Any]) -> dict[str, Any]:
+def unfinished(trajectory: Trajectory) -> dict[str, Any] | None:
+    """The facts of an answer that was cut off or crashed: it is wrong, whatever it says. None for all others."""
     failure = FAILURES.get(trajectory.finish)
-    if failure:
-        return {"correct": False, "judged_by": "failure", "failure": failure}
-    return {"correct": verdict["valid"], "judged_by": verdict["by"], "failure": None}
+    return {"correct": False, "judged_by": "failure", "failure": failure} if failure else None
+
+
+def _facts(trajectory: Trajectory, verdict: Mapping[str, Any]) -> dict[str, Any]:
+    return unfinished(trajectory) or {"correct": verdict["valid"], "judged_by": verdict["by"], "failure": None}

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mentor_kit.episode import Episode, Response
-from mentor_kit.evaluation.benchmarks.bfcl import FAILURES, decode_calls
+from mentor_kit.evaluation.benchmarks.bfcl import decode_calls, unfinished
 from mentor_kit.evaluation.benchmarks.bfcl_sandbox import Sandbox, sandbox
 from mentor_kit.problem import Problem
 from mentor_kit.toolbox import MAX_NAME, Observation, ToolError, error_observation, known_tools
@@ -130,9 +130,8 @@ def multi_turn_verdicts(problems: Sequence[Problem], trajectories: Sequence[Traj
 
 
 def _verdict(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
-    failure = FAILURES.get(trajectory.finish)
-    if failure:
-        return {"correct": False, "judged_by": "failure", "failure": failure}
+    if facts := unfinished(trajectory):
+        return facts
     turns = user_turns(trajectory, known_tools(problem))
     reply = sandbox().ask("check", category=problem.meta["category"], entry=problem.meta["entry"], turns=turns)
     if "failure" in reply:
