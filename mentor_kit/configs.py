@@ -76,11 +76,25 @@ class CollectConfig(StageConfig):
         return value
 
 
-class DesignConfig(StageConfig):
-    """Notebook 02: rewards on rollouts of a student that is about to be trained."""
+class StudentConfig(StageConfig):
+    """A student that is asked: a training run's, or with `student_run="none"` an untrained one (folder or hub id)."""
 
     teacher_run: str = ""
     student_run: str = ""
+    student_source: str = ""
+    student_template: Literal["own", "kit"] = "own"
+
+    @model_validator(mode="after")
+    def _there_is_a_student(self) -> StudentConfig:
+        if self.student_run == "none" and self.student_source in ("", "tiny"):
+            raise ValueError(f"student_run='none' asks an untrained student, and student_source="
+                             f"{self.student_source!r} is none: give a folder or a hub id, or leave this stage out")
+        return self
+
+
+class DesignConfig(StudentConfig):
+    """Notebook 02: rewards on rollouts of a student that is about to be trained."""
+
     presets: list[Reward] = ["sparse", "mentor", "any_overlap", "no_tool_match", "set_f1"]
     prompts: int = Field(32, ge=1)
     group_size: int = Field(8, ge=2)
@@ -176,11 +190,9 @@ class TrainConfig(StageConfig):
         return self.reward or self.method
 
 
-class EvaluateConfig(StageConfig):
+class EvaluateConfig(StudentConfig):
     """Notebook 04: a student on every evaluation split and on any declared benchmark, scored."""
 
-    teacher_run: str = ""
-    student_run: str = ""
     splits: list[str] = []
     benchmarks: list[Benchmark] = []
     benchmark_items: int = Field(0, ge=0)

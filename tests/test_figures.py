@@ -231,6 +231,7 @@ def test_a_missing_method_is_said_in_figure_and_caption(single, results):
         assert note in [t.get_text() for t in texts(figure)]
         assert_legible(figure)
     assert "Not in these results" not in f.accuracy_by_split(results.main_items).caption
+    assert style.missing_note(["vanilla", "sft", "sparse", "mentor"]) == ""  # a base model is where RL starts, too
 
 
 def test_a_method_without_a_curve_leaves_the_panel_and_says_so(single):

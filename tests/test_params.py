@@ -65,6 +65,7 @@ def test_the_command_lists_what_would_run(file):
 def test_every_student_fits_a_study(file):
     fragment = yaml.safe_load(file.read_text())
     study = load_study(ROOT / "params" / "gpu-gsm.yaml", overrides=[f"{n}={v}" for n, v in fragment.items()])
-    check_values(study, study.cells)
+    asked = [c for c in study.cells if c.stage != "evaluate_base" or file.stem != "tiny"]  # from scratch: no base model
+    check_values(study, asked)
     cell = next(c for c in study.cells if c.stage == "train")
     assert fragment.items() <= cell.params.items()

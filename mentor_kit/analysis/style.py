@@ -38,6 +38,7 @@ METHODS = {
     "teacher": MethodStyle("Teacher", "#202020", "*", "-"),
     "cold_start": MethodStyle("Cold start", GREY, "o", (0, (1, 1))),  # its training; evaluated, it is "base"
     "base": MethodStyle("Cold start", GREY, "o", (0, (1, 1))),
+    "vanilla": MethodStyle("Base model", GREY, "d", (0, (1, 1))),  # a pretrained student, untrained
     "base_masked": MethodStyle("Cold start, unknown names masked", "#ca9161", "h", (0, (4, 1, 1, 1, 1, 1))),
     "sft": MethodStyle("SFT", "#de8f05", "s", (0, (5, 1.5))),
     "sparse": MethodStyle("Sparse RL", "#0173b2", "^", (0, (4, 1, 1, 1))),
@@ -76,7 +77,8 @@ def split_label(split: str, lines: bool = False) -> str:
 
 def missing_note(methods: Iterable[str], expected: Iterable[str] = EXPECTED) -> str:
     """`Not in these results: ...`, or nothing when all expected methods are there."""
-    absent = [label(m) for m in ordered(set(expected) - set(methods))]
+    found = set(methods) | ({"base"} if "vanilla" in methods else set())
+    absent = [label(m) for m in ordered(set(expected) - found)]
     return f"Not in these results: {', '.join(absent)}." if absent else ""
 
 

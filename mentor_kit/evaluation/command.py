@@ -53,7 +53,7 @@ def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "", te
     folder = out or project_root() / "results" / "interactive" / "evaluate" / key
     if (folder / "DONE").is_file() and load_run(folder).key == key:
         return load_run(folder), load_records(folder / TRAJECTORIES)
-    solver = load_solver(target, method, teacher_options, backend)
+    solver = load_solver(target, method, teacher_options, backend, config.student_template)
     tasks, facts = benchmark_tasks(config, solver, sampling(config))
     run = start_run(folder, stage="evaluate", params=_without_inputs(asked))
     write_facts(facts, run)
@@ -65,7 +65,7 @@ def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "", te
 
 
 def _without_inputs(params: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in params.items() if k not in ("teacher_run", "student_run", "splits")}
+    return {k: v for k, v in params.items() if k not in ("teacher_run", "student_run", "student_source", "splits")}
 
 
 def _method(target: str) -> str:
@@ -85,7 +85,7 @@ def target_identity(target: str) -> str:
     return f"{folder.name}:sha256:{digest}"
 
 
-def load_solver(target: str, method: str, teacher_options: Sequence[str], backend: str) -> Any:
+def load_solver(target: str, method: str, teacher_options: Sequence[str], backend: str, template: str) -> Any:
     """The student or the teacher. A teacher samples as it is told to by its own options.
 
     Raises:
@@ -97,7 +97,7 @@ def load_solver(target: str, method: str, teacher_options: Sequence[str], backen
         return load_teacher(target.removeprefix(TEACHER), **parse_options(teacher_options, "--teacher-option"))
     from mentor_kit.students.student import load_student
 
-    return load_student(target, name=method, backend=backend)
+    return load_student(target, name=method, backend=backend, template=template)
 
 
 def _worked_solutions(problems: Sequence[Problem]) -> list[Record]:

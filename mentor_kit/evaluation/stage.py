@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mentor_kit.students.student import Student
 
 NOT_EVALUATED = ("train", "validation")
+UNTRAINED = "vanilla"  # the row of a pretrained student as it is, as the paper names it
 
 
 def evaluation_splits(collection: Collection, asked: list[str]) -> list[str]:
@@ -47,19 +48,24 @@ def method_label(trained_method: str, masked: bool) -> str:
     return f"{method}_masked" if masked else method
 
 
-def trained_run(config: EvaluateConfig) -> Run:
-    """The run whose student is evaluated: the named one, or the latest of the training stages."""
-    return load_run(config.student_run, stage="train")
+def inputs(config: EvaluateConfig | DesignConfig) -> dict[str, Run]:
+    """The runs this run is made from: the teacher's, and the student's (none for an untrained student)."""
+    found = {"teacher_run": load_run(config.teacher_run, stage="collect")}
+    if config.student_run != "none":
+        latest = "cold_start" if isinstance(config, DesignConfig) else "train"
+        found["student_run"] = load_run(config.student_run, stage=latest)
+    return found
 
 
-def load_trained(trained: Run, collection: Collection, masked: bool = False, backend: str = "auto"
-                 ) -> tuple[Student, str]:
-    """The student of a training run, and the row it is in tables (see `method_label`)."""
+def load_asked(config: EvaluateConfig | DesignConfig, trained: Run | None, collection: Collection,
+               masked: bool = False) -> tuple[Student, str]:
+    """The student of a training run, or the untrained one; and the row it is in tables (see `method_label`)."""
     from mentor_kit.students.student import load_student
 
-    method = method_label(trained.params["method"], masked)
+    method = method_label(trained.params["method"] if trained else UNTRAINED, masked)
+    source, template = (trained.path("student"), "own") if trained else (config.student_source, config.student_template)
     toolbox = collection.records[0].problem.toolbox
-    return load_student(trained.path("student"), toolbox, name=method, backend=backend), method
+    return load_student(source, toolbox, name=method, backend="auto", template=template), method
 
 
 def sample_rollouts(config: DesignConfig, student: Student, collection: Collection, run: Run) -> list[Record]:
