@@ -152,10 +152,15 @@ def test_a_local_model_teaches_in_batches(tmp_path):
     """The kit's own tiny student as the teacher; it has overfitted these problems."""
     records = teacher_records(8)
     trained(records, tmp_path / "train", steps=60).save(tmp_path / "model")
-    config = configure(CollectConfig, problems="arithmetic_stories", teacher="local_model", split_sizes=["train:8"],
-                       teacher_options=[f"model:{tmp_path / 'model'}", "temperature:0", "batch_size:4",
-                                        "max_new_tokens:200", "backend:transformers"])
-    found = collect(config, new_run(tmp_path / "run", "collect"))
+
+    def collected(name, size):
+        options = [f"model:{tmp_path / 'model'}", "temperature:0.7", f"batch_size:{size}", "max_new_tokens:200"]
+        config = configure(CollectConfig, problems="arithmetic_stories", teacher="local_model", split_sizes=["train:8"],
+                           teacher_options=options)
+        return collect(config, new_run(tmp_path / name, "collect"))
+
+    found = collected("run", 4)
+    assert found.records == collected("other", 3).records  # sampled, and yet the same in any batch
     assert len(found.records) == 8 and found.tokens()["completion_tokens"] > 0
     assert {r.trajectory.producer for r in found.records} == {"teacher:model"}
     assert set(found.reasons().columns) - {"accepted"} or found.accepted()

@@ -4,13 +4,12 @@
     teacher_options: ["model:Qwen/Qwen3-4B", "batch_size:32"]
 
 The same rollout as a student's: ChatML with Hermes calls, its own chat template. A tokenizer without a tool template
-(e.g. SmolLM2's) needs `template:kit`, our ChatML + Hermes template. Greedy answers are the same however often a
-collection is interrupted; sampled ones depend on the batch they were drawn in.
+(e.g. SmolLM2's) needs `template:kit`, our ChatML + Hermes template. Answers, sampled ones too, are the same in any
+batch and however often a collection is interrupted.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -102,9 +101,8 @@ class LocalModelTeacher:
     def _rollout(self, student: Student, tasks: Sequence[tuple[Problem, int]]) -> list[Attempt]:
         from mentor_kit.students.rollout import Sampling
 
-        seed = zlib.crc32(f"{self.seed}/{tasks[0][0].id}/{tasks[0][1]}".encode())
-        sampling = Sampling(self.temperature, self.top_p, self.top_k, self.max_turns, self.max_new_tokens, seed=seed)
-        found = student.rollout([p for p, _ in tasks], sampling, batch_size=len(tasks))
+        sampling = Sampling(self.temperature, self.top_p, self.top_k, self.max_turns, self.max_new_tokens, seed=self.seed)
+        found = student.rollout([p for p, _ in tasks], sampling, batch_size=len(tasks), samples=[s for _, s in tasks])
         return [judged(Trajectory(p.id, t.turns, f"teacher:{self.name}", sample,
                                   {"completion_tokens": t.meta["tokens"]}), p)
                 for (p, sample), t in zip(tasks, found, strict=True)]
