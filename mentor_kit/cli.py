@@ -46,8 +46,8 @@ def app() -> None:
 def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, workers: int | None, dry_run: bool,
                retry_failed: bool, time_limit: float | None, subset: str, only: list[str] | None = None,
                notebook: str = "", executor: str = "local", address: str | None = None) -> None:
-    from mentor_kit.batch import run_batch
-    from mentor_kit.study import load_study
+    from mentor_kit.batch.run import run_batch
+    from mentor_kit.batch.study import load_study
 
     loaded = load_study(study, overrides=overrides or (), results=results, subset=subset)
     stages = [name.strip() for names in only or () for name in names.split(",") if name.strip()]
@@ -56,7 +56,7 @@ def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, w
         if not stages:
             raise UserError(f"{study}: no stage of this study runs notebook {notebook}; add one under `stages:`.")
     if notebook == COLLECT and not dry_run:
-        from mentor_kit.preflight import try_collections
+        from mentor_kit.batch.preflight import try_collections
 
         try_collections(loaded, retry_failed)
     code = run_batch(loaded, workers=workers, only=stages, dry_run=dry_run, retry_failed=retry_failed,
@@ -98,8 +98,8 @@ def train(file: Annotated[Path, typer.Argument(metavar="STUDY.yaml|PARAMS.yaml",
           run_dir: Annotated[Path | None, typer.Option(help="folder of one run (default: results/interactive)")] = None,
           part_of_notebook: Annotated[bool, typer.Option("--part-of-notebook", hidden=True)] = False) -> None:
     """Train the students of a study (notebook 03) after what they need, or one run from a file of parameters."""
+    from mentor_kit.batch.study_file import SourceMap, read_yaml
     from mentor_kit.configs import parse_settings
-    from mentor_kit.study_file import SourceMap, read_yaml
 
     params = read_yaml(file, SourceMap(str(file)))
     for_study = {"--workers": workers, "--dry-run": dry_run, "--retry-failed": retry_failed, "--results": results,
@@ -148,8 +148,8 @@ def evaluate(target: Annotated[str, typer.Argument(metavar="STUDY.yaml|CHECKPOIN
 @commands.command()
 def status(study: StudyFile, results: Results = None, set_: Set = None, subset: Subset = "") -> None:
     """Show a study as a table: done, running, failed with the last error line, waiting; and its disk."""
-    from mentor_kit.board import status as show_status
-    from mentor_kit.study import load_study
+    from mentor_kit.batch.board import status as show_status
+    from mentor_kit.batch.study import load_study
 
     show_status(load_study(study, overrides=set_ or (), results=results, subset=subset))
 

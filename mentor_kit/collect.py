@@ -33,7 +33,7 @@ from mentor_kit.toolbox import load_toolbox
 from mentor_kit.trajectory import Trajectory, Turn
 
 if TYPE_CHECKING:
-    from mentor_kit.plan import Cell
+    from mentor_kit.batch.plan import Cell
 
 TRAJECTORIES = "trajectories.parquet"
 

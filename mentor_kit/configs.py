@@ -2,7 +2,7 @@
 
 The first cell after a notebook's `parameters` cell builds one of these with `configure`; an unknown name, a wrong type
 or an impossible value is refused there, in one line, before anything is computed. A batch builds the same ones for all
-its cells before the first kernel starts (`mentor_kit.preflight`).
+its cells before the first kernel starts (`mentor_kit.batch.preflight`).
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ import pytest
 from tiny_project import STUDY, make_project
 from typer.testing import CliRunner
 
-from mentor_kit.batch import chain_lengths, choose, run_batch
-from mentor_kit.cell import cell_state, clean_notebook
+from mentor_kit.batch.cell import cell_state, clean_notebook
+from mentor_kit.batch.executors.process import CellProcess, Job
+from mentor_kit.batch.resources import Resources
+from mentor_kit.batch.run import chain_lengths, choose, run_batch
+from mentor_kit.batch.study import load_study
 from mentor_kit.cli import commands
 from mentor_kit.errors import UserError
-from mentor_kit.executors.process import CellProcess, Job
 from mentor_kit.kernel import CELL_BYTE, KERNEL_BYTE, hold_lock
-from mentor_kit.resources import Resources
-from mentor_kit.study import load_study
 
 BROKEN = STUDY.replace("[ok, fine]", "[ok, raise, die, hang]").replace("[0, 1]", "[0]")
 SMALL = STUDY.replace("[ok, fine]", "[ok]").replace("[0, 1]", "[0]")
@@ -192,7 +192,7 @@ def test_a_cell_that_another_ended_meanwhile_is_left_alone(tmp_path):
     assert run_batch(study, only=["make"]) == 0
     run_dir = study.cells[0].run_dir
     before = {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()}
-    command = [sys.executable, "-m", "mentor_kit.cell", str(run_dir), str(study.root), str(os.getpid())]
+    command = [sys.executable, "-m", "mentor_kit.batch.cell", str(run_dir), str(study.root), str(os.getpid())]
     assert subprocess.run(command, check=False, cwd=study.root).returncode == 0
     assert {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()} == before
 

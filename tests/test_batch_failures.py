@@ -17,8 +17,8 @@ import pytest
 from fault_server import running
 from tiny_project import make_project, study_of
 
-from mentor_kit.cell import cell_state
-from mentor_kit.study import Study, load_study
+from mentor_kit.batch.cell import cell_state
+from mentor_kit.batch.study import Study, load_study
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 25  # seconds; a good cell takes one or two, on a loaded machine ten

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mentor_kit.batch.preflight import check_values
+from mentor_kit.batch.study import load_study
 from mentor_kit.configs import TrainConfig, configure
-from mentor_kit.preflight import check_values
-from mentor_kit.study import load_study
 from mentor_kit.training.config import GRPOSettings, settings_of
 
 ROOT = Path(__file__).parents[1]

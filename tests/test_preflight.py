@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mentor_kit.batch import run_batch
+from mentor_kit.batch.preflight import check_values
+from mentor_kit.batch.run import run_batch
+from mentor_kit.batch.study import Study, load_study
 from mentor_kit.errors import UserError
-from mentor_kit.preflight import check_values
-from mentor_kit.study import Study, load_study
 
 ROOT = Path(__file__).parents[1]
 MINE = """\
@@ -104,7 +104,7 @@ def test_a_key_that_the_environment_lacks_is_refused_only_where_the_cell_is_to_r
 
 
 def test_the_checks_need_no_torch():
-    code = ("import sys; from mentor_kit.study import load_study; from mentor_kit.preflight import check_values; "
+    code = ("import sys; from mentor_kit.batch.study import load_study; from mentor_kit.batch.preflight import check_values; "
             "study = load_study('params/reference.yaml'); check_values(study, study.cells); "
             "print(len(study.cells), [name for name in ('torch', 'transformers', 'pandas') if name in sys.modules])")
     command = [sys.executable, "-c", code]

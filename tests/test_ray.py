@@ -17,13 +17,13 @@ import psutil
 import pytest
 from tiny_project import make_project, write_notebook
 
-from mentor_kit.batch import run_batch
-from mentor_kit.cell import cell_state
+from mentor_kit.batch.cell import cell_state
+from mentor_kit.batch.executors.process import Job
+from mentor_kit.batch.executors.ray_cluster import check_address, connect, sees_the_batch
+from mentor_kit.batch.resources import Resources
+from mentor_kit.batch.run import run_batch
+from mentor_kit.batch.study import load_study
 from mentor_kit.errors import UserError
-from mentor_kit.executors.process import Job
-from mentor_kit.executors.ray_cluster import check_address, connect, sees_the_batch
-from mentor_kit.resources import Resources
-from mentor_kit.study import load_study
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_worker_niceness"] = "0"  # else its workers starve beside anything else that this machine does

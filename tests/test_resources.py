@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from tiny_project import make_project, write_notebook
 
-from mentor_kit.batch import run_batch
+from mentor_kit.batch.executors.process import cell_environment
+from mentor_kit.batch.resources import Resources, gpu_devices, parse_listing, read_resources
+from mentor_kit.batch.run import run_batch
+from mentor_kit.batch.study import load_study
 from mentor_kit.errors import UserError
-from mentor_kit.executors.process import cell_environment
-from mentor_kit.resources import Resources, gpu_devices, parse_listing, read_resources
-from mentor_kit.study import load_study
 
 LISTING = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa-1)
 GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-bbbb-2)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tiny_project import STUDY, make_project, write_notebook, write_study
 
+from mentor_kit.batch.params import Parameter, check_value, yaml_float
+from mentor_kit.batch.study import load_study
 from mentor_kit.errors import UserError
-from mentor_kit.params import Parameter, check_value, yaml_float
-from mentor_kit.study import load_study
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 from tiny_project import STUDY, make_project, write_study
 from typer.testing import CliRunner
 
-from mentor_kit.batch import run_batch
+from mentor_kit.batch.run import run_batch
+from mentor_kit.batch.study import load_study
 from mentor_kit.cli import commands
 from mentor_kit.errors import UserError
-from mentor_kit.study import load_study
 
 QUICK = STUDY + """
     subsets:

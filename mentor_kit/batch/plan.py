@@ -8,11 +8,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.batch.params import LIST, Parameter, check_value
+from mentor_kit.batch.resources import Resources
+from mentor_kit.batch.study_file import SourceMap
 from mentor_kit.errors import UserError
-from mentor_kit.params import LIST, Parameter, check_value
-from mentor_kit.resources import Resources
 from mentor_kit.runs import notebook_version, run_key
-from mentor_kit.study_file import SourceMap
 
 
 @dataclass(frozen=True)

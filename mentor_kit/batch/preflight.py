@@ -1,6 +1,6 @@
 """The values of a study's cells, checked before the first kernel starts.
 
-Types and names are checked when a study is read (`mentor_kit.study`). Here each cell's parameters go through the
+Types and names are checked when a study is read (`mentor_kit.batch.study`). Here each cell's parameters go through the
 configuration that its notebook will build (`mentor_kit.configs`), so that an unknown reward, a missing key or sizes
 that do not divide are found at once, and not hours later. Notebooks without a configuration are not checked.
 """
@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
-from mentor_kit.cell import cell_state
+from mentor_kit.batch.cell import cell_state
+from mentor_kit.batch.plan import Cell
+from mentor_kit.batch.study import Study
 from mentor_kit.configs import CONFIGS, CollectConfig, configure, findings, parse_options, sentence
 from mentor_kit.errors import UserError
-from mentor_kit.plan import Cell
-from mentor_kit.study import Study
 
 COLLECT = "01_teacher_trajectories"
 NEEDED_SPLITS = {"02_reward_design": ("train",), "03_rl_training": ("train", "validation")}

@@ -1,6 +1,6 @@
 """One cell of a batch: one papermill execution in a process of its own.
 
-    python -m mentor_kit.cell RUN_FOLDER PROJECT_ROOT PARENT_PID
+    python -m mentor_kit.batch.cell RUN_FOLDER PROJECT_ROOT PARENT_PID
 
 The run folder's `cell.json` says what to run. Everything else in the folder is written under its lock, by one cell
 and its kernel at a time: a cell that finds another at work there waits, and if that one ends it, so does this. While
@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.batch.params import import_papermill
 from mentor_kit.errors import UserError
 from mentor_kit.kernel import CELL_BYTE, die_with_parent, hold_lock
-from mentor_kit.params import import_papermill
 from mentor_kit.runs import Run, load_run, write_atomic
 
 START_TIMEOUT = 120  # seconds for a kernel to answer on a loaded machine

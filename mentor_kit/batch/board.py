@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mentor_kit.cell import cell_state
+from mentor_kit.batch.cell import cell_state
+from mentor_kit.batch.params import yaml_float
 from mentor_kit.kernel import hold_lock
-from mentor_kit.params import yaml_float
 from mentor_kit.runs import PROGRESS
 
 if TYPE_CHECKING:
-    from mentor_kit.plan import Cell
-    from mentor_kit.study import Study
+    from mentor_kit.batch.plan import Cell
+    from mentor_kit.batch.study import Study
 
 STYLES = {"done": "green", "failed": "bold red", "running": "cyan", "waiting": "dim",
           "lost": "yellow"}

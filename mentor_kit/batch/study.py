@@ -30,7 +30,7 @@ A subset's cells are those of its seeds and grid values, in the stages it names 
 they have in the whole study, so neither repeats what the other did; only a stage that gathers runs (figures) is a run of
 its own, of the subset's runs.
 
-Everything is checked before the first kernel starts: names and types here, values in `mentor_kit.preflight`.
+Everything is checked before the first kernel starts: names and types here, values in `mentor_kit.batch.preflight`.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.batch.params import SHAPES, Parameter, check_value, declared_parameters, did_you_mean, from_text
+from mentor_kit.batch.plan import Cell, Stage, expand, with_needed
+from mentor_kit.batch.resources import read_resources
+from mentor_kit.batch.study_file import SourceMap, load_study_file
+from mentor_kit.batch.subsets import check_subsets, take_subset
 from mentor_kit.errors import UserError
-from mentor_kit.params import SHAPES, Parameter, check_value, declared_parameters, did_you_mean, from_text
-from mentor_kit.plan import Cell, Stage, expand, with_needed
-from mentor_kit.resources import read_resources
 from mentor_kit.runs import project_root, write_atomic
-from mentor_kit.study_file import SourceMap, load_study_file
-from mentor_kit.subsets import check_subsets, take_subset
 
 TOP = {"name": str, "stages": dict, "fixed": dict, "grid": dict, "seeds": list, "subsets": dict}
 

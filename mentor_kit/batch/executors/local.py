@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mentor_kit.batch.executors.process import CellProcess, Ended, Job
+from mentor_kit.batch.plan import Cell
+from mentor_kit.batch.resources import Resources, gpu_devices, hidden_gpus
 from mentor_kit.errors import UserError
-from mentor_kit.executors.process import CellProcess, Ended, Job
 from mentor_kit.host import usable_cores
-from mentor_kit.plan import Cell
-from mentor_kit.resources import Resources, gpu_devices, hidden_gpus
 
 
 class LocalExecutor:

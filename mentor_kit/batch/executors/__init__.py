@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from mentor_kit.errors import UserError
 
 if TYPE_CHECKING:
-    from mentor_kit.executors.process import Ended, Job
-    from mentor_kit.plan import Cell
-    from mentor_kit.resources import Resources
+    from mentor_kit.batch.executors.process import Ended, Job
+    from mentor_kit.batch.plan import Cell
+    from mentor_kit.batch.resources import Resources
 
 NAMES = ("local", "ray")
 
@@ -64,9 +64,9 @@ def open_executor(executor: str, workers: int | None, address: str | None) -> Ex
         UserError: Ray is not installed, or no cluster answers.
     """
     if executor == "local":
-        from mentor_kit.executors.local import LocalExecutor
+        from mentor_kit.batch.executors.local import LocalExecutor
 
         return LocalExecutor(workers)
-    from mentor_kit.executors.ray_cluster import RayExecutor
+    from mentor_kit.batch.executors.ray_cluster import RayExecutor
 
     return RayExecutor(workers, address)
