@@ -248,12 +248,13 @@ def _replay(trainer: Any, rollouts: list[dict[str, list[int]]]) -> int:
 
 
 def _move_adapters(model: Any) -> None:
-    """Seeded values in B, which starts at zero and would hide the gradient of A."""
+    """Seeded values in B, which starts at zero and would hide the gradient of A. Not in TRL's `ref` adapter: it is the
+    reference of the KL term, and Unsloth takes the base without adapters."""
     import torch
 
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_B" in name:
+            if "lora_B.default" in name:
                 noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
                 parameter.copy_(0.02 * noise)
 

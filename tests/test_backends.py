@@ -13,13 +13,14 @@ import trl.chat_template_utils as trl_templates
 from safetensors.torch import load_file
 from small_student import BOX, new_run, teacher_records, untrained
 from transformers import AutoModelForCausalLM
+from trl import SFTConfig
 
 from mentor_kit.collect import Collection
 from mentor_kit.configs import TrainConfig, configure
 from mentor_kit.errors import UserError
 from mentor_kit.store import Record
-from mentor_kit.students.adapters import merged_weights, trained_parameters
-from mentor_kit.students.backends import backend_for, load_model, resolve_backend
+from mentor_kit.students.adapters import keep_adapters_float32, merged_weights, trained_parameters
+from mentor_kit.students.backends import _unsloth_options, backend_for, load_model, resolve_backend
 from mentor_kit.students.student import give_template, load_student, prepare_tokenizer
 from mentor_kit.students.tiny import build_tokenizer, chat_template
 from mentor_kit.training import stage
@@ -61,15 +62,26 @@ def test_auto_says_what_it_chose_and_why(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (6, 0))
-    assert resolve_backend("auto") == ("transformers", "Tesla P100 is older than Unsloth supports")
+    assert resolve_backend("auto") == ("transformers", "Tesla P100 is too old to train in bfloat16")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr("mentor_kit.students.backends._installed", lambda name: True)
     monkeypatch.setattr("mentor_kit.students.backends._trl_came_first", lambda: True)
+    monkeypatch.setattr("mentor_kit.students.backends._installed", lambda name: name == "unsloth")
+    assert resolve_backend("auto") == ("transformers", "bitsandbytes is not installed, and unsloth needs it")
+    with pytest.raises(UserError, match="needs the package bitsandbytes on a GPU"):
+        resolve_backend("unsloth")
+    monkeypatch.setattr("mentor_kit.students.backends._installed", lambda name: True)
     assert resolve_backend("auto")[1].startswith("TRL is already imported")
     monkeypatch.setattr("mentor_kit.students.backends._trl_came_first", lambda: False)
     assert resolve_backend("auto") == ("unsloth", "a supported GPU and unsloth are there")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert resolve_backend("auto") == ("transformers", "several processes: plain TRL distributes")
+
+
+def test_a_notebook_loads_as_its_child_processes_will(folder, lessons, monkeypatch):
+    monkeypatch.setattr("mentor_kit.students.backends._against_unsloth", lambda: "")
+    config = configure(TrainConfig, **SMALL | {"micro_batch": 2}, student_source=str(folder), num_processes=2)
+    assert stage.make_student(config, lessons, None).origin.backend == "transformers"
 
 
 def test_evaluation_does_not_depend_on_what_is_installed(monkeypatch):
@@ -102,6 +114,19 @@ def test_lora_trains_adapters_alone_from_a_seed(folder):
     assert all(torch.equal(trained[n], dict(again.named_parameters())[n]) for n in names)
     assert not any(torch.equal(trained[n], dict(other.named_parameters())[n]) for n in names)
     assert trained_parameters(model) == sum(p.numel() for p in trained.values())
+
+
+def test_adapters_that_the_trainer_turned_to_bfloat16_are_stepped_in_float32(folder):
+    model, _ = load_model(str(folder), "transformers", LORA)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=1e-6)
+    for parameter in trained:
+        parameter.data = torch.ones_like(parameter).bfloat16()  # as TRL does where the base is 4-bit
+    keep_adapters_float32(model)
+    for parameter in trained:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert all(p.dtype == torch.float32 and (p < 1).all() for p in trained)
 
 
 def test_merged_weights_are_the_base_plus_the_product_of_the_adapters(folder):
@@ -177,8 +202,36 @@ def test_four_bit_and_vllm_name_what_they_need(folder, monkeypatch):
     monkeypatch.setattr("mentor_kit.students.backends._installed", lambda name: False)
     with pytest.raises(UserError, match="needs the package bitsandbytes"):
         load_model(str(folder), loading=Loading(finetuning="lora", load_in_4bit=True))
+    with pytest.raises(UserError, match="needs the package bitsandbytes"):
+        _unsloth_options(str(folder), Loading(finetuning="lora", load_in_4bit=True))
     with pytest.raises(UserError, match="is Unsloth's: set student_backend=unsloth"):
         load_model(str(folder), loading=Loading(finetuning="lora", fast_inference=True))
+
+
+def test_unsloth_is_asked_for_the_weights_and_positions_that_were_named(folder):
+    options = _unsloth_options(str(folder), Loading(finetuning="lora", max_seq_length=512))
+    assert options["use_exact_model_name"] and options["max_seq_length"] == 512 and not options["offload_embedding"]
+    saved = _unsloth_options(str(folder), None)
+    assert saved["dtype"] == torch.float32 and saved["max_seq_length"] == 1024  # the student's, of Loading's 4096
+    with pytest.raises(UserError, match="above the 1024 positions .* set max_seq_length=1024 or less"):
+        _unsloth_options(str(folder), Loading(finetuning="lora", max_seq_length=4096))
+
+
+def test_one_process_is_one_gpu_however_many_it_sees(tmp_path):
+    class Config(SFTConfig):
+        @property
+        def n_gpu(self) -> int:
+            return 1 if self._n_gpu == 1 else 4  # as a machine with four GPUs counts them
+
+    config = exactly(Config, {"output_dir": str(tmp_path), "use_cpu": True, "per_device_train_batch_size": 2})
+    assert config.n_gpu == 1 and config.train_batch_size == 2
+
+
+def test_a_stored_tokenizer_pads_on_the_left_whatever_a_trainer_did(folder, tmp_path):
+    student = load_student(folder, BOX)
+    student.tokenizer.padding_side = "right"
+    stored = json.loads((student.save(tmp_path / "again") / "tokenizer_config.json").read_text())
+    assert stored["padding_side"] == "left"
 
 
 def test_a_lesson_that_would_be_cut_is_refused(folder, lessons):

@@ -11,7 +11,7 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_student import BOX, teacher_records, trained, untrained
+from small_student import BOX, clone, teacher_records, trained, untrained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.chat_template_utils import (
     is_chat_template_prefix_preserving,
@@ -190,6 +190,9 @@ def test_what_the_decoder_cannot_keep_goes_through_generate(student):
     assert not can_keep_cache(transformers.Qwen2ForCausalLM(config)) and can_keep_cache(student.model)
     gpt = transformers.GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2)
     assert not can_keep_cache(transformers.GPT2LMHeadModel(gpt)) and not can_keep_cache(torch.nn.Linear(1, 1))
+    patched = clone(student).model
+    patched.for_inference = lambda: None  # as Unsloth leaves it, whose class may be the plain one
+    assert not can_keep_cache(patched)
 
 
 def test_sampling_is_seeded(student):

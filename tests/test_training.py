@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_student import clone, new_run, teacher_records, trained, untrained
+from small_student import BOX, clone, new_run, teacher_records, trained, untrained
 from transformers import TrainerCallback
 
 from mentor_kit.configs import TrainConfig, configure
@@ -19,7 +19,7 @@ from mentor_kit.students.rollout import Sampling
 from mentor_kit.students.student import load_student
 from mentor_kit.training import stage
 from mentor_kit.training.checkpoints import tiled_order
-from mentor_kit.training.config import GRPOSettings, SFTSettings
+from mentor_kit.training.config import GRPOSettings, Loading, SFTSettings
 from mentor_kit.training.grpo import train_grpo
 from mentor_kit.training.optimizers import Cooldown, MuonWithAdamW
 from mentor_kit.training.sft import sft_rows, train_sft
@@ -169,6 +169,19 @@ def test_muon_state_round_trip():
         p.grad = torch.ones_like(p)
     fresh.step()
     assert all(torch.equal(after[k], v) for k, v in model.state_dict().items())
+
+
+def test_adapters_are_matrices_only_and_muon_steps_them_alone(tmp_path):
+    folder = untrained(RECORDS).save(tmp_path / "student")
+    model = load_student(folder, BOX, loading=Loading(finetuning="lora", lora_rank=2)).model
+    optimizer = MuonWithAdamW(model, 0.02, 0.003)
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    before = {n: p.detach().clone() for n, p in trained.items()}
+    for p in trained.values():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    assert len(optimizer.parts) == 1 and all(not torch.equal(p, before[n]) for n, p in trained.items())
+    optimizer.load_state_dict(optimizer.state_dict())
 
 
 @pytest.mark.parametrize(("options", "match"), [

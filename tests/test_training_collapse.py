@@ -131,6 +131,7 @@ def test_a_run_that_is_trained_is_not_trained_again(student, tmp_path):
     ({"method": "mentor", "advantage": "gdpo", "scale_rewards": "none"}, "would be ignored"),
     ({"accelerate_config": "fsdp"}, "would be ignored by num_processes=1"),
     ({"accelerate_config": "zero3", "num_processes": 2, "keep": "best"}, "shards the weights"),
+    ({"accelerate_config": "fsdp", "num_processes": 2, "finetuning": "full"}, "optimizer and schedule of method='sft'"),
     ({"num_processes": 3, "sft_batch": 128}, "does not divide into num_processes=3"),
     ({"method": "mentor", "num_processes": 3}, "do not divide")])
 def test_impossible_trainings_are_refused_before_anything_runs(options, match):

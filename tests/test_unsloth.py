@@ -140,7 +140,7 @@ def test_what_would_be_cut_is_refused(project):
 
 def test_vllm_without_a_gpu_is_refused(project):
     code = ("from mentor_kit.students.backends import load_model\nfrom mentor_kit.training.config import Loading\n"
-            "asked = Loading(finetuning='lora', fast_inference=True)\n"
+            "asked = Loading(finetuning='lora', fast_inference=True, max_seq_length=512)\n"
             f"try:\n    load_model({str(project / 'student')!r}, 'unsloth', asked)\n"
             "except Exception as error:\n    print(type(error).__name__, error)\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

@@ -24,6 +24,14 @@ def trained_parameters(model: Any) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def keep_adapters_float32(model: Any) -> None:
+    """Call once the trainer exists: TRL turns the adapters of a 4-bit student to bfloat16, in which small steps vanish,
+    and Unsloth does not. The parameters stay the same objects, so an optimizer goes on stepping them."""
+    for parameter in model.parameters():
+        if has_adapters(model) and parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
 @torch.no_grad()
 def merged_weights(model: Any) -> dict[str, torch.Tensor]:
     """State dict of the plain model with the adapters in it, on the CPU; sums in float32, stored as the base is."""

@@ -22,7 +22,7 @@ from mentor_kit.training.config import Loading
 
 BACKENDS = ("auto", "transformers", "unsloth")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-OLDEST_GPU = (7, 0)  # compute capability that Unsloth supports
+OLDEST_GPU = (8, 0)  # compute capability with bfloat16, in which we train on a GPU (Unsloth itself goes back to 7.0)
 PACKING = ("UNSLOTH_GRPO_SEQ_PACKING", "UNSLOTH_GRPO_PREFIX_GROUPER")  # read once, when Unsloth is imported
 
 
@@ -37,6 +37,9 @@ def resolve_backend(backend: str) -> tuple[str, str]:
     if backend == "unsloth" and not _installed("unsloth"):
         raise UserError("student_backend 'unsloth' needs the package unsloth: install the gpu extra "
                         "(pip install -e '.[gpu]'), or use 'transformers'.")
+    if backend == "unsloth" and _lacks_bitsandbytes():
+        raise UserError("student_backend 'unsloth' needs the package bitsandbytes on a GPU, for 16-bit students too: "
+                        "install the gpu extra (pip install -e '.[gpu]'), or use 'transformers'.")
     if backend != "auto":
         return backend, "asked for"
     against = _against_unsloth()
@@ -48,9 +51,11 @@ def _against_unsloth() -> str:
     if not torch.cuda.is_available():
         return "no CUDA device"
     if torch.cuda.get_device_capability() < OLDEST_GPU:
-        return f"{torch.cuda.get_device_name()} is older than Unsloth supports"
+        return f"{torch.cuda.get_device_name()} is too old to train in bfloat16"
     if not _installed("unsloth"):
         return "unsloth is not installed"
+    if _lacks_bitsandbytes():
+        return "bitsandbytes is not installed, and unsloth needs it"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return "several processes: plain TRL distributes"
     if _trl_came_first():
@@ -60,6 +65,11 @@ def _against_unsloth() -> str:
 
 def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
+
+
+def _lacks_bitsandbytes() -> bool:
+    """On a GPU Unsloth's loader imports it whatever is loaded."""
+    return torch.cuda.is_available() and not _installed("bitsandbytes")
 
 
 def _trl_came_first() -> bool:
@@ -117,6 +127,8 @@ def load_model(source: str, backend: str = "transformers", loading: Loading | No
         tokenizer = _load_tokenizer(source)
         load = _load_unsloth if chosen == "unsloth" else _load_transformers
         return load(source, loading), tokenizer
+    except UserError:
+        raise
     except (OSError, ValueError, NotImplementedError) as error:
         raise UserError(f"student {source!r} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
 
@@ -166,29 +178,38 @@ def training_dtype(loading: Loading) -> torch.dtype:
     return torch.bfloat16 if frozen else torch.float32
 
 
+def device() -> str:
+    """Where students live: the process's own GPU, or the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _load_transformers(source: str, loading: Loading | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     if loading is None:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype="auto")
-        return model.to("cuda") if torch.cuda.is_available() else model
+        return AutoModelForCausalLM.from_pretrained(source, dtype="auto").to(device())
     if loading.fast_inference:
         raise UserError("fast_inference=True is Unsloth's: set student_backend=unsloth, or fast_inference=False.")
     options = {"quantization_config": _four_bit(source)} if loading.load_in_4bit else {}
     model = AutoModelForCausalLM.from_pretrained(source, dtype=training_dtype(loading), **options)
-    if torch.cuda.is_available() and not loading.load_in_4bit:
-        model = model.to("cuda")
+    if not loading.load_in_4bit:
+        model = model.to(device())
     return _with_adapters(model, loading) if loading.finetuning == "lora" else model
 
 
 def _four_bit(source: str) -> Any:
     from transformers import BitsAndBytesConfig
 
+    _check_bitsandbytes(source)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                              bnb_4bit_compute_dtype=torch.bfloat16)
+
+
+def _check_bitsandbytes(source: str) -> None:
+    """Without it Unsloth would load 16-bit weights and only print so."""
     if not _installed("bitsandbytes"):
         raise UserError(f"load_in_4bit=True for {source!r} needs the package bitsandbytes: install the gpu extra "
                         "(pip install -e '.[gpu]'), or set load_in_4bit=False.")
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-                              bnb_4bit_compute_dtype=torch.bfloat16)
 
 
 def _with_adapters(model: Any, loading: Loading) -> Any:
@@ -210,13 +231,7 @@ def _load_unsloth(source: str, loading: Loading | None) -> Any:
     """By `FastLanguageModel`; its prints go to stderr."""
     from unsloth import FastLanguageModel
 
-    asked = loading or Loading()
-    options = {"max_seq_length": asked.max_seq_length, "load_in_4bit": asked.load_in_4bit}
-    if loading is not None:
-        options |= {"dtype": training_dtype(loading), "full_finetuning": loading.finetuning == "full",
-                    "use_gradient_checkpointing": "unsloth" if loading.gradient_checkpointing else False}
-    if asked.fast_inference:
-        options |= {"fast_inference": True, "max_lora_rank": asked.lora_rank}
+    asked, options = loading or Loading(), _unsloth_options(source, loading)
     with contextlib.redirect_stdout(sys.stderr):
         model, _ = FastLanguageModel.from_pretrained(source, **options)
         if asked.finetuning == "lora":
@@ -224,3 +239,28 @@ def _load_unsloth(source: str, loading: Loading | None) -> Any:
                 model, random_state=asked.seed, max_seq_length=asked.max_seq_length,
                 use_gradient_checkpointing=options["use_gradient_checkpointing"], **_lora_options(asked))
     return model
+
+
+def _unsloth_options(source: str, loading: Loading | None) -> dict[str, Any]:
+    """The weights that were named, not the vendor's copy of them or its own 4-bit one; their positions unchanged; all of
+    them on the GPU (where memory is tight Unsloth would leave the embeddings, which say where a student is, outside)."""
+    from transformers import AutoConfig
+
+    asked, config = loading or Loading(), AutoConfig.from_pretrained(source)
+    if asked.load_in_4bit:
+        _check_bitsandbytes(source)
+    options = {"max_seq_length": asked.max_seq_length, "load_in_4bit": asked.load_in_4bit, "use_exact_model_name": True,
+               "offload_embedding": False}
+    if loading is None:
+        return options | {"dtype": config.dtype, "max_seq_length": min(asked.max_seq_length, _positions(config))}
+    if loading.finetuning == "lora" and asked.max_seq_length > _positions(config):
+        raise UserError(f"max_seq_length={asked.max_seq_length} is above the {_positions(config)} positions of "
+                        f"{source!r}, and Unsloth would stretch them: set max_seq_length={_positions(config)} or less, "
+                        "or student_backend=transformers.")
+    options |= {"dtype": training_dtype(loading), "full_finetuning": loading.finetuning == "full",
+                "use_gradient_checkpointing": "unsloth" if loading.gradient_checkpointing else False}
+    return options | ({"fast_inference": True, "max_lora_rank": asked.lora_rank} if asked.fast_inference else {})
+
+
+def _positions(config: Any) -> int:
+    return getattr(config, "max_position_embeddings", None) or sys.maxsize

@@ -42,6 +42,8 @@ def can_keep_cache(model: Any) -> bool:
     and patched models bring their own forward, and a sliding window is not kept here."""
     if not isinstance(model, PreTrainedModel) or not type(model).forward.__module__.startswith("transformers."):
         return False
+    if hasattr(model, "for_inference"):  # Unsloth's: with all parameters trained it compiles the layers, not this class
+        return False
     layers = getattr(model.config, "layer_types", None) or ["full_attention"]
     slides = not hasattr(model.config, "layer_types") and getattr(model.config, "sliding_window", None) is not None
     known = inspect.signature(type(model).forward).parameters

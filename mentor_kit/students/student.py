@@ -130,6 +130,7 @@ class Student:
         folder = Path(folder)
         temporary = folder.with_name(folder.name + ".tmp")
         self.model.config.use_cache = True  # trainers leave it off; whoever loads the folder wants to generate
+        self.tokenizer.padding_side = "left"  # Unsloth's trainers turn it
         if has_adapters(self.model):
             save_merged(self.model, temporary)
             save_adapter(self.model, temporary / "adapter", self.origin.source)

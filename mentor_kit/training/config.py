@@ -182,6 +182,10 @@ def _check_launch(config: TrainConfig) -> None:
     if sharded and (config.keep == "best" or config.student_backend == "unsloth" or config.finetuning != "full"):
         raise UserError(f"accelerate_config={config.accelerate_config!r} shards the weights: set keep='last', "
                         "student_backend='transformers' and finetuning='full', or accelerate_config='ddp'.")
+    if sharded and config.kind != "grpo":
+        raise UserError(f"accelerate_config={config.accelerate_config!r} would not step the optimizer and schedule of "
+                        f"method={config.method!r} (the trainer refuses them under FSDP and replaces them under "
+                        "DeepSpeed): set accelerate_config='ddp'.")
 
 
 def settings_of(config: TrainConfig) -> SFTSettings | GRPOSettings:

@@ -17,6 +17,7 @@ from mentor_kit.errors import UserError
 from mentor_kit.rewards import Reward
 from mentor_kit.runs import Run
 from mentor_kit.store import Record
+from mentor_kit.students.adapters import keep_adapters_float32
 from mentor_kit.students.student import Student, prompt_messages
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
@@ -73,6 +74,7 @@ def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, 
     trainer = quiet(GRPOTrainer(
         model=student.model, processing_class=student.tokenizer, args=exactly(GRPOConfig, asked),
         reward_funcs=rewards, train_dataset=dataset, tools=student.toolbox.as_functions(), callbacks=[monitor]))
+    keep_adapters_float32(student.model)
     check_unchanged(trainer, asked)
     store_trainer_config(trainer, student, run)
     return trainer

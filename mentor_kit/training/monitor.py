@@ -54,6 +54,8 @@ class Monitor(TrainerCallback):
         self.started = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # the last backward pass and the optimizer's step may still be under way
         self.run.log_time("step", time.perf_counter() - self.started, step=state.global_step)
         if self.settings.validate_every and state.global_step % self.settings.validate_every == 0:
             self.validate(state.global_step)

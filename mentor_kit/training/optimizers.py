@@ -50,8 +50,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
             if not parameter.requires_grad:
                 continue
             (matrices if parameter.ndim == 2 and "embed" not in name else rest).append(parameter)
-        self.parts = [torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.0, momentum=0.95),
-                      torch.optim.AdamW(rest, lr=adamw_lr, weight_decay=0.0, betas=(0.9, 0.95))]
+        self.parts = [torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.0, momentum=0.95)]
+        if rest:  # adapters are matrices only
+            self.parts.append(torch.optim.AdamW(rest, lr=adamw_lr, weight_decay=0.0, betas=(0.9, 0.95)))
         super().__init__([g for part in self.parts for g in part.param_groups], {})
 
     @torch.no_grad()

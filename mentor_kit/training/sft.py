@@ -16,6 +16,7 @@ from trl import SFTConfig, SFTTrainer
 from mentor_kit.errors import UserError
 from mentor_kit.runs import SCRATCH, Run, write_atomic
 from mentor_kit.store import Record
+from mentor_kit.students.adapters import keep_adapters_float32
 from mentor_kit.students.student import Student
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import kept_checkpoints, last_checkpoint, restore_best, tiled_order
@@ -68,6 +69,7 @@ def sft_trainer(student: Student, rows: Sequence[dict[str, list[int]]], settings
                                train_dataset=Dataset.from_list([labelled(r) for r in rows]),
                                processing_class=student.tokenizer, callbacks=[monitor],
                                optimizers=(optimizer, LambdaLR(optimizer, cooldown))))
+    keep_adapters_float32(student.model)
     check_unchanged(trainer, asked)
     store_trainer_config(trainer, student, run)
     return trainer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -96,6 +97,8 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
     made_here = start.params.get("student_source", "tiny") == "tiny" if start else config.student_source == "tiny"
     if made_here and config.student_backend == "auto":
         chosen, why = "transformers", "the embedded student needs no other"
+    elif config.num_processes > 1 and config.student_backend == "auto":  # as its child processes will choose
+        chosen, why = "transformers", "several processes: plain TRL distributes"
     else:
         chosen, why = prepare_backend(config.student_backend, grpo_packing=config.grpo_packing)
     from mentor_kit.students.student import load_student  # not before: Unsloth comes before transformers
@@ -116,6 +119,7 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
 
 def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: Loading) -> Student:
     """The embedded student. Another backend than transformers loads it from a folder, as any other."""
+    from mentor_kit.students.backends import device
     from mentor_kit.students.student import Origin, Student, load_student
     from mentor_kit.students.tiny import build_model, build_tokenizer
 
@@ -124,7 +128,7 @@ def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: 
     texts = [t for r in lessons.train for t in (r.problem.question, r.trajectory.to_text())]
     tokenizer = build_tokenizer(signatures + texts, config.vocab_size)
     model = build_model(tokenizer, hidden_size=config.student_hidden, layers=config.student_layers, seed=config.seed)
-    student = Student(model, tokenizer, box, config.method, Origin(loading=loading))
+    student = Student(model.to(device()), tokenizer, box, config.method, Origin(loading=loading))
     if backend == "transformers" and loading.finetuning == "full":
         return student
     with TemporaryDirectory() as folder:
@@ -164,7 +168,7 @@ def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,
         with run.time("train"):
             _train_here(config, student, lessons, run)
     elif not trained_before:
-        student.model = None  # the child processes need its memory
+        _free_memory(student)
         train_in_processes(config, inputs or {}, run)
     budget = processes.share(_read_budget(run) if processes.is_first() else None)
     if trained_before or not here:  # in other processes, or before an interruption
@@ -175,6 +179,15 @@ def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,
         run.resume_metrics(budget["optimizer_steps"])  # put aside where the run was started again after its training
         drop_scratch(run)
     return budget
+
+
+def _free_memory(student: Student) -> None:
+    """Drop the model: the child processes need its memory, that of the GPU too, which torch would keep."""
+    import torch
+
+    student.model = None
+    gc.collect()
+    torch.cuda.empty_cache()  # without a GPU it does nothing
 
 
 def _read_budget(run: Run) -> dict[str, Any]:

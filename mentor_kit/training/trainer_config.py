@@ -56,6 +56,8 @@ def exactly(config_class: type, asked: dict[str, Any]) -> Any:
     config = config_class(**asked)
     for name in changed(config, asked):
         setattr(config, name, asked[name])
+    if config.n_gpu > 1:  # one process that sees several GPUs: torch's DataParallel would multiply the micro-batch
+        config._n_gpu = 1
     return config
 
 
