@@ -21,6 +21,14 @@ def known_reward(spec: str) -> str:
     return spec
 
 
+def is_reward(spec: str) -> bool:
+    """Whether `load_reward` takes it."""
+    try:
+        return bool(known_reward(spec))
+    except UserError:
+        return False
+
+
 def known_toolbox(spec: str) -> str:
     """A toolbox by name; "" is the problem source's own. Raises UserError as `load_toolbox` does."""
     from mentor_kit.toolbox import load_toolbox

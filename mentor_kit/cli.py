@@ -7,14 +7,29 @@ code 2; a batch with cells that are not done exits with 1.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mentor_kit.errors import UserError
 
 COLLECT = "01_teacher_trajectories"
-commands = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+INTERRUPTED = 130  # exit code of what Ctrl-C stopped
+
+
+class Commands(TyperGroup):
+    """The commands, each of which says on Ctrl-C how to go on (typer itself ends without a word)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("stopped; run the same command again to continue", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+commands = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                    context_settings={"help_option_names": ["--help", "-h"]},
                    help="Distil tool use from a teacher into a small language model by reinforcement learning.")
 
@@ -38,9 +53,6 @@ def app() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
 
 
 def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, workers: int | None, dry_run: bool,
@@ -157,10 +169,12 @@ def status(study: StudyFile, results: Results = None, set_: Set = None, subset: 
 @commands.command()
 def score(source: Annotated[Path, typer.Argument(metavar="IN.jsonl|IN.parquet", help="lines with response, ground_truth, "
                                                  "teacher_tools; others pass through")],
-          target: Annotated[Path, typer.Argument(metavar="OUT.jsonl|OUT.parquet", help="the same lines with score and terms")],
+          target: Annotated[Path, typer.Argument(metavar="OUT.jsonl|OUT.parquet", help="the same lines with score and terms, "
+                                                 "which are replaced where a line has them")],
           preset: Annotated[str, typer.Option(help="reward preset, YAML file or package.module:name")] = "mentor",
           toolbox: Annotated[str | None, typer.Option(help="package.module:name (default: the 12 tools)")] = None,
-          eos: Annotated[str, typer.Option(help="end token of a response")] = "<|im_end|>",
+          eos: Annotated[str, typer.Option(help="end token of a response; one that does not end with it counts as cut off "
+                                              "and gets what the reward's gate gives, however right its box is")] = "<|im_end|>",
           skip_bad: Annotated[bool, typer.Option("--skip-bad", help="leave out lines that cannot be read")] = False,
           ) -> None:
     """Score stored responses with a reward."""

@@ -10,7 +10,7 @@ killed continues; the run's outcome is `trajectories.parquet`, all attempts in t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +133,9 @@ def prepare(config: CollectConfig, *, quick: bool = False) -> Asked:
     """
     sizes = parse_options(config.split_sizes, "split_sizes")
     teacher = load_teacher(config.teacher, **parse_options(config.teacher_options, "teacher_options"))
+    asks = getattr(teacher, "probe", False)
+    if asks:  # before the problems, which may be slow to come
+        run_async(_with_session(teacher, lambda session: session.knock()))
     problems = load_problems(config.problems, config.data_seed, sizes,
                              **parse_options(config.problem_options, "problem_options"))
     if not problems:
@@ -142,13 +145,14 @@ def prepare(config: CollectConfig, *, quick: bool = False) -> Asked:
         problems = [replace(p, toolbox=config.toolbox) for p in problems]
     for toolbox in {p.toolbox: None for p in problems}:
         load_toolbox(toolbox)
-    probed = run_async(_probe(teacher, problems[0].toolbox, quick)) if getattr(teacher, "probe", False) else {}
+    toolbox = problems[0].toolbox
+    probed = run_async(_with_session(teacher, lambda s: s.probe(toolbox))) if asks and not quick else {}
     return Asked(tuple(problems), teacher, probed)
 
 
-async def _probe(teacher: Any, toolbox: str, quick: bool) -> dict[str, str]:
+async def _with_session(teacher: Any, ask: Callable[[Any], Awaitable[Any]]) -> Any:
     async with teacher.session() as session:
-        return await session.knock() if quick else await session.probe(toolbox)
+        return await ask(session)
 
 
 def attempt(problem: Problem, teacher: object, sample: int = 0) -> Record:

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from mentor_kit import checks
-from mentor_kit.errors import UserError
+from mentor_kit.errors import UserError, did_you_mean
 
 Reward = Annotated[str, AfterValidator(checks.known_reward)]
 Teacher = Annotated[str, AfterValidator(checks.known_teacher)]
@@ -179,6 +179,9 @@ class TrainConfig(StageConfig):
                 checks.known_reward(self.reward_spec)
         except UserError as error:
             raise ValueError(f"{'reward' if self.reward else 'method'}={self.reward_spec!r}: {error}") from None
+        if self.kind == "grpo" and self.reward not in ("", self.method) and checks.is_reward(self.method):
+            raise ValueError(f"reward={self.reward!r}: method={self.method!r} already names a reward; leave reward out, "
+                             "or give the method a name of its own (method: fewer_calls, reward: my_rewards:fewer_calls)")
         return self
 
     @property
@@ -235,7 +238,7 @@ def configure(cls: type[Config], **parameters: Any) -> Config:
     try:
         return cls(**parameters)
     except ValidationError as error:
-        raise UserError(sentence(f"{cls.__name__}: {'; '.join(reason for _, reason in _reasons(error))}")) from None
+        raise UserError(sentence("; ".join(reason for _, reason in _reasons(cls, error)))) from None
 
 
 def findings(cls: type[StageConfig], parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -243,7 +246,7 @@ def findings(cls: type[StageConfig], parameters: Mapping[str, Any]) -> list[tupl
     try:
         cls(**parameters)
     except ValidationError as error:
-        return _reasons(error)
+        return _reasons(cls, error)
     return []
 
 
@@ -252,17 +255,19 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
-def _reasons(error: ValidationError) -> list[tuple[str, str]]:
+def _reasons(cls: type[StageConfig], error: ValidationError) -> list[tuple[str, str]]:
     """pydantic's findings in our words: which parameter, which value, why."""
-    return [(str(e["loc"][0]) if e["loc"] else "", _reason(e)) for e in error.errors()]
+    return [(str(e["loc"][0]) if e["loc"] else "", _reason(cls, e)) for e in error.errors()]
 
 
-def _reason(error: Mapping[str, Any]) -> str:
+def _reason(cls: type[StageConfig], error: Mapping[str, Any]) -> str:
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
     if not error["loc"]:
         return message
     if error["type"] == "extra_forbidden":
-        message = "there is no such parameter"
+        message = f"there is no such parameter{did_you_mean(str(error['loc'][0]), cls.model_fields)}"
+    if error["type"] == "list_type":
+        message = "it must be a list: [value]; with papermill's command line use -y"
     return f"{'.'.join(map(str, error['loc']))}={error['input']!r}: {message}"
 
 

@@ -61,6 +61,22 @@ def hold_lock(path: Path | str, patience: float = 0.0, byte: int | None = None) 
             time.sleep(0.05)
 
 
+def lock_folder(folder: Path, busy: str) -> IO[str]:
+    """Make a folder and take the whole of its `.lock`; close what is returned to let it go.
+
+    Raises:
+        UserError: the folder cannot be made or written, or another process holds the lock: the message is `busy`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = hold_lock(folder / ".lock")
+    except OSError as error:
+        raise UserError(f"The folder {str(folder)!r} cannot be written ({error.strerror}): give another one.") from error
+    if lock is None:
+        raise UserError(busy)
+    return lock
+
+
 def main() -> None:
     parent = os.environ.get("JPY_PARENT_PID")
     die_with_parent(int(parent) if parent else None)

@@ -190,7 +190,7 @@ def start_run(run_dir: Path | str = "", *, stage: str, params: Mapping[str, Any]
         inputs: parameter name -> the run (or list of runs) it names; each must be finished.
 
     Raises:
-        UserError: an input run is missing, unfinished or damaged.
+        UserError: an input run is missing, unfinished or damaged, or the folder holds a run with other parameters.
     """
     loaded = {name: [_as_run(r) for r in runs] if _is_list(runs) else _as_run(runs)
               for name, runs in (inputs or {}).items()}
@@ -203,6 +203,8 @@ def start_run(run_dir: Path | str = "", *, stage: str, params: Mapping[str, Any]
     if (folder / "cell.json").is_file():  # the batch says which stage and key this folder is
         cell = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
         run.stage, run.key = cell["stage"], cell["key"]
+    if stage != "collect":  # a collection goes on with other sizes: its attempts know who made them
+        _refuse_other(run)
     _prepare(run)
     _write_asked(run, loaded)
     return run
@@ -214,6 +216,23 @@ def _is_list(value: Any) -> bool:
 
 def _as_run(run: Run | str | Path) -> Run:
     return run if isinstance(run, Run) else load_run(run)
+
+
+def _refuse_other(run: Run) -> None:
+    """Raise UserError where the folder's run was asked something else: neither would be what its parameters say."""
+    import yaml
+
+    file = run.dir / "params.yaml"
+    before = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {"key": run.key}
+    if before.get("key") == run.key:
+        return
+    stored = {"stage": before.get("stage"), **before.get("params", {}), **before.get("inputs", {})}
+    asked = {"stage": run.stage, **run.params, **run.inputs}
+    other = [f"{n}: {asked.get(n)!r} asked, {stored.get(n)!r} stored" for n in sorted({*asked, *stored})
+             if asked.get(n) != stored.get(n)] or ["another version of the stage"]
+    more = f"; and {len(other) - 5} more" if len(other) > 5 else ""
+    raise UserError(f"{str(run.dir)!r} holds a run with other parameters ({'; '.join(other[:5])}{more}): give another "
+                    "folder, or delete this one.")
 
 
 def _prepare(run: Run) -> None:

@@ -2,7 +2,9 @@
 
 JSONL in: one object a line with `response` (the model's exact text), `ground_truth` (a text, or a list of which any may
 match) and `teacher_tools` (the teacher's tool names, or []); `tools` may name the tools that exist (default: those
-of the toolbox, else the 12 arithmetic ones). JSONL out: every field passes through, `score` and `terms` are added.
+of the toolbox, else the 12 arithmetic ones). JSONL out: every field passes through, `score` and `terms` are added
+(those of an earlier scoring are replaced). A response without its end token at the end was cut off, and a reward's gate
+decides it (`not_ended`).
 Parquet in (the kit's stored form): Parquet out with `score` and `terms` in each trajectory's meta, or JSONL by suffix.
 """
 
@@ -38,6 +40,7 @@ class Summary:
         mean: mean total score, None when nothing was scored.
         judged_by: how many answers each judge decided (`mentor_kit.judge.Verdict.by`), so that refusals and time-outs
             are seen.
+        note: a warning for the user; "" without.
     """
 
     out: Path
@@ -46,12 +49,14 @@ class Summary:
     mean: float | None
     judged_by: dict[str, int]
     bad_out: Path | None = None
+    note: str = ""
 
     def __str__(self) -> str:
         mean = "no mean" if self.mean is None else f"mean {self.mean:.4f}"
         judges = ", ".join(f"{name} {count}" for name, count in self.judged_by.items())
         left_out = f"; {self.bad} bad line{'' if self.bad == 1 else 's'} in {self.bad_out}" if self.bad else ""
-        return f"{self.scored} rollouts scored in {self.out}, {mean} (judged by: {judges or 'nobody'}){left_out}"
+        return f"{self.scored} rollouts scored in {self.out}, {mean} (judged by: {judges or 'nobody'}){left_out}" \
+               + (f"\nnote: {self.note}" if self.note else "")
 
 
 class BadLine(ValueError):
@@ -71,7 +76,8 @@ def score_file(preset: str | Reward, in_path: Path | str, out_path: Path | str, 
         skip_bad: write lines that cannot be scored to `OUT.bad.jsonl` with the reason instead of stopping.
 
     Raises:
-        UserError: a file is missing or unreadable, a line is bad (line number and reason), or an argument is unknown.
+        UserError: a file is missing or unreadable, a line is bad (line number and reason), an argument is unknown, a
+            reward function fails (line number), or an output is the input or neither JSONL nor Parquet.
     """
     reward, in_path, out_path = load_reward(preset), Path(in_path), Path(out_path)
     require_graders()
@@ -79,8 +85,7 @@ def score_file(preset: str | Reward, in_path: Path | str, out_path: Path | str, 
         load_toolbox(toolbox)
     if not in_path.is_file():
         raise UserError(f"No input file {str(in_path)!r}: give a JSONL file with {FIELDS}, or a trajectory Parquet file.")
-    if out_path.is_dir():
-        raise UserError(f"Output {str(out_path)!r} is a folder: name a file.")
+    _check_output(in_path, out_path)
     if not eos:
         raise UserError("The end token is empty: give the token that ends a turn, e.g. '<|im_end|>'.")
     if in_path.suffix == ".parquet":
@@ -90,13 +95,28 @@ def score_file(preset: str | Reward, in_path: Path | str, out_path: Path | str, 
     return _score_lines(reward, in_path, out_path, toolbox, eos, skip_bad)
 
 
+def _check_output(in_path: Path, out_path: Path) -> None:
+    if out_path.is_dir():
+        raise UserError(f"Output {str(out_path)!r} is a folder: name a file.")
+    if out_path.suffix not in (".jsonl", ".parquet"):
+        raise UserError(f"Output {str(out_path)!r} is neither .jsonl nor .parquet: name one of these.")
+    if in_path.resolve() in (out_path.resolve(), _bad_path(out_path).resolve()):
+        raise UserError(f"Output {str(out_path)!r} would overwrite the input {str(in_path)!r}: name another file.")
+
+
+def _bad_path(out_path: Path) -> Path:
+    """Where lines that cannot be scored are put aside."""
+    return out_path.with_name(out_path.name.removesuffix(".jsonl") + ".bad.jsonl")
+
+
 def _score_lines(reward: Reward, in_path: Path, out_path: Path, toolbox: str | None, eos: str,
                  skip_bad: bool) -> Summary:
-    good, bad, totals, judges = [], [], [], Counter()
+    good, bad, totals, judges, ended = [], [], [], Counter(), False
     for number, raw in _lines(in_path):
         try:
             row = _read_row(raw)
-            score, by = _score(reward, row_to_record(row, number, toolbox, eos))
+            record = row_to_record(row, number, toolbox, eos)
+            score, by = _score(reward, record, f"{in_path}, line {number}")
             good.append(_dump(row | {"score": score.total, "terms": dict(score.terms)}))
         except BadLine as error:
             if not skip_bad:
@@ -106,20 +126,24 @@ def _score_lines(reward: Reward, in_path: Path, out_path: Path, toolbox: str | N
             continue
         totals.append(score.total)
         judges[by] += 1
-    bad_out = out_path.with_name(out_path.name.removesuffix(".jsonl") + ".bad.jsonl")
+        ended = ended or record.trajectory.finish == "eos"
+    bad_out = _bad_path(out_path)
     _write(out_path, good)
     if bad:
         _write(bad_out, bad)
     else:
         bad_out.unlink(missing_ok=True)  # a stale side file of an earlier attempt would claim bad lines
-    return _summary(out_path, totals, judges, len(bad), bad_out if bad else None)
+    summary = _summary(out_path, totals, judges, len(bad), bad_out if bad else None)
+    return summary if ended or not totals else replace(summary, note=(
+        f"no response ends with its end token {eos!r}, so each counts as cut off; if they end with another one, or with "
+        "none, name that by --eos or append it"))
 
 
 def _score_records(reward: Reward, in_path: Path, out_path: Path, toolbox: str | None) -> Summary:
     records, scored, judges = load_records(in_path), [], Counter()
-    for record in records:
+    for number, record in enumerate(records, 1):
         problem = replace(record.problem, toolbox=toolbox) if toolbox else record.problem
-        score, by = _score(reward, replace(record, problem=problem))
+        score, by = _score(reward, replace(record, problem=problem), f"{in_path}, row {number}")
         facts = {"score": score.total, "terms": dict(score.terms)}
         scored.append(replace(record, trajectory=record.trajectory.with_meta(**facts)))
         judges[by] += 1
@@ -131,9 +155,12 @@ def _score_records(reward: Reward, in_path: Path, out_path: Path, toolbox: str |
     return _summary(out_path, totals, judges, 0, None)
 
 
-def _score(reward: Reward, record: Record) -> tuple[Score, str]:
+def _score(reward: Reward, record: Record, place: str) -> tuple[Score, str]:
     """The score, and who judged the answer (cached: the judge works once)."""
-    score = reward(record.problem, record.reference, record.trajectory)
+    try:
+        score = reward(record.problem, record.reference, record.trajectory)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
     return score, Case(record.problem, record.reference, record.trajectory).verdict.by
 
 
@@ -150,8 +177,10 @@ def row_to_record(row: dict[str, Any], number: int, toolbox: str | None = None, 
     tools, names = row.get("tools"), row["teacher_tools"]
     if not isinstance(row["response"], str):
         raise BadLine(f"response is {_kind(row['response'])}, it must be a text")
-    if not _texts(golds) or not any(g.strip() for g in golds):
-        raise BadLine("ground_truth must be a text or a list of texts, not empty")
+    if not _texts(golds):
+        raise BadLine(f"ground_truth is {_kind(golds)}, it must be a text or a list of texts")
+    if not any(g.strip() for g in golds):
+        raise BadLine("ground_truth is empty, it must be a text or a list of texts")
     if not (names is None or _texts(names)):
         raise BadLine(f"teacher_tools is {_kind(names)}, it must be a list of tool names")
     if not (tools is None or _texts(tools)):

@@ -177,6 +177,26 @@ def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
     assert not study.results.exists()
 
 
+def test_a_dry_run_counts_what_would_run_and_says_what_waits_for_a_failed_cell(tmp_path, capsys):
+    study = load_study(make_project(tmp_path))
+    failed = next(c for c in study.cells if str(c) == "fit method=ok seed=0")
+    failed.run_dir.mkdir(parents=True)
+    (failed.run_dir / "FAILED").write_text('{"cause": "it broke"}')
+    run_batch(study, dry_run=True)
+    out = capsys.readouterr().out
+    assert "dry run: 4 of 6 cells would run\n" in out
+    assert "would not run, as what they need failed: figures; with --retry-failed they would" in out
+    run_batch(study, dry_run=True, retry_failed=True)
+    assert capsys.readouterr().out.endswith("dry run: 6 of 6 cells would run\n")
+
+
+@pytest.mark.parametrize("results", ["/proc/nowhere", "/dev/null"])
+def test_results_that_cannot_be_written_are_one_line(tmp_path, results):
+    study = load_study(make_project(tmp_path), results=results)
+    with pytest.raises(UserError, match=f"The folder '{results}/tiny' cannot be written .*: give another one"):
+        run_batch(study)
+
+
 def test_chosen_stages_bring_what_they_need(tmp_path):
     study = load_study(make_project(tmp_path))
     assert [c.stage for c in choose(study, ["fit"])] == ["make"] + ["fit"] * 4
@@ -185,6 +205,9 @@ def test_chosen_stages_bring_what_they_need(tmp_path):
         choose(study, ["fti"])
     with pytest.raises(UserError, match="--workers 0: give at least 1"):
         run_batch(study, workers=0)
+    for limit in (0, -3, float("nan")):
+        with pytest.raises(UserError, match=f"--time-limit {limit:g}: give a number of seconds above 0"):
+            run_batch(study, time_limit=limit)
 
 
 def test_a_cell_that_another_ended_meanwhile_is_left_alone(tmp_path):

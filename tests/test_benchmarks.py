@@ -21,6 +21,7 @@ from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks import Benchmark, benchmark_names, load_benchmark
 from mentor_kit.evaluation.benchmarks.scorers import SCORERS
 from mentor_kit.evaluation.command import evaluate_target, target_identity
+from mentor_kit.kernel import lock_folder
 from mentor_kit.problems import BUILT_IN
 from mentor_kit.store import load_records
 
@@ -128,6 +129,27 @@ def test_a_finished_run_is_only_read_and_the_frames_read_it(checkpoint, tmp_path
     items = load_results(run.dir).items
     assert list(items["split"].unique()) == ["arithmetic_stories/in_domain"] and set(items["method"]) == {"tiny"}
     assert target_identity(str(checkpoint)).startswith("tiny:sha256:")
+
+
+def test_a_second_evaluation_and_another_one_are_refused_in_a_runs_folder(checkpoint, tmp_path):
+    one, other = (configure(EvaluateConfig, benchmarks=["arithmetic_stories:in_domain"], benchmark_items=n,
+                            max_new_tokens=8) for n in (2, 3))
+    evaluate_target(str(checkpoint), one, out=tmp_path / "run")
+    with pytest.raises(UserError, match=r"holds a run with other parameters \(benchmark_items: 3 asked, 2 stored\): give"):
+        evaluate_target(str(checkpoint), other, out=tmp_path / "run")
+    with lock_folder(tmp_path / "busy", "busy"):
+        second = subprocess.run(command(checkpoint, tmp_path / "busy"), capture_output=True, text=True, check=False)
+    assert second.returncode == 2 and second.stderr.strip() == (
+        f"error: Another evaluation is at work in {str(tmp_path / 'busy')!r}: wait for it, or give --out another folder.")
+    assert [p.name for p in (tmp_path / "busy").iterdir()] == [".lock"]
+
+
+def test_a_runs_folder_in_a_models_place_is_told_where_the_model_is(checkpoint, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "student").symlink_to(checkpoint)
+    config = configure(EvaluateConfig, benchmarks=["arithmetic_stories:in_domain"], benchmark_items=2)
+    with pytest.raises(UserError, match=f"did you mean '{tmp_path}/run/student'"):
+        evaluate_target(str(tmp_path / "run"), config, out=tmp_path / "out")
 
 
 def test_the_teacher_is_a_row(tmp_path):

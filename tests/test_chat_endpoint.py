@@ -242,12 +242,20 @@ def test_a_server_that_is_down_stops_the_collection(tmp_path):
         prepare(asking("http://127.0.0.1:9/v1", 1, "probe:true", "retries:0"))
 
 
+def test_where_nobody_listens_one_question_tells_at_once_and_before_the_problems(monkeypatch):
+    monkeypatch.setattr("mentor_kit.teachers.probe.BACKOFF", 60)
+    monkeypatch.setattr("mentor_kit.collect.load_problems", None)
+    with pytest.raises(UserError, match="does not answer .connection"):
+        prepare(asking("http://127.0.0.1:9/v1", 1, "probe:true"), quick=True)
+
+
 @pytest.mark.parametrize(("option", "match"), [
     ("key_env:NO_SUCH_KEY", "environment variable 'NO_SUCH_KEY' is not set"), ("base_url:localhost", "is no address"),
     ("base_url:http://u:p@h/v1", "keys come from the environment"), ("model:' '", "needs a model"),
     ("tools:both", "tools='both' is unknown"), ("concurrency:0", "concurrency=0 must be a number above 0"),
     ("timeout:soon", "timeout='soon' must be a number"), ("extra:3", "extra=3 is no mapping"),
-    ("colour:red", "colour")])
+    ("modle:x", "Teacher 'chat_endpoint' has no option 'modle'; did you mean 'model'"),
+    ("colour:red", "has no option 'colour'; known: backoff, base_url, ")])
 def test_bad_options_are_one_line(option, match):
     with pytest.raises(UserError, match=match) as error:
         prepare(asking("http://127.0.0.1:9/v1", 1, option))

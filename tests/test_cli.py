@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -64,6 +65,18 @@ def test_score_adds_score_and_terms(tmp_path, monkeypatch):
     scored = json.loads((tmp_path / "out.jsonl").read_text())
     assert scored["score"] == sum(scored["terms"].values()) == 1.0
     assert scored["id"] == 7
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import time\ndef reward(problem, reference, student):\n    print('begun', flush=True)\n    time.sleep(60)\n")
+    (tmp_path / "in.jsonl").write_text(json.dumps({"response": "", "ground_truth": "4", "teacher_tools": []}) + "\n")
+    command = [sys.executable, "-m", "mentor_kit", "score", "--preset", "slow:reward", "in.jsonl", "out.jsonl"]
+    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "stopped; run the same command again to continue\n"
+    assert process.returncode == 130
 
 
 def test_doctor_reports_the_backend_and_the_offline_state():

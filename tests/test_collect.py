@@ -14,7 +14,7 @@ from fault_server import running
 from small_student import new_run, teacher_records, trained
 
 from mentor_kit.collect import Asked, as_record, as_references, collect, load_collection, prepare
-from mentor_kit.configs import CollectConfig, TrainConfig, configure, given, parse_options
+from mentor_kit.configs import CollectConfig, EvaluateConfig, TrainConfig, configure, given, parse_options
 from mentor_kit.errors import UserError
 from mentor_kit.problem import Problem
 from mentor_kit.runs import load_run
@@ -191,7 +191,7 @@ NOBODY = "http://127.0.0.1:9/v1"
     ([server_options(NOBODY, "key_env:NO_SUCH_KEY")], "the environment variable 'NO_SUCH_KEY' is not set"),
     ([server_options(NOBODY, "key_env:none")], f"The endpoint '{NOBODY}' does not answer (connection"),
     ([server_options(NOBODY, "key_env:none"), "toolbox=nowhere"], "Unknown toolbox 'nowhere'"),
-    ([server_options(NOBODY, "key_env:none"), "problems=hub_math", 'problem_options=["path:empty.csv"]'],
+    ([server_options(NOBODY, "key_env:none", "probe:false"), "problems=hub_math", 'problem_options=["path:empty.csv"]'],
      "hold no row")],
     ids=["key", "url", "toolbox", "source"])
 def test_the_command_line_says_it_in_one_line_and_writes_nothing(tmp_path, settings, match):
@@ -222,9 +222,15 @@ def test_a_collection_without_a_reference_ends_says_so_and_is_refused_downstream
 
 def test_configurations_are_validated():
     assert configure(TrainConfig, learning_rate="1e-6").learning_rate == 1e-6
-    with pytest.raises(UserError, match=r"TrainConfig: steps='many'"):
+    with pytest.raises(UserError, match=r"^steps='many'"):
         configure(TrainConfig, steps="many")
-    with pytest.raises(UserError, match="stepz=3: there is no such parameter"):
+    with pytest.raises(UserError, match=r"^stepz=3: there is no such parameter; did you mean 'steps'\?$"):
         configure(TrainConfig, stepz=3)
+    with pytest.raises(UserError, match="^splits='in_domain': it must be a list: .*papermill's command line use -y"):
+        configure(EvaluateConfig, splits="in_domain")
+    with pytest.raises(UserError, match="^reward='sparse': method='mentor' already names a reward; leave reward out, or"):
+        configure(TrainConfig, method="mentor", reward="sparse")
+    for method in ("short", "sparse", "sft", "cold_start"):  # the last two ignore it
+        assert configure(TrainConfig, method=method, reward="sparse").reward == "sparse"
     assert given(TrainConfig, {"steps": 3, "other": 4}) == {"steps": 3}
     assert parse_options(["a:1", "b:x", "c:true"], "o") == {"a": 1, "b": "x", "c": True}

@@ -14,8 +14,10 @@ import pytest
 import torch
 from training_project import ENVIRONMENT, make_inputs, parameters, train_command, train_elsewhere
 
+from mentor_kit.configs import TrainConfig, configure
 from mentor_kit.errors import UserError
-from mentor_kit.runs import load_run
+from mentor_kit.kernel import lock_folder
+from mentor_kit.runs import load_run, start_run
 from mentor_kit.store import load_records
 
 HERE = Path(__file__).parent
@@ -41,6 +43,22 @@ def test_first_gradients_of_two_processes_are_those_of_one(inputs, tmp_path):
     for kind in ("sft", "grpo"):
         assert one[kind].norm() > 1e-3
         assert (one[kind] - two[kind]).norm() / one[kind].norm() < 1e-5, kind
+
+
+def test_a_second_training_and_other_parameters_are_refused_in_a_runs_folder(inputs, tmp_path):
+    run_dir = tmp_path / "run"
+    start_run(run_dir, stage="train", params=configure(TrainConfig, **parameters(inputs)).model_dump(), inputs=inputs)
+    before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
+    with lock_folder(run_dir, "busy"):
+        second = subprocess.run(train_command(run_dir, parameters(inputs)), check=False, env=ENVIRONMENT,
+                                capture_output=True, text=True)
+    assert second.stderr.strip() == (f"error: Another training is at work in {str(run_dir)!r}: wait for it, or give "
+                                     "--run-dir another folder.") and second.returncode == 2
+    other = subprocess.run([*train_command(run_dir, parameters(inputs)), "--set", "steps=3"], check=False,
+                           env=ENVIRONMENT, capture_output=True, text=True)
+    assert other.stderr.strip() == (f"error: {str(run_dir)!r} holds a run with other parameters (steps: 3 asked, 4 "
+                                    "stored): give another folder, or delete this one.") and other.returncode == 2
+    assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.name != ".lock"} == before
 
 
 @pytest.mark.slow

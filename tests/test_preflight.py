@@ -45,7 +45,8 @@ REFUSED = [
     ("fixed:\n  teacher: socrates", r"mine.yaml:4: teacher='socrates': Unknown teacher 'socrates': use one of"),
     ("fixed: {teacher: local_model}", r"mine.yaml:3: teacher_options=\[\]: The teacher 'local_model' needs a model"),
     ("fixed: {teacher_options: [reasoning:long]}", r"Teacher option reasoning='long' is unknown: use one of"),
-    ("fixed: {teacher_options: [reasonin:full]}", "Teacher 'worked_solution' does not take these options"),
+    ("fixed: {teacher_options: [reasonin:full]}", "'worked_solution' has no option 'reasonin'; did you mean 'reasoning'"),
+    ("fixed: {reward: mentor_fixed}", r"mine.yaml:3: reward='mentor_fixed': method='.*' already names a reward; leave"),
     ("fixed: {problems: gsm}", r"mine.yaml:3: problems='gsm': Unknown problem source 'gsm': use one of"),
     ("fixed: {problem_options: [max_cals:3]}", "'gsm_symbolic' does not take these options"),
     ("fixed: {problem_options: [held_out:99]}", "problem_options=.*held_out=99 is impossible with"),
@@ -77,7 +78,7 @@ def test_a_value_that_a_notebook_would_refuse_is_refused_with_its_place(project,
 
 
 @pytest.mark.parametrize("text", [
-    "grid: {method: [my_rewards:short, params/rewards/gentle_mentor.yaml, sft]}", "fixed: {reward: my_rewards:short}",
+    "grid: {method: [my_rewards:short, params/rewards/gentle_mentor.yaml, sft]}", "grid: {method: [mine]}\nfixed: {reward: my_rewards:short}",
     "fixed: {benchmarks: ['arithmetic_stories:in_domain', 'bfcl:simple_python']}",
     "fixed: {problems: hub_math, problem_options: ['path:some/hub_id']}",
     "stages: {evaluate: {set: {splits: [in_domain]}}}"])
@@ -91,6 +92,10 @@ def test_what_a_notebook_takes_is_taken_and_nothing_stays_behind(project, text):
 def test_an_override_is_named_as_the_place(project):
     with pytest.raises(UserError, match="^--set train.reward=mentr: reward='mentr': Unknown reward 'mentr'"):
         run_batch(study(project, "", overrides=("train.reward=mentr",)), dry_run=True)
+    with pytest.raises(UserError, match="^--set group_size=7: prompts_per_step x group_size = 14 rollouts do not divide"):
+        run_batch(study(project, "fixed: {prompts_per_step: 2, micro_batch: 4}", overrides=("group_size=7",)), dry_run=True)
+    with pytest.raises(UserError, match=r"^--set teacher_options=\['reasoning:long'\]: Teacher option reasoning='long'"):
+        run_batch(study(project, "", overrides=("teacher_options=['reasoning:long']",)), dry_run=True)
 
 
 def test_a_key_that_the_environment_lacks_is_refused_only_where_the_cell_is_to_run(project, monkeypatch):

@@ -260,6 +260,27 @@ def test_a_plain_function_is_a_reward():
         load_reward(broken)(PROBLEM, None, REFERENCE)
 
 
+def nothing(problem, reference, student):
+    pass
+
+
+def raising(problem, reference, student):
+    raise KeyError("no such\ncall")
+
+
+def test_what_a_plain_function_does_wrong_names_it():
+    with pytest.raises(UserError, match=f"^Reward function {__name__}:nothing returned None for problem '{PROBLEM.id}'"):
+        load_reward(nothing)(PROBLEM, None, REFERENCE)
+    with pytest.raises(UserError, match=f"{__name__}:raising raised KeyError: .* .test_rewards.py, line .*'{PROBLEM.id}'") \
+            as error:
+        load_reward(raising)(PROBLEM, None, REFERENCE)
+    assert "\n" not in str(error.value) and isinstance(error.value.__cause__, KeyError)
+    for function in (lambda problem, reference: 1.0, lambda problem, reference, student, /, weight: 1.0):
+        with pytest.raises(UserError, match="cannot be called with .problem, reference, student."):
+            load_reward(function)
+    assert load_reward(lambda *arguments, weight=1.0: weight)(PROBLEM, None, REFERENCE).total == 1.0
+
+
 def test_a_users_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(f"terms:\n  answer_right: {{weight: 0.5}}\n  mine: {{use: '{__name__}:share_of_calls', weight: 0.5, "

@@ -115,6 +115,26 @@ def test_a_finished_run_starts_over_and_an_unfinished_one_continues(tmp_path):
     assert not (run.dir / "checkpoints").exists()
 
 
+def test_a_folder_of_other_parameters_is_refused_and_they_are_named(tmp_path):
+    teacher, folder = finished(tmp_path / "teacher"), tmp_path / "run"
+
+    def start(**params) -> Run:
+        return start_run(folder, stage="train", params=params, inputs={"teacher_run": teacher})
+
+    start(steps=40, rate=0.1).path("student.txt").write_text("s")
+    with pytest.raises(UserError, match=r"other parameters \(steps: 3 asked, 40 stored\): give another folder, or delete"):
+        start(steps=3, rate=0.1)
+    start(steps=40, rate=0.1).finish()
+    with pytest.raises(UserError, match=r"\(rate: None asked, 0.1 stored; teacher_run: None asked, 'collect/.*' stored"):
+        start_run(folder, stage="train", params={"steps": 40})
+    assert load_run(folder).path("student.txt").is_file()
+
+
+def test_a_collection_goes_on_with_other_sizes(tmp_path):
+    start_run(tmp_path / "run", stage="collect", params={"samples": 1}).path("attempts.jsonl").write_text("{}\n")
+    assert start_run(tmp_path / "run", stage="collect", params={"samples": 2}).path("attempts.jsonl").is_file()
+
+
 def train(folder, upto: int, checkpoint: int) -> Run:
     """A training of 6 steps that logs a line before it, continues after `checkpoint` and is killed after `upto`."""
     run = start_run(folder, stage="train", params={})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,9 @@ BAD = [("{\"response\": \"x\"", "not valid JSON"), ("[1]", "a list"), ("5", "a n
        ({k: v for k, v in GOOD.items() if k != "ground_truth"}, "'ground_truth' is missing"),
        ({k: v for k, v in GOOD.items() if k != "teacher_tools"}, "'teacher_tools' is missing"),
        (GOOD | {"response": None}, "response is null"), (GOOD | {"response": ["x"]}, "response is"),
-       (GOOD | {"ground_truth": 3}, "ground_truth must be"), (GOOD | {"ground_truth": []}, "not empty"),
-       (GOOD | {"ground_truth": " "}, "not empty"), (GOOD | {"teacher_tools": "add"}, "teacher_tools is a text"),
+       (GOOD | {"ground_truth": 3}, "ground_truth is a number, it must be a text or a list of texts"),
+       (GOOD | {"ground_truth": []}, "ground_truth is empty"), (GOOD | {"ground_truth": " "}, "ground_truth is empty"),
+       (GOOD | {"teacher_tools": "add"}, "teacher_tools is a text"),
        (GOOD | {"teacher_tools": [1]}, "list of tool names"), (GOOD | {"tools": {}}, "tools is an object"),
        (json.dumps(GOOD)[:-1] + ", \"x\": NaN}", "NaN is not JSON"), (json.dumps(GOOD)[:-1] + ", \"x\": 1e999}", "JSON"),
        ("[" * 100_000, "nested too deeply")]
@@ -109,6 +111,48 @@ def test_awkward_texts_pass_through(tmp_path):
     assert [r.get("note") for r in out[:2]] == ["\ud800", "\u2028 \x85 ٣"]
 
 
+def test_the_bad_lines_of_another_scoring_are_not_lost(tmp_path):
+    source = write(tmp_path / "out.bad.jsonl", GOOD)
+    with pytest.raises(UserError, match="would overwrite the input"):
+        score_file("mentor", source, tmp_path / "out.jsonl")
+    assert source.is_file()
+
+
+def test_responses_that_all_lack_the_end_token_are_noted(tmp_path):
+    other = GOOD | {"response": GOOD["response"].replace("<|im_end|>", "</s>")}
+    summary = score_file("mentor", write(tmp_path / "in.jsonl", other, other), tmp_path / "out.jsonl")
+    note = "note: no response ends with its end token '<|im_end|>', so each counts as cut off; .* by --eos"
+    assert summary.mean == 0 and re.search(f"\n{note}", str(summary))
+    assert score_file("mentor", tmp_path / "in.jsonl", tmp_path / "out.jsonl", eos="</s>").note == ""
+    summary = score_file("mentor", write(tmp_path / "in.jsonl", other, GOOD), tmp_path / "out.jsonl")
+    assert "note" not in str(summary)
+
+
+def test_an_earlier_score_is_replaced(tmp_path):
+    score_file("sparse", write(tmp_path / "in.jsonl", GOOD), tmp_path / "one.jsonl")
+    score_file("mentor", tmp_path / "one.jsonl", tmp_path / "two.jsonl")
+    score_file("mentor", tmp_path / "in.jsonl", tmp_path / "direct.jsonl")
+    assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "direct.jsonl").read_bytes()
+
+
+def broken(problem, reference, student):
+    return student.no_such_thing
+
+
+def test_a_reward_that_raises_is_one_line_with_the_lines_number(tmp_path):
+    source = write(tmp_path / "in.jsonl", "", GOOD)
+    place = f"test_scoring.py, line {broken.__code__.co_firstlineno + 1}"
+    with pytest.raises(UserError) as error:
+        score_file(load_reward(broken), source, tmp_path / "out.jsonl", skip_bad=True)
+    assert str(error.value) == (
+        f"{source}, line 2: Reward function {__name__}:broken raised AttributeError: 'Trajectory' object has no attribute "
+        f"'no_such_thing' ({place}) for problem 'line/2': mend it.")
+    save_records(tmp_path / "in.parquet", [behaviours()[0][1]])
+    with pytest.raises(UserError, match=r"in.parquet, row 1: .*raised AttributeError"):
+        score_file(load_reward(broken), tmp_path / "in.parquet", tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_an_empty_file_scores_nothing(tmp_path):
     summary = score_file("mentor", write(tmp_path / "in.jsonl"), tmp_path / "out.jsonl")
     assert (summary.scored, summary.mean) == (0, None)
@@ -134,12 +178,17 @@ def test_stored_trajectories_are_scored_without_a_model(tmp_path):
 
 def test_arguments_are_checked(tmp_path):
     source = write(tmp_path / "in.jsonl", GOOD)
-    for arguments, reason in [(("mentr", source, tmp_path / "o"), "did you mean"),
-                              (("mentor", tmp_path / "none.jsonl", tmp_path / "o"), "No input file"),
+    out = tmp_path / "o.jsonl"
+    for arguments, reason in [(("mentr", source, out), "did you mean 'mentor'"),
+                              (("fewer_calls", source, out), "'package.module:name' for a function of yours, looked for"),
+                              (("mentor", tmp_path / "none.jsonl", out), "No input file"),
+                              (("mentor", source, source), "would overwrite the input"),
+                              (("mentor", source, tmp_path / "x" / ".." / "in.jsonl"), "would overwrite the input"),
+                              (("mentor", source, tmp_path / "o.csv"), "is neither .jsonl nor .parquet"),
                               (("mentor", source, tmp_path / "o.parquet"), "cannot be Parquet"),
                               (("mentor", source, tmp_path), "is a folder"),
-                              (("mentor", source, tmp_path / "o", "no_toolbox"), "Unknown toolbox"),
-                              (("mentor", source, tmp_path / "o", None, ""), "end token is empty")]:
+                              (("mentor", source, out, "no_toolbox"), "Unknown toolbox"),
+                              (("mentor", source, out, None, ""), "end token is empty")]:
         with pytest.raises(UserError, match=reason):
             score_file(*arguments)
     assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]

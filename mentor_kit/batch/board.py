@@ -70,8 +70,15 @@ class Board:
         for cell in self.cells:
             given = ", ".join(f"{k}={_yaml(v)}" for k, v in cell.given.items() if k not in ("run_dir", *cell.inputs))
             self._say(f"{states[cell]:>8}  {cell}  -> {_short(cell.run_dir)}  {given}", STYLES[states[cell]])
-        waiting = sum(state == "waiting" for state in states.values())
-        self._say(f"dry run: {waiting} of {len(self.cells)} cells would run")
+        stuck: list[Cell] = []
+        for cell in self.cells:  # each after those it needs
+            if states[cell] == "waiting" and any(states[n] == "failed" or n in stuck for n in cell.needed()):
+                stuck.append(cell)
+        running = sum(state == "waiting" for state in states.values()) - len(stuck)
+        self._say(f"dry run: {running} of {len(self.cells)} cells would run")
+        if stuck:
+            self._say(f"would not run, as what they need failed: {', '.join(map(str, stuck))}; with --retry-failed they "
+                      "would")
         return 0
 
     def nothing_to_do(self) -> None:

@@ -7,7 +7,6 @@ them. Types: bool, int, float, str, list, list[int], list[float], list[str]; wit
 from __future__ import annotations
 
 import ast
-import difflib
 import io
 import logging
 import re
@@ -135,10 +134,3 @@ def from_text(text: str, kinds: Iterable[str]) -> Any:
         return float(value) if isinstance(value, str) and kinds & {"float"} else value
     except (yaml.YAMLError, ValueError):
         return text
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for a near miss, else the known names."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}."

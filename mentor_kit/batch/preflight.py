@@ -70,9 +70,10 @@ def _own(cell: Cell) -> dict[str, object]:
 
 
 def _place(study: Study, cell: Cell, parameters: Iterable[str]) -> str:
-    """file:line where the study sets the first of these for the cell; where it sets none, that of the cell's stage."""
-    places = (study.where(cell.stage, name) for name in parameters)
-    return next(filter(None, places), study.source.where("stages", cell.stage))
+    """Where the study sets one of these for the cell: a --set before the first file:line; else the cell's stage."""
+    places = [place for name in parameters if (place := study.where(cell.stage, name))]
+    asked_now = [place for place in places if place.startswith("--set")]
+    return next(iter(asked_now + places), study.source.where("stages", cell.stage))
 
 
 def _check_config(study: Study, cell: Cell) -> None:
@@ -80,6 +81,8 @@ def _check_config(study: Study, cell: Cell) -> None:
     if found:
         parameter, reason = found[0]
         place = _place(study, cell, filter(None, [parameter, *re.findall(r"\w+", reason)]))
+        if place.startswith("--set"):  # which says the value already
+            reason = reason.removeprefix(f"{parameter}={cell.params.get(parameter)!r}: ")
         raise UserError(sentence(f"{place}: {reason}"))
 
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mentor_kit.batch.params import did_you_mean
-from mentor_kit.errors import UserError
+from mentor_kit.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from mentor_kit.batch.plan import Cell, relative, with_needed
 from mentor_kit.batch.preflight import check_values
 from mentor_kit.batch.study import Study
 from mentor_kit.errors import UserError
-from mentor_kit.kernel import hold_lock
+from mentor_kit.kernel import lock_folder
 
 POLL_SECONDS = 0.05
 RESTARTS = 3  # of a cell that is lost with its node, within one batch
@@ -124,10 +124,12 @@ def run_batch(study: Study, *, workers: int | None = None, only: Collection[str]
 
     Raises:
         UserError: a value that a notebook would refuse, a results folder of another study, another batch at work on it,
-            no such executor or cluster, or a stage that asks for more than there is.
+            one that cannot be written, no such executor or cluster, or a stage that asks for more than there is.
     """
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: give at least 1.")
+    if time_limit is not None and not time_limit > 0:
+        raise UserError(f"--time-limit {time_limit:g}: give a number of seconds above 0.")
     check_names(executor, address)
     cells = choose(study, only)
     states = {cell: cell_state(cell.run_dir) for cell in cells}
@@ -151,12 +153,8 @@ def run_batch(study: Study, *, workers: int | None = None, only: Collection[str]
 def _run_locked(batch: Batch, executor: Executor) -> int:
     study = batch.study
     note = executor.check({stage: study.stages[stage].resources for stage in batch.waiting_stages()})
-    study.folder.mkdir(parents=True, exist_ok=True)
-    lock = hold_lock(study.folder / ".lock")
-    if lock is None:
-        raise UserError(f"Another batch is at work on {study.folder}; wait for it, or follow it with `mentor-kit "
-                        f"status {study.file}`.")
-    with lock:
+    with lock_folder(study.folder, f"Another batch is at work on {study.folder}; wait for it, or follow it with "
+                                   f"`mentor-kit status {study.file}`."):
         study.claim()
         if note:
             batch.board.note(note)

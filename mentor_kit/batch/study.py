@@ -43,12 +43,12 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from mentor_kit.batch.params import SHAPES, Parameter, check_value, declared_parameters, did_you_mean, from_text
+from mentor_kit.batch.params import SHAPES, Parameter, check_value, declared_parameters, from_text
 from mentor_kit.batch.plan import Cell, Stage, expand, with_needed
 from mentor_kit.batch.resources import read_resources
 from mentor_kit.batch.study_file import SourceMap, load_study_file
 from mentor_kit.batch.subsets import check_subsets, take_subset
-from mentor_kit.errors import UserError
+from mentor_kit.errors import UserError, did_you_mean
 from mentor_kit.runs import project_root, write_atomic
 
 TOP = {"name": str, "stages": dict, "fixed": dict, "grid": dict, "seeds": list, "subsets": dict}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mentor_kit.batch.params import SHAPES, did_you_mean
+from mentor_kit.batch.params import SHAPES
 from mentor_kit.batch.study_file import SourceMap
-from mentor_kit.errors import UserError
+from mentor_kit.errors import UserError, did_you_mean
 
 KINDS = {"seeds": list, "grid": dict, "stages": list}
 

@@ -23,6 +23,7 @@ from mentor_kit.evaluation.benchmarks import benchmark_names, benchmark_tasks, w
 from mentor_kit.evaluation.report import interval_table
 from mentor_kit.evaluation.stage import headline, sampling
 from mentor_kit.evaluation.tasks import evaluate_tasks
+from mentor_kit.kernel import lock_folder
 from mentor_kit.problem import Problem
 from mentor_kit.runs import Run, file_sha256, load_run, notebook_version, project_root, run_key, start_run
 from mentor_kit.store import Record, load_records
@@ -42,7 +43,8 @@ def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "", te
         out: the run's folder; default results/interactive/evaluate/<key>.
 
     Raises:
-        UserError: no benchmark named, or a target, benchmark or option that cannot be used.
+        UserError: no benchmark named, a target, benchmark or option that cannot be used, or a folder in which another
+            evaluation is at work or that holds a run with other parameters.
     """
     if not config.benchmarks:
         raise UserError(f"Name at least one benchmark: {', '.join(benchmark_names())}.")
@@ -55,12 +57,14 @@ def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "", te
         return load_run(folder), load_records(folder / TRAJECTORIES)
     solver = load_solver(target, method, teacher_options, backend, config.student_template)
     tasks, facts = benchmark_tasks(config, solver, sampling(config))
-    run = start_run(folder, stage="evaluate", params=_without_inputs(asked))
-    write_facts(facts, run)
-    tasks = [replace(t, attempts=_worked_solutions(t.problems)) for t in tasks]
-    records = evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
-                             facts={"method": method, "seed": config.seed}, description=f"evaluate {method}")
-    run.finish(method=method, **headline(records))
+    with lock_folder(folder, f"Another evaluation is at work in {str(folder)!r}: wait for it, or give --out another "
+                             "folder."):
+        run = start_run(folder, stage="evaluate", params=_without_inputs(asked))
+        write_facts(facts, run)
+        tasks = [replace(t, attempts=_worked_solutions(t.problems)) for t in tasks]
+        records = evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
+                                 facts={"method": method, "seed": config.seed}, description=f"evaluate {method}")
+        run.finish(method=method, **headline(records))
     return run, records
 
 
@@ -95,6 +99,9 @@ def load_solver(target: str, method: str, teacher_options: Sequence[str], backen
         from mentor_kit.teachers import load_teacher
 
         return load_teacher(target.removeprefix(TEACHER), **parse_options(teacher_options, "--teacher-option"))
+    if not (Path(target) / "config.json").is_file() and (Path(target) / "student").is_dir():
+        raise UserError(f"{target!r} is a run's folder and holds no model itself; did you mean "
+                        f"{str(Path(target) / 'student')!r}?")
     from mentor_kit.students.student import load_student
 
     return load_student(target, name=method, backend=backend, template=template)

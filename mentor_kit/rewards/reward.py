@@ -14,7 +14,9 @@ A preset is a YAML file:
 
 from __future__ import annotations
 
+import inspect
 import math
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -63,12 +65,29 @@ class Term:
 
 @dataclass(frozen=True)
 class PlainFunction:
-    """A user's function (problem, reference, student) -> float as a term."""
+    """A user's function (problem, reference, student) -> float as a term.
+
+    Raises:
+        UserError: it cannot take three arguments; or called, it raised or returned no finite number.
+    """
 
     function: Callable[[Problem, Trajectory | None, Trajectory], float]
 
+    def __post_init__(self) -> None:
+        try:
+            inspect.signature(self.function).bind("problem", "reference", "student")
+        except (TypeError, ValueError) as error:
+            raise UserError(f"Reward function {self.name} cannot be called with (problem, reference, student) "
+                            f"({error}): give it these three arguments.") from None
+
+    @property
+    def name(self) -> str:
+        """module:name."""
+        named = self.function if hasattr(self.function, "__qualname__") else type(self.function)
+        return f"{named.__module__}:{named.__qualname__}"
+
     def __call__(self, case: Case) -> float:
-        value = self.function(case.problem, case.reference, case.student)
+        value = self._returned(case)
         if isinstance(value, Score):
             value = value.total
         try:
@@ -76,9 +95,18 @@ class PlainFunction:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise UserError(f"Reward function {self.function!r} returned {value!r} for problem {case.problem.id!r}: "
-                            "it must return a finite number.")
+            raise UserError(f"Reward function {self.name} returned {value!r} for problem {case.problem.id!r}: it must "
+                            "return a finite number.")
         return number
+
+    def _returned(self, case: Case) -> Any:
+        try:
+            return self.function(case.problem, case.reference, case.student)
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[:2][-1]  # after this frame: the function's own
+            raise UserError(f"Reward function {self.name} raised {type(error).__name__}: {' '.join(str(error).split())} "
+                            f"({Path(place.filename).name}, line {place.lineno}) for problem {case.problem.id!r}: mend "
+                            "it.") from error
 
 
 @dataclass(frozen=True)
@@ -103,7 +131,7 @@ class Reward:
         """Score one rollout.
 
         Raises:
-            UserError: the problem's toolbox does not exist, or a user's function did not return a number.
+            UserError: the problem's toolbox does not exist, or a user's function raised or did not return a number.
         """
         case = Case(problem, reference, student, self.executed_only)
         for condition, value in self.gate:
@@ -119,7 +147,8 @@ def load_reward(spec: str | Reward | Callable[..., float]) -> Reward:
     A plain function (problem, reference, student) -> float becomes a reward of one term named after it.
 
     Raises:
-        UserError: for an unknown name, a missing or invalid file, or an object of another kind.
+        UserError: for an unknown name, a missing or invalid file, an object of another kind, or a function that cannot
+            take these three arguments.
     """
     if isinstance(spec, Reward):
         return spec
@@ -133,8 +162,8 @@ def load_reward(spec: str | Reward | Callable[..., float]) -> Reward:
     if ":" not in spec:
         near = get_close_matches(spec, PRESETS, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"Unknown reward {spec!r}{hint}: use one of {', '.join(PRESETS)}, a path to a YAML file, or "
-                        "'package.module:name'.")
+        raise UserError(f"Unknown reward {spec!r}{hint}: use one of {', '.join(PRESETS)}, the path of a YAML file, or "
+                        "'package.module:name' for a function of yours, looked for in the working folder.")
     found = load_object(spec, "reward")
     if not callable(found):
         raise UserError(f"reward {spec!r} is a {type(found).__name__}: it must be a Reward or a function "

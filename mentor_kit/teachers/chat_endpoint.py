@@ -191,8 +191,8 @@ class Session:
 
         return await probe(self, toolbox)
 
-    async def knock(self) -> dict[str, str]:
-        """Whether the server answers, by one question. No findings.
+    async def knock(self) -> None:
+        """See whether the server answers, by one question.
 
         Raises:
             UserError: the server cannot be reached or refuses.
@@ -200,7 +200,6 @@ class Session:
         from mentor_kit.teachers.probe import knock
 
         await knock(self)
-        return {}
 
 
 def _check_address(base_url: str, model: str) -> None:

@@ -50,12 +50,13 @@ class Log:
 @dataclass(frozen=True)
 class Patience:
     """Seconds and tries of one request. The wait before try n is `backoff` x 2**n x a random 0.5 to 1.5, at most
-    `longest_wait`, and never less than the server's Retry-After."""
+    `longest_wait`, and never less than the server's Retry-After. `unconnected`: also where no connection was had."""
 
     timeout: float = 120.0
     retries: int = 6
     backoff: float = 1.0
     longest_wait: float = 60.0
+    unconnected: bool = True
 
     def wait(self, failed: int, asked: float, random: Random) -> float:
         return max(min(self.backoff * 2**failed, self.longest_wait) * random.uniform(0.5, 1.5), asked)
@@ -103,7 +104,9 @@ class Endpoint:
         except (TimeoutError, errors.APITimeoutError):
             raise Failure("timeout", f"no answer in {self.patience.timeout:g} s") from None
         except errors.APIConnectionError as error:
-            raise Failure("connection", self.blot(str(error.__cause__ or error))) from None
+            unconnected = type(error.__cause__).__name__ == "ConnectError"  # of the HTTP library that openai has chosen
+            retry = self.patience.unconnected or not unconnected
+            raise Failure("connection", self.blot(str(error.__cause__ or error)), retry=retry) from None
         except errors.APIStatusError as error:
             raise self._status(error) from None
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):

@@ -25,12 +25,11 @@ STRUCTURED, AS_TEXT = "structured calls", "calls as text"
 
 
 async def probe(session: Session, toolbox: str) -> dict[str, str]:
-    """`tools`, `seed`, `temperature`, `reasoning`: what was seen, in words. At most eleven small questions.
+    """`tools`, `seed`, `temperature`, `reasoning`: what was seen, in words. At most ten small questions.
 
     Raises:
         UserError: no answer at this address, or a refusal.
     """
-    await knock(session)
     async with _quick(session) as endpoint:
         tools, thinks = await _tools(session, endpoint, toolbox)
         seed, temperature = await _sampling(session, endpoint)
@@ -50,7 +49,7 @@ async def knock(session: Session) -> None:
 @asynccontextmanager
 async def _quick(session: Session) -> AsyncIterator[Endpoint]:
     """The session's endpoint with less patience."""
-    patience = replace(session.endpoint.patience, retries=TRIES, backoff=BACKOFF)
+    patience = replace(session.endpoint.patience, retries=TRIES, backoff=BACKOFF, unconnected=False)
     endpoint = Endpoint(session.teacher.base_url, session.endpoint.key, patience)
     try:
         yield endpoint
