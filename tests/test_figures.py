@@ -234,6 +234,55 @@ def test_a_missing_method_is_said_in_figure_and_caption(single, results):
     assert style.missing_note(["vanilla", "sft", "sparse", "mentor"]) == ""  # a base model is where RL starts, too
 
 
+def test_bands_are_said_of_the_methods_that_have_them(results):
+    curves = results.training.query("method != 'sparse' or seed == 0")
+    caption = f.training_curves(curves).caption
+    assert "bands: lowest to highest seed of SFT, MENTOR; one seed has no band" in caption
+    assert "SFT: no training rollouts, so no line in the top row." in caption
+
+
+def test_bands_of_a_crowd_are_left_out_above_and_the_caption_says_so(results):
+    extra = [results.training.query("method == 'mentor'").assign(method=m) for m in ("any_overlap", "set_f1", "my:own")]
+    figure, caption = f.training_curves(pd.concat([results.training, *extra]))
+    assert bands(figure) == 4 * 6 and "bottom row only" in caption  # validation of six methods
+
+
+def test_splits_at_the_floor_are_named_and_not_drawn(results):
+    items = results.main_items
+    many = pd.concat([items.assign(problem_id=items["problem_id"] + f"/{i}") for i in range(7)])
+    figure, caption = f.accuracy_by_split(many.assign(correct=many["correct"] & (many["split"] != "longer_solutions")))
+    assert "longer solutions (at most 0.000)" in caption
+    shown = [t.get_text().replace("\n", " ") for t in texts(figure)]
+    assert "No method above 0.02 and not drawn: longer solutions." in shown
+    assert len(figure.axes[0].get_xticks()) == len(SPLITS) - 1
+    assert "Not drawn" not in f.accuracy_by_split(many.assign(correct=False)).caption
+
+
+def test_a_reward_of_ones_own_goes_by_its_functions_name_unless_two_share_it():
+    assert style.label("my_rewards:fewer_calls") == "fewer calls"
+    labels = {style.method_style(m, ("a:own", "b:own")).label for m in ("a:own", "b:own")}
+    assert labels == {"a:own", "b:own"}
+
+
+def test_turns_have_whole_ticks_and_name_only_what_occurs(attempts):
+    passed = [a for a in attempts if a[1]]
+    figure, caption = f.turns_histogram(passed)
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_yticks())
+    assert "rejected" not in [t.get_text() for t in texts(figure)] and "of 0 rejected ones" in caption
+    assert_legible(f.turns_histogram(attempts).figure)
+
+
+def test_yield_of_many_whole_templates_shows_the_largest(attempts):
+    figure = f.teacher_yield([(p, True, "accepted", t) for p, _, _, t in attempts]).figure
+    labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert len(labels) == 11 and labels[-1] == "20 others"
+
+
+def test_one_colour_scale_for_all_heat_maps_of_rewards():
+    low, high = (f.reward_heatmap(rewards() * factor).figure.axes[0].images[0].get_clim() for factor in (0.1, 1))
+    assert low == high
+
+
 def test_a_method_without_a_curve_leaves_the_panel_and_says_so(single):
     curves = single.training.drop(columns="reward")
     assert "not logged" in [t.get_text() for t in texts(f.training_curves(curves).figure)]

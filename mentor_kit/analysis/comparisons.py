@@ -16,6 +16,7 @@ from mentor_kit.analysis.style import (
     EXPECTED,
     TEXT,
     Picture,
+    front,
     label,
     legend_handle,
     method_style,
@@ -24,6 +25,7 @@ from mentor_kit.analysis.style import (
     ordered,
     picture,
     row_axis,
+    say,
     split_label,
     unit_axis,
 )
@@ -42,6 +44,7 @@ from mentor_kit.analysis.summaries import (
 from mentor_kit.errors import UserError
 
 CONTROLS = ("sft", "base_masked")  # drawn as level lines
+FLOOR = 0.02  # splits on which no method's accuracy is above this are named, not drawn (if items suffice to tell)
 ITEM_BARS = "bars: 95% bootstrap intervals over items, each item's mean over seeds"
 
 
@@ -63,34 +66,71 @@ def dots_said(items: pd.DataFrame) -> str:
 def accuracy_by_split(items: pd.DataFrame, expected: Sequence[str] = EXPECTED) -> Picture:
     """Accuracy of every method on every split; SFT and the masked cold start as level lines.
 
+    Splits on which every method is at the floor are named in the note and the caption (if all are, all are drawn).
+
     Args:
         items: columns method, seed, split, problem_id, correct.
 
     Raises:
         UserError: no items.
     """
-    methods, splits = methods_of(items), ordered_splits(items["split"])
-    table, seeds = metric_intervals(items, "correct"), by_seed(items, "correct")
+    methods, table, seeds = methods_of(items), metric_intervals(items, "correct"), by_seed(items, "correct")
+    splits, floors = _drawn_splits(ordered_splits(items["split"]), table)
     points = [m for m in methods if m not in CONTROLS] or methods
+    levels = [m for m in methods if m not in points]
     figure = Figure(figsize=(TEXT, 2.9))
     axes = figure.subplots()
     for method in methods:
-        rows = table[table["method"] == method].assign(x=lambda t: t["split"].map(splits.index))
+        rows, dots = (t[(t["method"] == method) & t["split"].isin(splits)] for t in (table, seeds))
+        rows = rows.assign(x=rows["split"].map(splits.index))
         if method in points:
-            _split_points(axes, rows, seeds[seeds["method"] == method], method, methods, points, splits)
+            _split_points(axes, rows, dots, method, methods, points, splits)
         else:
-            s = method_style(method)
-            axes.hlines(rows["estimate"], rows["x"] - 0.43, rows["x"] + 0.43, color=s.color, linestyle=s.linestyle)
+            _level_lines(axes, rows, method, width=1.8 - 0.7 * levels.index(method))
     _split_axis(axes, splits, table)
     handles = [legend_handle(m, methods, line=False) if m in points else legend_handle(m, methods, marker="")
                for m in methods]
     figure.legend(handles=handles, ncols=min(len(handles), 5), loc="outside upper left")
-    note = missing_note(methods, expected)
-    note_below(figure, note)
+    missing, names = missing_note(methods, expected), ", ".join(map(split_label, floors))
+    note_below(figure, f"{missing} No method above {FLOOR:g} and not drawn: {names}.".strip() if floors else missing)
+    controls = _controls_said(levels)
     return figure, f"""Accuracy by the judge on every split, all asked items in the denominator ({seeds_said(items)} a
-        method; {ITEM_BARS}{dots_said(items)}). Level lines are controls: SFT on clean trajectories, and the cold start with
-        unknown tool names masked at decoding. Left of the first rule: in domain; right of the last: problems that the
-        teacher itself failed on. {note}"""
+        method; {ITEM_BARS}{dots_said(items)}). {controls} {_rules_said(splits)} {_floors_said(floors)} {missing}"""
+
+
+def _drawn_splits(splits: list[str], table: pd.DataFrame) -> tuple[list[str], dict[str, float]]:
+    """The splits to draw, and those at the floor with the highest accuracy there (none if all of them are)."""
+    highest = table[table["n"] >= 1 / FLOOR].groupby("split")["estimate"].max()
+    floors = {s: float(highest[s]) for s in splits if s in highest and highest[s] <= FLOOR}
+    return (splits, {}) if len(floors) == len(splits) else ([s for s in splits if s not in floors], floors)
+
+
+def _controls_said(levels: list[str]) -> str:
+    said = {"sft": "SFT on clean trajectories",
+            "base_masked": "the cold start with unknown tool names masked at decoding"}
+    names = " and ".join(said[m] for m in CONTROLS if m in levels)
+    return f"Level lines with shaded intervals are controls: {names}." if names else ""
+
+
+def _rules_said(splits: list[str]) -> str:
+    home = "Left of the first dark rule: in domain." if splits[0] == IN_DOMAIN and len(splits) > 1 else ""
+    last = """Right of the last: problems for which every attempt of the teacher was rejected, its answer right or
+        wrong.""" if splits[-1] == LAST_SPLIT and len(splits) > 1 else ""
+    return f"{home} {last}"
+
+
+def _floors_said(floors: dict[str, float]) -> str:
+    said = ", ".join(f"{split_label(s)} (at most {highest:.3f})" for s, highest in floors.items())
+    return f"Not drawn, as no method's accuracy is above {FLOOR:g} there (see the tables): {said}." if floors else ""
+
+
+def _level_lines(axes: Axes, rows: pd.DataFrame, method: str, width: float) -> None:
+    """A level line a split with its interval; lines of different width stay visible where they coincide."""
+    s = method_style(method)
+    axes.bar(rows["x"], rows["high"] - rows["low"], width=0.86, bottom=rows["low"], color=s.color, alpha=0.15,
+             linewidth=0)
+    axes.hlines(rows["estimate"], rows["x"] - 0.43, rows["x"] + 0.43, color=s.color, linestyle=s.linestyle,
+                linewidth=width)
 
 
 def _split_points(axes: Axes, rows: pd.DataFrame, seeds: pd.DataFrame, method: str, methods: list[str],
@@ -99,7 +139,7 @@ def _split_points(axes: Axes, rows: pd.DataFrame, seeds: pd.DataFrame, method: s
     shift = (points.index(method) - (len(points) - 1) / 2) * width
     spread = np.abs(rows[["low", "high"]].to_numpy().T - rows["estimate"].to_numpy())
     axes.errorbar(rows["x"] + shift, rows["estimate"], spread, color=s.color, marker=s.marker, linestyle="none",
-                  elinewidth=0.9, markersize=4.2, zorder=3)
+                  elinewidth=0.9, markersize=4.2, zorder=front(method))
     if seeds["seed"].nunique() >= 2:
         axes.plot(seeds["split"].map(splits.index) + shift + 0.36 * width, seeds["value"], ".", color=s.color,
                   markersize=1.6)
@@ -136,6 +176,8 @@ def ablation_bars(items: pd.DataFrame, baseline: str = "mentor") -> Picture:
     for axes, (column, title) in zip(panels, ABLATIONS, strict=True):
         for row, method in enumerate(methods):
             _difference_bars(axes, items, column, row, method, baseline, methods)
+        if not axes.dataLim.width:
+            say(axes, "all 0" if axes.patches else "not measured")
         axes.axvline(0, color="#202020", linewidth=0.7)
         axes.set(title=title, xlabel=f"difference to {label(baseline)}")
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -171,19 +213,22 @@ def seeds_summary(items: pd.DataFrame) -> Picture:
     scores = {m: seed_scores(items[items["split"] != LAST_SPLIT], m) for m in methods}
     if min(len(s) for s in scores.values()) < 2:
         raise UserError("Intervals over seeds need at least two seeds of every method: add seeds to the study.")
-    figure = Figure(figsize=(TEXT * 0.85, 0.9 + 0.2 * max(len(methods), 5)))
+    figure = Figure(figsize=(TEXT * 0.85, 1.2 + 0.2 * max(len(methods), 5)))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
     taus = np.linspace(0, 1, 201)
     for row, method in enumerate(methods):
         s, found = method_style(method, methods), stratified_bootstrap(scores[method], iqm)
         left.barh(row, found.high - found.low, left=found.low, height=0.5, color=s.color, alpha=0.35)
         left.plot(found.estimate, row, s.marker, color=s.color)
-        right.plot(taus, performance_profile(scores[method], taus), color=s.color, linestyle=s.linestyle, linewidth=1.1)
+        right.plot(taus, performance_profile(scores[method], taus), color=s.color, linestyle=s.linestyle, linewidth=1.1,
+                   marker=s.marker, markersize=3, markevery=(5 + 3 * row, 40))
     left.set(title="Interquartile mean", xlabel="accuracy")
     left.use_sticky_edges = False
     row_axis(left, row_labels(methods))
     right.set(title="Performance profile", xlabel="accuracy τ", ylabel="share of (seed, split) above τ")
     unit_axis(right)
+    figure.legend(handles=[legend_handle(m, methods, markersize=3.5) for m in methods], ncols=min(len(methods), 4),
+                  loc="outside upper left")
     return figure, f"""Over {seeds_said(items)} and {scores[methods[0]].shape[1]} splits (without the teacher-rejected
         items): interquartile mean with its 95% stratified bootstrap interval over seeds (left; bars), and the share of
         (seed, split) pairs above each accuracy (right)."""

@@ -23,18 +23,21 @@ from mentor_kit.analysis.style import (
     note_below,
     ordered,
     picture,
+    say,
     split_label,
     unit_axis,
 )
-from mentor_kit.analysis.summaries import in_and_out, metric_intervals, n_seeds, seeds_said
+from mentor_kit.analysis.summaries import in_and_out, metric_intervals, seeds_said
 from mentor_kit.errors import UserError
 from mentor_kit.runs import Run
 
 # Column, title, whether it is a rate: four of training rollouts, four of validation.
-PANELS = (("reward", "Reward", False), ("judge_accuracy", "Accuracy", True), ("tool_calls", "Tool calls", False),
-          ("response_length", "Response tokens", False), ("val/accuracy", "Accuracy", True),
-          ("val/set_match", "Tool-set match", True), ("val/unknown_tool", "Unknown-tool rate", True),
-          ("val/similarity", "1 − JSD", True))
+PANELS = (("reward", "Reward", False), ("judge_accuracy", "Training accuracy", True),
+          ("tool_calls", "Tool calls", False), ("response_length", "Response tokens", False),
+          ("val/accuracy", "Validation accuracy", True), ("val/set_match", "Tool-set match", True),
+          ("val/unknown_tool", "Unknown-tool rate", True), ("val/similarity", "1 − JSD", True))
+ROLLOUTS = [column for column, *_ in PANELS if not column.startswith("val/")]
+CROWD = 4  # bands of more methods would hide each other where lines waver as those of training rollouts do
 TERM_COLORS = ("#3b4f6b", "#8fb3cf", "#e0a458", "#9a6a8c", "#a9b98c", "#c9c1b6", "#7d7d7d")
 
 
@@ -46,13 +49,13 @@ def seed_table(curves: pd.DataFrame, method: str, column: str) -> pd.DataFrame:
     return rows.pivot_table(index="step", columns="seed", values=column).dropna()
 
 
-def draw_seeds(axes: Axes, table: pd.DataFrame, method: str, among: Sequence[str]) -> None:
-    """Mean line over the seeds; a band from the lowest to the highest seed where there are at least two."""
+def draw_seeds(axes: Axes, table: pd.DataFrame, method: str, among: Sequence[str], band: bool) -> None:
+    """Mean line over the seeds; if wanted, a band from the lowest to the highest where there are at least two."""
     s = method_style(method, among)
     every = max(1, len(table) // 4)  # few marks, at other steps for each method
     axes.plot(table.index, table.mean(axis=1), color=s.color, linestyle=s.linestyle, marker=s.marker, markersize=3,
-              markevery=(list(among).index(method) * every // len(among), every), label=s.label)
-    if table.shape[1] >= 2:
+              markevery=(list(among).index(method) * every // len(among), every), label=s.label, clip_on=False)
+    if band and table.shape[1] >= 2:
         axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=s.color, alpha=0.18, linewidth=0)
 
 
@@ -81,20 +84,43 @@ def training_curves(curves: pd.DataFrame, expected: Sequence[str] = EXPECTED) ->
         axes.set_xlabel("optimizer step")
     figure.legend(handles=[legend_handle(m, methods, markersize=3.5) for m in methods], ncols=min(len(methods), 6),
                   loc="outside upper left")
-    note = missing_note(methods, [m for m in expected if m != "base"])
+    note = f"{_silent_note(curves, methods)} {missing_note(methods, [m for m in expected if m != 'base'])}".strip()
     note_below(figure, note)
-    band = "bands: lowest to highest seed" if n_seeds(curves) >= 2 else "no bands: one seed"
     return figure, f"""Training at equal optimizer steps ({seeds_said(curves)} a method; lines: means over seeds;
-        {band}). Top: sampled training rollouts; bottom: validation by the judge on the same items for every
-        method. Rewards of different presets are on different scales and cannot be compared; the judge's accuracy can.
-        {note}"""
+        {_bands_said(curves, methods)}). Top: sampled training rollouts; bottom: validation by the
+        judge on the same items for every method. Rewards of different presets are on different scales and cannot be
+        compared; the judge's accuracy can. {note}"""
+
+
+def _silent(curves: pd.DataFrame, methods: Sequence[str]) -> list[str]:
+    """Methods without training rollouts, such as SFT."""
+    logged = curves[[c for c in ROLLOUTS if c in curves]].notna().any(axis=1)
+    return [m for m in methods if not logged[curves["method"] == m].any()]
+
+
+def _silent_note(curves: pd.DataFrame, methods: Sequence[str]) -> str:
+    silent = _silent(curves, methods)
+    names = ", ".join(method_style(m, methods).label for m in silent)
+    return f"{names}: no training rollouts, so no line in the top row." if 0 < len(silent) < len(methods) else ""
+
+
+def _bands_said(curves: pd.DataFrame, methods: Sequence[str]) -> str:
+    """Which methods have bands, and where."""
+    seeds = curves.groupby("method")["seed"].nunique()
+    several = [method_style(m, methods).label for m in methods if seeds[m] >= 2]
+    if not several:
+        return "no bands: one seed"
+    whose = "" if len(several) == len(methods) else f" of {', '.join(several)}; one seed has no band"
+    crowd = len(methods) - len(_silent(curves, methods)) > CROWD
+    return f"bands: lowest to highest seed{whose}" + "; bottom row only, above they would hide each other" * crowd
 
 
 def _panel(axes: Axes, curves: pd.DataFrame, methods: list[str], column: str, title: str, rate: bool) -> None:
     axes.set_title(title)
     tables = {m: seed_table(curves, m, column) for m in methods}
-    for method in (m for m in methods if len(tables[m])):
-        draw_seeds(axes, tables[method], method, methods)
+    drawn = [m for m in methods if len(tables[m])]
+    for method in drawn:
+        draw_seeds(axes, tables[method], method, methods, band=column not in ROLLOUTS or len(drawn) <= CROWD)
     if rate:
         unit_axis(axes)
     else:
@@ -103,8 +129,8 @@ def _panel(axes: Axes, curves: pd.DataFrame, methods: list[str], column: str, ti
         if 0 <= low <= high < np.inf:  # amounts start at zero, so that small wiggles look small
             axes.set_ylim(0, 1.08 * high or 1)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=STEPS))
-    if not any(map(len, tables.values())):
-        axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color="#777777")
+    if not drawn:
+        say(axes, "not logged")
 
 
 @picture
@@ -118,8 +144,9 @@ def run_curves(run: Run) -> Picture:
     panels = [p for p in (("loss", "Loss", False), *PANELS) if p[0] in curves and curves[p[0]].notna().any()]
     if not panels:
         raise UserError(f"The run {str(run)!r} has logged nothing to draw: train it first.")
-    rows, columns = -(-len(panels) // 4), min(len(panels), 4)
-    figure, methods = Figure(figsize=(TEXT * max(columns, 2) / 4, 0.3 + 1.45 * rows)), list(curves["method"].unique())
+    columns = min(len(panels), min((4, 5, 3), key=lambda n: -len(panels) % n))  # as few empty places as possible
+    rows, width = -(-len(panels) // columns), min(TEXT, max(columns, 2) * TEXT / 4)
+    figure, methods = Figure(figsize=(width, 0.3 + 1.45 * rows)), list(curves["method"].unique())
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (column, title, rate) in zip(grid.flat, panels, strict=False):
         _panel(axes, curves, methods, column, title, rate)

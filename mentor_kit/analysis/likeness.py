@@ -17,12 +17,14 @@ from mentor_kit.analysis.style import (
     STEPS,
     TEXT,
     Picture,
+    front,
     legend_handle,
     method_style,
     missing_note,
     note_below,
     picture,
     row_axis,
+    say,
     split_label,
 )
 from mentor_kit.analysis.summaries import (
@@ -59,7 +61,7 @@ def similarity_vs_accuracy(items: pd.DataFrame, expected: Sequence[str] = EXPECT
         raise UserError("No evaluated item has a teacher reference: evaluate a split of accepted problems.")
     groups = list(dict.fromkeys(sorted(grouped["split"])))
     figure = Figure(figsize=(TEXT, 2.6))
-    panels = figure.subplots(1, len(groups) + 1, squeeze=False)[0]
+    panels = figure.subplots(1, len(groups) + 1, squeeze=False, width_ratios=[1.2] * len(groups) + [1])[0]
     for axes, split in zip(panels, groups, strict=False):
         _likeness_panel(axes, grouped[grouped["split"] == split], methods)
         axes.set(title=f"Ours, {split_label(split)}", ylabel="accuracy", xlabel="1 − JSD to the teacher")
@@ -70,7 +72,7 @@ def similarity_vs_accuracy(items: pd.DataFrame, expected: Sequence[str] = EXPECT
     note_below(figure, note)
     return figure, f"""Similarity of the tool distribution to the teacher's (1 - Jensen-Shannon divergence in bits, all
         parsed calls, unknown names in one bin) against accuracy, over items with a reference ({seeds_said(grouped)} a
-        method; {ITEM_BARS}{dots_said(grouped)}). Right, hollow: the paper's published points (Qwen2.5-7B, math, digitised
+        method; {ITEM_BARS}{dots_said(grouped)}). Right panel: the paper's published points (Qwen2.5-7B, math, digitised
         from its figure, one seed), on scales of their own and not comparable with ours in level. {note}"""
 
 
@@ -82,15 +84,19 @@ def _likeness_panel(axes: Axes, items: pd.DataFrame, methods: list[str]) -> None
     for method in (m for m in methods if m in x.index and m in y.index):
         s = method_style(method, methods)
         (a, across), (b, along) = (_error(table.loc[method]) for table in (x, y))
-        axes.errorbar(a, b, along, across, color=s.color, marker=s.marker, elinewidth=0.7, markersize=5, zorder=3)
+        axes.errorbar(a, b, along, across, color=s.color, marker=s.marker, elinewidth=0.7, markersize=5,
+                      markerfacecolor=(s.color, 0.3), markeredgecolor=s.color, markeredgewidth=0.9,
+                      zorder=front(method), clip_on=False)
         if len(dots_x[method]) >= 2:
-            axes.plot(dots_x[method], dots_y[method], ".", color=s.color, markersize=2, alpha=0.7)
+            axes.plot(dots_x[method], dots_y[method], ".", color=s.color, markersize=2, alpha=0.7, zorder=4)
     axes.grid(True, axis="both")
     for axis in (axes.xaxis, axes.yaxis):
         low, high = axis.get_data_interval()
         pad = max(0.08 * (high - low), 0.05)  # points that coincide still get an axis that reads well
-        axis.set_view_interval(max(low - pad, -0.02), min(high + pad, 1.02), ignore=True)
+        axis.set_view_interval(max(low - pad, 0), min(high + pad, 1.02), ignore=True)
         axis.set_major_locator(MaxNLocator(5, steps=STEPS))
+    if not axes.dataLim.max.any():
+        say(axes, "all methods at 0")
 
 
 def _error(row: pd.Series) -> tuple[float, list[list[float]]]:
@@ -138,6 +144,7 @@ def tool_usage(items: pd.DataFrame, methods: Sequence[str] | None = None) -> Pic
                   label=f"{s.label}  ({similarity[method]:.2f})", zorder=3)
     axes.set(xlabel="share of calls", xlim=(0, None))
     row_axis(axes, [n.replace(UNKNOWN, "unknown names") for n in names])
+    axes.tick_params(axis="y", pad=5)  # marks at 0 reach over the axis
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[-1:] + handles[:-1], labels[-1:] + labels[:-1], loc="outside right center",
                   title="(1 − JSD to the teacher)", title_fontsize=6.5, alignment="left")

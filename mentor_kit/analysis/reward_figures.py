@@ -15,6 +15,7 @@ from mentor_kit.errors import UserError
 from mentor_kit.rewards.advantages import group_advantages
 
 Scheme = Callable[[np.ndarray], np.ndarray]
+MOST = 1.1  # what a perfect rollout earns under most presets: the dark end of every heat map of rewards
 SCHEMES: dict[str, Scheme] = {"GRPO": group_advantages, "not scaled": partial(group_advantages, scale=False)}
 
 
@@ -35,9 +36,10 @@ def reward_heatmap(scores: pd.DataFrame) -> Picture:
     figure = Figure(figsize=(min(TEXT, 1.9 + 0.62 * len(labels)), 0.75 + 0.19 * len(scores)))
     axes = figure.subplots()
     texts = [[f"{v:.2f}" for v in row] for row in values]
-    draw_heatmap(axes, values, [str(i) for i in scores.index], labels, texts, top=max(float(values.max()), 1e-9))
-    return figure, f"""Score of {len(scores)} behaviours under {len(labels)} rewards (same problem, same teacher
-        reference)."""
+    top = max(float(values.max()), MOST)
+    draw_heatmap(axes, values, [str(i) for i in scores.index], labels, texts, top)
+    return figure, f"""Score of {len(scores)} behaviours under {len(labels)} rewards. Colour: from 0 (white) to
+        {top:.2f} (dark)."""
 
 
 @picture

@@ -21,7 +21,7 @@ SINGLE, TEXT = 3.25, 6.75  # inches: one column, text width
 GREY = "#949494"
 COLORBLIND = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", GREY, "#ece133", "#56b4e9")
 STEPS = (1, 2, 2.5, 5, 10)  # between ticks
-REMARK = "#a03020"  # the colour of remarks such as a missing method
+REMARK = "#757575"  # the colour of remarks such as a missing method
 METADATA = {"pdf": {"CreationDate": None}, "png": {"Software": None}}  # dates and versions off: same bytes each time
 
 
@@ -62,7 +62,19 @@ def method_style(method: str, among: Iterable[str] = ()) -> MethodStyle:
     if method in METHODS:
         return METHODS[method]
     color, marker = SPARE[sorted({*among, method} - set(METHODS)).index(method) % len(SPARE)]
-    return MethodStyle(method.replace("_", " "), color, marker, (0, (3, 1, 1, 1)))
+    return MethodStyle(_own_label(method, among), color, marker, (0, (3, 1, 1, 1)))
+
+
+def _own_label(method: str, among: Iterable[str]) -> str:
+    """`file:function` goes by its function's name, unless another method's function has the same."""
+    names = [m.rpartition(":")[2] for m in {*among, method}]
+    name = method.rpartition(":")[2]
+    return (name if names.count(name) == 1 else method).replace("_", " ")
+
+
+def front(method: str) -> float:
+    """Where a method's marks lie in the drawing order: MENTOR, which the figures are about, over the others."""
+    return 3.5 if method == "mentor" else 3
 
 
 def label(method: str) -> str:
@@ -142,6 +154,12 @@ def note_below(figure: Figure, text: str) -> None:
     """A remark in the lower right corner, e.g. which method is missing."""
     if text:
         figure.supxlabel(text, fontsize=6, color=REMARK, x=0.99, ha="right")
+
+
+def say(axes: Axes, text: str) -> None:
+    """A remark in the middle of a panel where there is nothing to see, e.g. `all 0`."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=REMARK,
+              bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
 
 
 def unit_axis(axes: Axes) -> None:

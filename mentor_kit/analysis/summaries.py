@@ -17,7 +17,7 @@ from mentor_kit.evaluation.metrics import UNKNOWN, count_similarity
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
 SPLITS = (IN_DOMAIN, "distractor_seen", "distractor_unseen", "longer_solutions", "held_out_templates", "longer_chains",
           "bigger_numbers", "other_phrasing", "unseen_combinations")
-LAST_SPLIT = "teacher_rejected"  # the teacher itself failed on these: neither in domain nor a shift of its own
+LAST_SPLIT = "teacher_rejected"  # all its attempts rejected, right or not: neither in domain nor a shift of its own
 NOT_TESTED = ("train", "validation")
 
 

@@ -49,7 +49,7 @@ class Table:
     caption: str
 
     def to_csv(self) -> str:
-        return self.numbers.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        return self.numbers.to_csv(index=False, float_format=lambda v: f"{round(v, 9) + 0.0:.6g}", lineterminator="\n")
 
     def to_latex(self) -> str:
         """A `tabular` with booktabs rules, scaled to the text width where it is wider."""

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mentor_kit.analysis.style import COLORBLIND, GREY, REMARK, SINGLE, TEXT, Picture, picture, row_axis, split_label
 from mentor_kit.errors import UserError
@@ -20,8 +22,8 @@ from mentor_kit.trajectory import Trajectory
 
 Attempts = Iterable[tuple[Problem, bool, str, Trajectory | None]]
 ACCEPTED, OTHER = "accepted", "other reasons"
-RIGHT = (ACCEPTED, "not_selected")  # outcomes of right attempts
-LOWEST = 24  # templates drawn one by one; the others share a bar
+PASSED = (ACCEPTED, "not_selected")  # outcomes of attempts that passed the checks
+LOWEST, LARGEST = 24, 10  # templates drawn one by one: the worst, or where all are whole the largest
 BAR = "#4a6f8f"
 REASON_COLORS = tuple(c for c in COLORBLIND if c != GREY)[1:]
 
@@ -32,7 +34,7 @@ def outcome_frame(attempts: Attempts) -> pd.DataFrame:
     Raises:
         UserError: no attempts.
     """
-    rows = [(str(p.meta.get("template", p.source)), ACCEPTED if ok or reason in RIGHT else reason or OTHER, p.split)
+    rows = [(str(p.meta.get("template", p.source)), ACCEPTED if ok or reason in PASSED else reason or OTHER, p.split)
             for p, ok, reason, _ in attempts]
     if not rows:
         raise UserError("No attempts of a teacher to draw: collect some first.")
@@ -50,23 +52,27 @@ def teacher_yield(attempts: Attempts) -> Picture:
     reasons = frame.loc[frame["outcome"] != ACCEPTED, "outcome"].value_counts(sort=True).sort_index(kind="stable")
     reasons = reasons.sort_values(ascending=False, kind="stable")
     colors = {r: REASON_COLORS[i % len(REASON_COLORS)] for i, r in enumerate(reasons.index)}
-    rows, names = _lowest(shares)
+    rows, names = _lowest(shares, frame["template"].value_counts(sort=False)[shares.index])
     figure = Figure(figsize=(TEXT, max(1.5, 0.75 + 0.125 * len(rows))))
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _stacked_rows(left, rows, names, colors)
     _reason_bars(right, reasons, len(frame), colors)
     accepted = int((frame["outcome"] == ACCEPTED).sum())
     return figure, f"""Teacher yield: {accepted} of {len(frame)} attempts ({accepted / len(frame):.1%}) gave a verified
-        trajectory. Left: by template, lowest yield first. Right: why attempts were rejected."""
+        trajectory. Left: by template, lowest yield first (where all are whole and many: those
+        with most attempts). Right: why attempts were rejected."""
 
 
-def _lowest(shares: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The templates that are not whole (at most LOWEST of them), and one row for the mean of all others."""
-    imperfect = shares[shares[ACCEPTED] < 1].head(LOWEST)
-    rest = shares.drop(imperfect.index)
-    if len(imperfect) == 0 and len(rest) <= LOWEST:
-        return shares, list(shares.index)
-    rows, names = imperfect, list(imperfect.index)
+def _lowest(shares: pd.DataFrame, attempts: pd.Series) -> tuple[pd.DataFrame, list[str]]:
+    """The templates that are not whole (at most LOWEST of them), and one row for the mean of all others.
+
+    Where all are whole: every template, or those with most attempts where there are too many.
+    """
+    rows = shares[shares[ACCEPTED] < 1].head(LOWEST)
+    if rows.empty:
+        largest = attempts.sort_values(ascending=False, kind="stable").index[:LARGEST]
+        rows = shares if len(shares) <= LOWEST else shares.loc[largest]
+    rest, names = shares.drop(rows.index), list(rows.index)
     if len(rest):
         rows, names = pd.concat([rows, rest.mean().to_frame().T]), [*names, f"{len(rest)} others"]
     return rows, names
@@ -94,6 +100,7 @@ def _reason_bars(axes: Axes, reasons: pd.Series, total: int, colors: dict[str, s
         axes.text(count, i, f" {count} ({count / total:.1%})", va="center", fontsize=6.5)
     axes.set(xlabel="attempts", xlim=(0, reasons.max() * 1.35))
     row_axis(axes, [r.replace("_", " ") for r in reasons.index])
+    _whole(axes.xaxis)
     axes.set_ylim(max(len(reasons), 5) - 0.45, -0.55)
 
 
@@ -112,51 +119,60 @@ def _no_reference() -> tuple[Figure, str]:
 
 @picture
 def pass_rate(attempts: Attempts) -> Picture:
-    """How often the teacher is right: by problem over its attempts, and by split with what the others failed by."""
+    """How often the teacher's attempts pass its checks: by problem, and by split."""
     attempts = list(attempts)
     frame = outcome_frame(attempts)
-    frame["right"] = frame["outcome"] == ACCEPTED
-    rates = frame.groupby([p.id for p, *_ in attempts], sort=False)["right"].mean()
+    frame["passed"] = frame["outcome"] == ACCEPTED
+    rates = frame.groupby([p.id for p, *_ in attempts], sort=False)["passed"].mean()
     figure = Figure(figsize=(TEXT, 1.9))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
     tries = int(frame.groupby([p.id for p, *_ in attempts]).size().max())
     edges = np.linspace(-0.5, tries + 0.5, tries + 2) / tries
     left.hist(rates, bins=edges, color=BAR, rwidth=0.85)
-    left.set(title="Problems by pass rate", xlabel=f"share of {tries} attempt{'s' * (tries > 1)} right",
+    left.set(title="Problems by pass rate", xlabel=f"share of {tries} attempt{'s' * (tries > 1)} passed",
              ylabel="problems", xticks=[0, 0.5, 1] if tries > 1 else [0, 1])
-    means = frame.groupby("split", sort=False)["right"].mean()
+    _whole(left.yaxis)
+    means = frame.groupby("split", sort=False)["passed"].mean()
     right.barh(range(len(means)), means, height=0.68, color=BAR)
     for i, value in enumerate(means):
         right.text(value, i, f" {value:.0%}", va="center", fontsize=6.5)
-    right.set(title="Attempts right, by split", xlabel="share", xlim=(0, 1.18))
+    right.set(title="Attempts passed, by split", xlabel="share", xlim=(0, 1.18))
     row_axis(right, [split_label(s) for s in means.index])
-    return figure, f"""Pass rate: {frame["right"].mean():.1%} of {len(frame)} attempts at {len(rates)} problems are
-        right; of {(rates > 0).mean():.1%} of the problems at least one attempt is."""
+    return figure, f"""Pass rate: {frame["passed"].mean():.1%} of {len(frame)} attempts at {len(rates)} problems
+        passed the teacher's checks; of {(rates > 0).mean():.1%} of the problems at least one attempt did. An attempt
+        that did not pass may still have the right answer."""
 
 
 @picture
 def turns_histogram(attempts: Attempts) -> Picture:
-    """How many assistant turns attempts take, right ones above the line and rejected ones below."""
+    """How many assistant turns attempts take, those that passed above the line and rejected ones below."""
     kinds: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
     for _, ok, reason, trajectory in attempts:
         if trajectory is not None:
-            kinds[ok or reason in RIGHT][len(trajectory.turns)] += 1
+            kinds[ok or reason in PASSED][len(trajectory.turns)] += 1
     places = sorted({*kinds[True], *kinds[False]})
     if not places:
         raise UserError("No trajectory to draw: the teacher made no turn.")
     figure = Figure(figsize=(SINGLE, 1.9))
     axes = figure.subplots()
-    for name, sign, color in ((True, 1, BAR), (False, -1, REASON_COLORS[0])):
-        axes.bar(places, [sign * kinds[name][n] for n in places], width=0.75, color=color,
-                 label="right" if name else "rejected")
+    for passed, sign, color in ((True, 1, BAR), (False, -1, REASON_COLORS[0])):
+        if kinds[passed]:
+            axes.bar(places, [sign * kinds[passed][n] for n in places], width=0.75, color=color,
+                     label="passed" if passed else "rejected")
     axes.axhline(0, color="#202020", linewidth=0.6)
+    _whole(axes.yaxis)
     axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     axes.set(title="Turns an attempt", xlabel="assistant turns", ylabel="attempts", xticks=places)
-    axes.legend(loc="best")
-    right = kinds[True]
-    mean = sum(n * c for n, c in right.items()) / max(right.total(), 1)
-    return figure, f"""Assistant turns of {right.total()} right attempts (above; {mean:.2f} on average) and of
+    figure.legend(ncols=2, loc="outside upper left")
+    good = kinds[True]
+    mean = sum(n * c for n, c in good.items()) / max(good.total(), 1)
+    return figure, f"""Assistant turns of {good.total()} attempts that passed (above; {mean:.2f} on average) and of
         {kinds[False].total()} rejected ones (below)."""
+
+
+def _whole(axis: Axis) -> None:
+    """Ticks of counts: whole numbers only."""
+    axis.set_major_locator(MaxNLocator(5, integer=True, steps=(1, 2, 5, 10)))
 
 
 @picture
@@ -175,6 +191,7 @@ def tool_histogram(attempts: Attempts) -> Picture:
         left.text(used[name], i, f" {used[name] / used.total():.0%}", va="center", fontsize=6.5)
     left.set(title="Tools", xlabel="calls", xlim=(0, max(used.values()) * 1.15))
     row_axis(left, names)
+    _whole(left.xaxis)
     places = range(min(lengths), max(lengths) + 1)
     right.bar(places, [lengths[n] / len(trajectories) for n in places], width=0.75, color=BAR)
     right.set(title="Calls a trajectory", xlabel="calls", ylabel="share of trajectories", xticks=list(places))
