@@ -109,7 +109,7 @@ def test_importing_the_package_and_its_command_line_loads_nothing_heavy():
 
 def test_scoring_analysis_and_the_nouns_do_not_import_torch():
     modules = ("judge rewards scoring trajectory toolbox store problems teachers analysis analysis.figures "
-               "analysis.report study batch")
+               "analysis.report batch.study batch.run")
     code = ("import importlib, sys\n"
             f"for name in '{modules}'.split():\n"
             "    importlib.import_module('mentor_kit.' + name)\n"
