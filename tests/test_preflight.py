@@ -48,7 +48,7 @@ REFUSED = [
     ("fixed: {teacher_options: [reasonin:full]}", "'worked_solution' has no option 'reasonin'; did you mean 'reasoning'"),
     ("fixed: {reward: mentor_fixed}", r"mine.yaml:3: reward='mentor_fixed': method='.*' already names a reward; leave"),
     ("fixed: {problems: gsm}", r"mine.yaml:3: problems='gsm': Unknown problem source 'gsm': use one of"),
-    ("fixed: {problem_options: [max_cals:3]}", "'gsm_symbolic' does not take these options"),
+    ("fixed: {problem_options: [max_cals:3]}", "'gsm_symbolic' has no option 'max_cals'; did you mean 'max_calls'"),
     ("fixed: {problem_options: [held_out:99]}", "problem_options=.*held_out=99 is impossible with"),
     ("fixed: {problems: hub_math, problem_options: ['path:no.parquet']}", "There is no file 'no.parquet'"),
     ("fixed: {toolbox: arith}", r"mine.yaml:3: toolbox='arith': Unknown toolbox 'arith': use one of"),

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mentor_kit.errors import UserError
+from mentor_kit.errors import UserError, check_options
 from mentor_kit.problem import Problem
 from mentor_kit.toolbox import load_object
 
@@ -50,6 +50,7 @@ def find_source(spec: str) -> Callable[..., list[Problem]]:
 def bind_source(spec: str, sizes: Mapping[str, int], options: Mapping[str, Any]) -> Callable[..., list[Problem]]:
     """A source that takes these options. Raises UserError where it does not."""
     source = find_source(spec)
+    check_options(source, options, f"Problem source {spec!r}", given=2)
     try:
         inspect.signature(source).bind(0, sizes, **options)
     except TypeError as error:

@@ -5,11 +5,10 @@ Three kinds of teacher, by how they are asked: see `mentor_kit.asking`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
-from mentor_kit.errors import UserError, did_you_mean
+from mentor_kit.errors import UserError, check_options
 from mentor_kit.toolbox import load_object
 
 BUILT_IN = {"worked_solution": "mentor_kit.teachers.worked_solution:WorkedSolutionTeacher",
@@ -25,11 +24,8 @@ def load_teacher(spec: str, **options: Any) -> Any:
         UserError: for an unknown name, or options that the teacher does not take.
     """
     make = find_teacher(spec)
+    check_options(make, options, f"Teacher {spec!r}")
     try:
-        taken = inspect.signature(make).parameters
-        unknown = [name for name in options if name not in taken]
-        if unknown and all(p.kind is not p.VAR_KEYWORD for p in taken.values()):
-            raise UserError(f"Teacher {spec!r} has no option {unknown[0]!r}{did_you_mean(unknown[0], taken)}")
         return make(**options)
     except TypeError as error:
         raise UserError(f"Teacher {spec!r} does not take these options ({error}); see its docstring.") from error
