@@ -102,11 +102,11 @@ def wait_for(condition, seconds: float = 120) -> None:
 
 
 def is_alive(pid: str) -> bool:
+    """Whether it still runs; killed and not yet waited for by its parent, it does not."""
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
+        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 @pytest.fixture
