@@ -99,9 +99,6 @@ def load_solver(target: str, method: str, teacher_options: Sequence[str], backen
         from mentor_kit.teachers import load_teacher
 
         return load_teacher(target.removeprefix(TEACHER), **parse_options(teacher_options, "--teacher-option"))
-    if not (Path(target) / "config.json").is_file() and (Path(target) / "student").is_dir():
-        raise UserError(f"{target!r} is a run's folder and holds no model itself; did you mean "
-                        f"{str(Path(target) / 'student')!r}?")
     from mentor_kit.students.student import load_student
 
     return load_student(target, name=method, backend=backend, template=template)

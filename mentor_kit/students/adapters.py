@@ -27,8 +27,8 @@ def trained_parameters(model: Any) -> int:
 def keep_adapters_float32(model: Any) -> None:
     """Call once the trainer exists: TRL turns the adapters of a 4-bit student to bfloat16, in which small steps vanish,
     and Unsloth does not. The parameters stay the same objects, so an optimizer goes on stepping them."""
-    for parameter in model.parameters():
-        if has_adapters(model) and parameter.requires_grad:
+    if has_adapters(model):
+        for parameter in (p for p in model.parameters() if p.requires_grad):
             parameter.data = parameter.data.float()
 
 

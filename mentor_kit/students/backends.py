@@ -20,6 +20,7 @@ from mentor_kit.errors import UserError
 from mentor_kit.host import cache_folder
 from mentor_kit.training.config import Loading
 
+SEVERAL_PROCESSES = "several processes: plain TRL distributes"  # why `auto` does not take Unsloth then
 BACKENDS = ("auto", "transformers", "unsloth")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 OLDEST_GPU = (8, 0)  # compute capability with bfloat16, in which we train on a GPU (Unsloth itself goes back to 7.0)
@@ -57,7 +58,7 @@ def _against_unsloth() -> str:
     if _lacks_bitsandbytes():
         return "bitsandbytes is not installed, and unsloth needs it"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return "several processes: plain TRL distributes"
+        return SEVERAL_PROCESSES
     if _trl_came_first():
         return "TRL is already imported in this process; restart the kernel to use unsloth"
     return ""
@@ -158,6 +159,9 @@ def _check_hub(source: str) -> None:
 
 def _check_folder(source: str) -> None:
     folder = Path(source)
+    if not (folder / "config.json").is_file() and (folder / "student").is_dir():
+        raise UserError(f"{source!r} is a run's folder and holds no model itself; did you mean "
+                        f"{str(folder / 'student')!r}?")
     for name, what in (("config.json", "model"), ("tokenizer_config.json", "tokenizer")):
         if not (folder / name).is_file():
             raise UserError(f"student folder {source!r} holds no {what} ({name} is missing): save both with "

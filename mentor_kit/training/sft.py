@@ -97,7 +97,8 @@ def _arguments(settings: SFTSettings, student: Student, run: Run) -> dict[str, A
         output_dir=str(run.path("checkpoints")), max_steps=settings.steps, seed=settings.seed,
         per_device_train_batch_size=settings.per_pass, gradient_accumulation_steps=share // settings.per_pass,
         learning_rate=settings.learning_rate, lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0,
-        max_grad_norm=1.0, train_sampling_strategy="sequential", packing=False, padding_free=False, max_length=None, shuffle_dataset=False,
+        max_grad_norm=1.0, packing=False, padding_free=False, max_length=None, shuffle_dataset=False,
+        train_sampling_strategy="sequential",
         dataset_num_proc=None, loss_type="nll" if student.origin.backend == "unsloth" else "chunked_nll",
         logging_steps=1, **common_arguments(settings, student))
 

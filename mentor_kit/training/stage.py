@@ -92,13 +92,13 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
     Raises:
         UserError: it cannot be loaded so, or a lesson is longer than `max_seq_length`.
     """
-    from mentor_kit.students.backends import prepare_backend
+    from mentor_kit.students.backends import SEVERAL_PROCESSES, prepare_backend
 
     made_here = start.params.get("student_source", "tiny") == "tiny" if start else config.student_source == "tiny"
     if made_here and config.student_backend == "auto":
         chosen, why = "transformers", "the embedded student needs no other"
     elif config.num_processes > 1 and config.student_backend == "auto":  # as its child processes will choose
-        chosen, why = "transformers", "several processes: plain TRL distributes"
+        chosen, why = "transformers", SEVERAL_PROCESSES
     else:
         chosen, why = prepare_backend(config.student_backend, grpo_packing=config.grpo_packing)
     from mentor_kit.students.student import load_student  # not before: Unsloth comes before transformers
