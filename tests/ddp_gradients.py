@@ -1,8 +1,8 @@
 """Run by test_ddp.py, in one process and in two: the gradients of the first optimizer step of SFT and of GRPO.
 
-    python [-m torch.distributed.run --nproc_per_node 2] ddp_gradients.py INPUTS OUT
+    python [-m torch.distributed.run --nproc_per_node 2] ddp_gradients.py ROLLOUTS OUT
 
-GRPO's rollouts are sampled and stored by the one process and taken from there by the two, each its share.
+GRPO's rollouts are scripted, stored by the one process and taken from there by the two, each its share.
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ import sys
 from pathlib import Path
 
 import torch
+from small_student import scripted, teacher_records, untrained, varied
 
-from mentor_kit.collect import load_collection
 from mentor_kit.rewards import load_reward
-from mentor_kit.runs import load_run, start_run
-from mentor_kit.students.student import load_student
+from mentor_kit.runs import start_run
 from mentor_kit.training import grpo, processes
 from mentor_kit.training.config import GRPOSettings, SFTSettings
 from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.sft import train_sft
 
-INPUTS, OUT = Path(sys.argv[1]), Path(sys.argv[2])
-STORED = INPUTS / "rollouts.pickle"
+STORED, OUT = Path(sys.argv[1]), Path(sys.argv[2])
+RECORDS = teacher_records(12)
 KEPT: dict[str, torch.Tensor] = {}
 
 
-class Stored(grpo.GRPOTrainer):
+class Stored(scripted(RECORDS, varied)):
     def _generate(self, prompts):
         if processes.count() == 1:
             STORED.write_bytes(pickle.dumps((prompts, super()._generate(prompts))))
@@ -52,13 +51,11 @@ def run_of(name):
 def main():
     processes.begin()
     Monitor.on_pre_optimizer_step, grpo.GRPOTrainer = keep_gradient, Stored
-    records = load_collection(load_run(INPUTS / "teacher")).accepted("train")
     each = {"steps": 1, "validate_every": 0, "save_every": 0, "num_processes": processes.count()}
-    start = INPUTS / "start" / "student"
-    train_sft(load_student(start), records, [], SFTSettings(batch_size=8, **each), run_of("sft"))
+    train_sft(untrained(RECORDS), RECORDS, [], SFTSettings(batch_size=8, **each), run_of("sft"))
     gradients = {"sft": KEPT.pop("now")}
-    settings = GRPOSettings(prompts_per_step=4, group_size=4, micro_batch=4, max_new_tokens=96, temperature=1.0, **each)
-    grpo.train_grpo(load_student(start), records, [], load_reward("mentor"), settings, run_of("grpo"))
+    settings = GRPOSettings(prompts_per_step=4, group_size=4, micro_batch=4, max_new_tokens=256, **each)
+    grpo.train_grpo(untrained(RECORDS), RECORDS, [], load_reward("mentor"), settings, run_of("grpo"))
     gradients["grpo"] = KEPT.pop("now")
     if processes.is_first():
         torch.save(gradients, OUT / "gradients.pt")

@@ -1,9 +1,18 @@
-"""A small real student for tests: a few dozen problems, a 64-wide model that learnt them in seconds."""
+"""A small real student for tests. What it writes is certain by construction, on any processor: it knows its lessons
+by heart, or the rollouts that it is trained on are scripted.
+
+`STUDENT_NOISE=1e-6` and `STUDENT_NOISE_SEED=3` in the environment change every weight by such a share, as another
+processor's rounding might: the tests pass all the same.
+"""
 
 from __future__ import annotations
 
 import copy
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,8 +24,10 @@ from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.teachers import load_teacher
 from mentor_kit.toolbox import load_toolbox
+from mentor_kit.trajectory import ASSISTANT, EOS
 
 BOX = load_toolbox("arithmetic")
+SURE = 0.9  # a token that this likely is chosen greedily whatever the rounding
 
 
 def teacher_records(n: int, split: str = "train") -> list[Record]:
@@ -26,23 +37,94 @@ def teacher_records(n: int, split: str = "train") -> list[Record]:
     return [r for r in (attempt(p, teacher) for p in problems) if r.trajectory.meta["accepted"]]
 
 
-def untrained(records: list[Record], width: int = 32, layers: int = 1) -> Student:
+def untrained(records: Sequence[Record], width: int = 32, layers: int = 1) -> Student:
     texts = [t for r in records for t in (r.problem.question, r.trajectory.to_text())]
     tokenizer = build_tokenizer(texts, 800)
     model = build_model(tokenizer, hidden_size=width, layers=layers, heads=2, kv_heads=1, ffn_size=2 * width)
-    return Student(model, tokenizer, BOX, "test")
+    return Student(shaken(model), tokenizer, BOX, "test")
 
 
-def trained(records: list[Record], folder: Path, steps: int = 80) -> Student:
-    """A student that has overfitted `records`: it calls tools and boxes answers, mostly rightly."""
-    from mentor_kit.training.config import SFTSettings
-    from mentor_kit.training.sft import train_sft
+def by_heart(lessons: int = 12) -> Student:
+    """A student that knows `teacher_records(lessons)` by heart: asked these problems greedily, it writes the teacher's
+    trajectories. Each call gives a copy of its own."""
+    return clone(_by_heart(lessons))
 
-    torch.set_num_threads(1)
+
+@cache
+def _by_heart(lessons: int) -> Student:
+    records = teacher_records(lessons)
     student = untrained(records, width=64, layers=2)
-    settings = SFTSettings(steps=steps, batch_size=len(records), optimizer="muon", validate_every=0)
-    train_sft(student, records, [], settings, new_run(folder))
+    learn_by_heart(student, [student.encode(r.problem.question, r.trajectory) for r in records])
+    shaken(student.model)
     return student
+
+
+def learn_by_heart(student: Student, rows: Sequence[dict[str, list[int]]], most: int = 1000) -> None:
+    """Train until every token that the assistant writes in these rows (see `Student.encode`) has `SURE` probability."""
+    from mentor_kit.training.optimizers import MuonWithAdamW
+
+    width = max(len(row["input_ids"]) for row in rows)
+    ids, written = (torch.tensor([row[name] + [0] * (width - len(row[name])) for row in rows])
+                    for name in ("input_ids", "assistant_masks"))
+    wanted = ids[:, 1:][written[:, 1:].bool()]
+    optimizer = MuonWithAdamW(student.model.train(), 0.02, 0.003)
+    for _ in range(most):
+        scores = student.model(ids).logits[:, :-1][written[:, 1:].bool()]
+        losses = torch.nn.functional.cross_entropy(scores, wanted, reduction="none")
+        if losses.max().neg().exp() > SURE:
+            break
+        optimizer.zero_grad()
+        losses.mean().backward()
+        torch.nn.utils.clip_grad_norm_(student.model.parameters(), 1.0)
+        optimizer.step()
+    else:
+        raise AssertionError(f"the lessons are not known by heart after {most} steps")
+    student.model.zero_grad()
+    student.model.eval()
+
+
+def shaken(model: torch.nn.Module) -> torch.nn.Module:
+    """The model, its weights changed by the share that STUDENT_NOISE asks for."""
+    if noise := float(os.environ.get("STUDENT_NOISE", "0")):
+        chance = torch.Generator().manual_seed(int(os.environ.get("STUDENT_NOISE_SEED", "0")))
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(1 + noise * torch.randn(weight.shape, generator=chance))
+    return model
+
+
+def scripted(records: Sequence[Record], script: Callable[[Record, int, int], list[str]]) -> type:
+    """A GRPOTrainer whose rollouts are scripted; its tools, rewards, advantages, loss and steps are the real ones.
+
+    Args:
+        records: whose problems are asked.
+        script: (record, number in its group, optimizer steps done) -> the rollout's turns. One that calls tools is
+            followed by their results and the next.
+    """
+    from mentor_kit.training import grpo
+
+    class Scripted(grpo.GRPOTrainer):
+        def _generate_single_turn(self, prompt_ids: list[list[int]], images: Any, fields: Any, num_generations: int,
+                                  has_tool_images: bool = False) -> tuple[list[list[int]], None]:
+            prompts = self.processing_class.batch_decode(prompt_ids)
+            if prompts[0].count(ASSISTANT) == 1:
+                asked = [next(r for r in records if r.problem.question in p) for p in prompts]
+                self.under_way = [iter(script(record, i % num_generations, self.state.global_step))
+                                  for i, record in enumerate(asked)]
+            turns = [next(rollout) for rollout, _ in zip(self.under_way, prompts, strict=True)]
+            self.under_way = [r for r, turn in zip(self.under_way, turns, strict=True) if "<tool_call>" in turn]
+            return [self.processing_class(t + EOS, add_special_tokens=False)["input_ids"] for t in turns], None
+
+    return Scripted
+
+
+def varied(record: Record, number: int, step: int = 0) -> list[str]:
+    """Four different rollouts of a group: the teacher's, one that guesses wrong after a good call, one that invents a
+    tool, one that calls none."""
+    turns = [turn.text for turn in record.trajectory.turns]
+    wrong = "The answer is \\boxed{-77}."
+    invented = turns[0].replace('"name": "', '"name": "my_')
+    return [turns, [turns[0], wrong], [invented, turns[-1]], [wrong]][number % 4]
 
 
 def new_run(folder: Path, stage: str = "train") -> Run:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_student import teacher_records, trained
+from small_student import by_heart
 
 from mentor_kit.analysis.frame import load_results
 from mentor_kit.configs import EvaluateConfig, configure
@@ -30,8 +30,7 @@ LOCAL = {"version": 1, "problems": "question_set", "toolbox": "arithmetic", "sco
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("student")
-    return trained(teacher_records(12), folder / "run", steps=30).save(folder / "tiny")
+    return by_heart().save(tmp_path_factory.mktemp("student") / "tiny")
 
 
 @pytest.mark.parametrize("name", benchmark_names())

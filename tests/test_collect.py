@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fault_server import running
-from small_student import new_run, teacher_records, trained
+from small_student import by_heart, new_run
 
 from mentor_kit.collect import Asked, as_record, as_references, collect, load_collection, prepare
 from mentor_kit.configs import CollectConfig, EvaluateConfig, TrainConfig, configure, given, parse_options
@@ -149,9 +149,8 @@ def test_why_an_attempt_is_no_reference(turns, reason):
 
 
 def test_a_local_model_teaches_in_batches(tmp_path):
-    """The kit's own tiny student as the teacher; it has overfitted these problems."""
-    records = teacher_records(8)
-    trained(records, tmp_path / "train", steps=60).save(tmp_path / "model")
+    """The kit's own tiny student as the teacher; it knows these problems by heart."""
+    by_heart(8).save(tmp_path / "model")
 
     def collected(name, size):
         options = [f"model:{tmp_path / 'model'}", "temperature:0.7", f"batch_size:{size}", "max_new_tokens:200"]

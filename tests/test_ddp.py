@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_student import by_heart, new_run
 from training_project import ENVIRONMENT, make_inputs, parameters, train_command, train_elsewhere
 
 from mentor_kit.configs import TrainConfig, configure
@@ -19,6 +20,7 @@ from mentor_kit.errors import UserError
 from mentor_kit.kernel import lock_folder
 from mentor_kit.runs import load_run, start_run
 from mentor_kit.store import load_records
+from mentor_kit.training.stage import STUDENT
 
 HERE = Path(__file__).parent
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
@@ -29,17 +31,16 @@ def inputs(tmp_path_factory):
     return make_inputs(tmp_path_factory.mktemp("inputs"))
 
 
-def gradients(inputs, out, *launcher):
+def gradients(out, *launcher):
     out.mkdir()
-    folder = inputs["teacher_run"].dir.parent
-    command = [sys.executable, *launcher, str(HERE / "ddp_gradients.py"), str(folder), str(out)]
+    command = [sys.executable, *launcher, str(HERE / "ddp_gradients.py"), str(out.parent / "rollouts"), str(out)]
     done = subprocess.run(command, check=False, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(out / "gradients.pt")
 
 
-def test_first_gradients_of_two_processes_are_those_of_one(inputs, tmp_path):
-    one, two = gradients(inputs, tmp_path / "one"), gradients(inputs, tmp_path / "two", *TWO)
+def test_first_gradients_of_two_processes_are_those_of_one(tmp_path):
+    one, two = gradients(tmp_path / "one"), gradients(tmp_path / "two", *TWO)
     for kind in ("sft", "grpo"):
         assert one[kind].norm() > 1e-3
         assert (one[kind] - two[kind]).norm() / one[kind].norm() < 1e-5, kind
@@ -62,9 +63,10 @@ def test_a_second_training_and_other_parameters_are_refused_in_a_runs_folder(inp
 
 
 @pytest.mark.slow
-def test_sampled_grpo_in_two_processes_leaves_what_one_leaves(inputs, tmp_path):
-    one = train_elsewhere(tmp_path / "one", parameters(inputs))
-    two = train_elsewhere(tmp_path / "two", parameters(inputs, num_processes=2))
+def test_grpo_in_two_processes_leaves_what_one_leaves(inputs, tmp_path):
+    """So cold, what the student knows by heart is all that it samples: which terms are logged depends on that."""
+    one = train_elsewhere(tmp_path / "one", parameters(inputs, temperature=0.1))
+    two = train_elsewhere(tmp_path / "two", parameters(inputs, temperature=0.1, num_processes=2))
     assert one.artefacts() == two.artefacts() and not (two.dir / "checkpoints").exists()
     assert [line.keys() for line in one.metrics()] == [line.keys() for line in two.metrics()]
     rollouts = [load_records(run.path("trajectories.parquet")) for run in (one, two)]
@@ -122,11 +124,13 @@ def processes_of(run_dir):
 
 @pytest.mark.slow
 def test_the_notebook_gets_a_process_s_last_error_line(inputs, tmp_path):
-    run_dir = tmp_path / "run"
-    params = parameters(inputs, num_processes=2, learning_rate=1.0e4, validate_every=0)
+    start, student, run_dir = new_run(tmp_path / "start", "cold_start"), by_heart(), tmp_path / "run"
+    torch.nn.init.constant_(student.model.model.norm.weight, float("nan"))
+    student.save(start.path(STUDENT))
+    params = parameters({**inputs, "start_run": start.finish()}, num_processes=2, validate_every=0)
     done = subprocess.run(train_command(run_dir, params), check=False, env=ENVIRONMENT, capture_output=True,
                           text=True)
-    assert done.returncode == 2 and done.stderr.strip().startswith("error: training stopped at step 2: ")
+    assert done.returncode == 2 and done.stderr.strip().startswith("error: training stopped at step 1: ")
     assert not (run_dir / "student").exists() and not (run_dir / "DONE").exists()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_student import new_run, teacher_records, trained
+from small_student import by_heart, new_run, teacher_records
 
 from mentor_kit.analysis.tables import teacher_rows
 from mentor_kit.attempts import AttemptStore
@@ -32,8 +32,8 @@ TRAIN, TEST, LONGER = (teacher_records(n, s) for n, s in ((12, "train"), (6, "in
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory):
-    return trained(TRAIN, tmp_path_factory.mktemp("sft"), steps=60)
+def student():
+    return by_heart()
 
 
 def as_student(record: Record, text: str, finish: str = "eos") -> Trajectory:
@@ -52,11 +52,10 @@ def test_failures_have_a_kind_and_count_as_wrong(text, finish, kind):
 
 
 def test_every_asked_item_is_in_the_result(student):
-    problems = [r.problem for r in TEST + LONGER]
+    problems = [r.problem for r in TRAIN]
     records = evaluate(student, problems, {}, Sampling(max_new_tokens=4), facts={"method": "cut"})
     assert [r.problem for r in records] == problems
-    failures = {r.trajectory.finish: r.trajectory.meta["failure"] for r in records}
-    assert failures["length"] == "overlong" and failures.get("eos", "no_answer") == "no_answer"
+    assert {(r.trajectory.finish, r.trajectory.meta["failure"]) for r in records} == {("length", "overlong")}
     assert not any(r.trajectory.meta["correct"] for r in records)
     assert records[0].trajectory.meta["sampling"]["max_new_tokens"] == 4
 
@@ -69,7 +68,7 @@ def test_groups_are_samples_of_one_problem(student):
 
 def test_validation_uses_the_judge(student):
     metrics = validation_metrics(student, TRAIN)
-    assert metrics["accuracy"] > 0.5 and metrics["executed_calls"] > 0 and 0 <= metrics["similarity"] <= 1
+    assert metrics["accuracy"] == metrics["similarity"] == 1 and metrics["executed_calls"] > 0
 
 
 def test_stage_evaluates_all_splits_and_stores_them(student, tmp_path):

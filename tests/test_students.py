@@ -11,7 +11,7 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_student import BOX, clone, teacher_records, trained, untrained
+from small_student import BOX, by_heart, clone, learn_by_heart, teacher_records, untrained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.chat_template_utils import (
     is_chat_template_prefix_preserving,
@@ -38,8 +38,8 @@ def fresh() -> Student:
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory) -> Student:
-    return trained(RECORDS, tmp_path_factory.mktemp("sft"))
+def student() -> Student:
+    return by_heart(16)
 
 
 @settings(max_examples=150, deadline=None)
@@ -85,10 +85,11 @@ def test_encoding_is_the_template_and_masks_what_the_assistant_wrote(fresh, reco
     assert fresh.tokenizer.decode(written) == "".join(t.text + EOS for t in record.trajectory.turns)
 
 
-def test_trained_student_uses_tools_and_answers(student):
+def test_a_student_that_knows_its_lessons_by_heart_writes_them(student):
     records = [student.ask(r.problem) for r in RECORDS]
-    assert sum(r.trajectory.meta["correct"] for r in records) >= 12
-    assert all(r.trajectory.calls and all(c.executed for c in r.trajectory.calls) for r in records[:8])
+    assert [r.trajectory.to_text() for r in records] == [r.trajectory.to_text() for r in RECORDS]
+    assert all(r.trajectory.meta["correct"] for r in records)
+    assert all(r.trajectory.calls and all(c.executed for c in r.trajectory.calls) for r in records)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -132,14 +133,14 @@ def test_sampling_settings_are_applied_in_every_turn(student):
                    Sampling(temperature=2.0, top_p=1e-6, max_new_tokens=120),
                    Sampling(temperature=1e-4, max_new_tokens=120)):
         assert [t.to_text() for t in student.rollout(problems, narrow)] == greedy
-    hot = student.rollout(problems, Sampling(temperature=2.0, max_new_tokens=120))
-    assert sum(t.to_text() == g for t, g in zip(hot, greedy, strict=True)) < len(problems) / 2
+    hot = student.rollout(problems, Sampling(temperature=9.0, max_new_tokens=120))  # next to any token
+    assert not any(t.to_text() == g for t, g in zip(hot, greedy, strict=True))
 
 
 def test_samples_of_a_problem_differ_and_are_numbered(student):
-    problem, settings = RECORDS[0].problem, Sampling(temperature=1.5, max_new_tokens=60)
+    problem, settings = RECORDS[0].problem, Sampling(temperature=9.0, max_new_tokens=60)
     four = student.rollout([problem] * 4, settings)
-    assert [t.sample for t in four] == [0, 1, 2, 3] and len({t.to_text() for t in four}) > 1
+    assert [t.sample for t in four] == [0, 1, 2, 3] and len({t.to_text() for t in four}) == 4
     assert student.rollout([problem], settings, samples=[2]) == four[2:3]
 
 
@@ -197,7 +198,7 @@ def test_what_the_decoder_cannot_keep_goes_through_generate(student):
 
 def test_sampling_is_seeded(student):
     problems = [r.problem for r in RECORDS]
-    texts = [[t.to_text() for t in student.rollout(problems, Sampling(temperature=1.5, seed=s))] for s in (1, 1, 2)]
+    texts = [[t.to_text() for t in student.rollout(problems, Sampling(temperature=9.0, seed=s))] for s in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -239,15 +240,26 @@ def test_masking_allows_known_names_only(fresh):
 
 
 def test_masking_knows_the_tools_that_an_item_brings(student):
-    """The control on a problem with tools of its own: its names are the only ones that can be written."""
+    """The control on a problem with tools of its own: its names are the only ones that can be written. The student
+    knows by heart to call `add` there, which is not one of them."""
     own = [{"type": "function", "function": {"name": f"count_{what}", "description": "", "parameters": {
         "type": "object", "properties": {}}}} for what in ("sheep", "stars")]
     problem = replace(RECORDS[0].problem, meta={"prompt_messages": prompt_messages("How many?"), "tool_schemas": own})
+    learner, call = clone(student), student.tokenizer(render_call("add", {"a": 1, "b": 2}) + EOS)["input_ids"]
+    prompt = rollout.prompt_ids(learner, problem)
+    learn_by_heart(learner, [{"input_ids": prompt + call, "assistant_masks": [0] * len(prompt) + [1] * len(call)},
+                             learner.encode(RECORDS[1].problem.question, RECORDS[1].trajectory)])
     asked = [problem, RECORDS[1].problem]
-    ours, usual = student.rollout(asked, Sampling(mask_unknown_tools=True, temperature=1.0, max_new_tokens=120))
-    written = [set(re.findall(r'"name": "(\w+)"', t.to_text())) for t in (ours, usual)]
-    assert written[0] and written[0] <= {"count_sheep", "count_stars"} and len(ours.turns) == 1
-    assert written[1] and written[1] <= set(BOX.names)
+    assert names_written(learner.rollout(asked)) == [{"add"}, set(RECORDS[1].trajectory.tool_names)]
+    for temperature in (0.0, 1.0):
+        masked = learner.rollout(asked, Sampling(mask_unknown_tools=True, temperature=temperature, max_new_tokens=120))
+        ours, usual = names_written(masked)
+        assert ours <= {"count_sheep", "count_stars"} and usual <= set(BOX.names) and len(masked[0].turns) == 1
+        assert temperature or (ours and usual)
+
+
+def names_written(trajectories):
+    return [set(re.findall(r'"name": "(\w+)"', t.to_text())) for t in trajectories]
 
 
 def test_saved_student_is_a_transformers_folder(student, tmp_path):

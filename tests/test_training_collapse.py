@@ -6,14 +6,14 @@ import json
 
 import pytest
 import torch
-from small_student import clone, new_run, teacher_records, trained
+from small_student import by_heart, clone, new_run, scripted, teacher_records, varied
 
 from mentor_kit.collect import Collection
 from mentor_kit.configs import TrainConfig, configure
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
 from mentor_kit.students.student import load_student
-from mentor_kit.training import stage
+from mentor_kit.training import grpo, stage
 from mentor_kit.training.config import GRPOSettings, SFTSettings
 from mentor_kit.training.grpo import train_grpo
 from mentor_kit.training.sft import train_sft
@@ -24,8 +24,8 @@ SMALL = {"prompts_per_step": 3, "group_size": 4, "micro_batch": 12, "max_new_tok
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory):
-    return trained(RECORDS, tmp_path_factory.mktemp("sft"), steps=60)
+def student():
+    return by_heart()
 
 
 def see(watch, *lines):
@@ -75,15 +75,33 @@ def nothing_stored(run):
     return not names & {"student", "student.tmp", "budget.json", "best.json", "trajectories.parquet", "DONE"}
 
 
-@pytest.mark.parametrize(("rate", "match"), [
-    (10.0, "no rollout executed a tool call since step [12]; .*lower learning_rate"),
-    (1.0e4, "no finite number .*lower learning_rate")])
-def test_grpo_that_collapses_stops(student, tmp_path, rate, match):
-    settings = GRPOSettings(**SMALL, steps=9, learning_rate=rate, save_every=1, validate_every=2, collapse_patience=4)
-    run = new_run(tmp_path)
+def collapse(learner, folder, match):
+    settings = GRPOSettings(**SMALL, steps=9, save_every=1, validate_every=2, collapse_patience=4)
+    run = new_run(folder)
     with pytest.raises(TrainingCollapsed, match=match):
-        train_grpo(clone(student), RECORDS, RECORDS[:2], load_reward("mentor"), settings, run)
+        train_grpo(learner, RECORDS, RECORDS[:2], load_reward("mentor"), settings, run)
     assert nothing_stored(run) and all("step" in line for line in run.metrics())
+
+
+def test_grpo_that_unlearns_tool_calls_stops(student, tmp_path, monkeypatch):
+    """From the second step on no rollout calls a tool; their rewards still differ."""
+    def unlearnt(record, number, step):
+        if step < 1:
+            return varied(record, number)
+        return varied(record, 3) if number % 2 else [record.trajectory.turns[-1].text]
+
+    monkeypatch.setattr(grpo, "GRPOTrainer", scripted(RECORDS, unlearnt))
+    collapse(clone(student), tmp_path, "step 5: no rollout executed a tool call since step 2; .*lower learning_rate")
+
+
+@pytest.mark.parametrize(("samples", "match"), [(False, "the loss is no finite number .nan. since step 1"),
+                                                (True, "a token's probability is no finite number since step 1")])
+def test_grpo_on_weights_that_are_no_number_stops(student, tmp_path, monkeypatch, samples, match):
+    learner = clone(student)
+    torch.nn.init.constant_(learner.model.model.norm.weight, float("nan"))
+    if not samples:
+        monkeypatch.setattr(grpo, "GRPOTrainer", scripted(RECORDS, lambda record, number, step: varied(record, number)))
+    collapse(learner, tmp_path, f"{match}; try a lower learning_rate")
 
 
 def test_sft_on_weights_that_are_no_number_stops(student, tmp_path):

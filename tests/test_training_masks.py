@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_student import clone, new_run, teacher_records, trained
+from small_student import new_run, scripted, teacher_records, untrained, varied
 
 from mentor_kit.rewards import load_reward
+from mentor_kit.training import grpo
 from mentor_kit.training.config import GRPOSettings, SFTSettings
-from mentor_kit.training.grpo import grpo_trainer
 from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.optimizers import Cooldown
 from mentor_kit.training.scorer import RolloutScorer
@@ -18,9 +18,9 @@ from mentor_kit.training.sft import sft_rows, sft_trainer
 RECORDS = teacher_records(12)
 
 
-@pytest.fixture(scope="module")
-def student(tmp_path_factory):
-    return trained(RECORDS, tmp_path_factory.mktemp("sft"), steps=60)
+@pytest.fixture
+def student():
+    return untrained(RECORDS, width=64, layers=2)
 
 
 def gradient(trainer, batch, marked=None):
@@ -53,7 +53,7 @@ def check(trainer, batch, environment, assistant):
 
 
 def test_sft_gradients_ignore_tool_results(student, tmp_path):
-    learner, run, settings = clone(student), new_run(tmp_path), SFTSettings(steps=1, batch_size=6, validate_every=0)
+    learner, run, settings = student, new_run(tmp_path), SFTSettings(steps=1, batch_size=6, validate_every=0)
     rows = sft_rows(learner, RECORDS)[:6]
     monitor = Monitor(run, learner, [], settings)
     trainer = sft_trainer(learner, rows, settings, run, monitor, Cooldown(0, 0))
@@ -66,12 +66,13 @@ def test_sft_gradients_ignore_tool_results(student, tmp_path):
     check(trainer, batch, results, wrote)
 
 
-def test_grpo_gradients_ignore_tool_results(student, tmp_path):
-    learner, run = clone(student), new_run(tmp_path)
-    settings = GRPOSettings(steps=1, prompts_per_step=6, group_size=4, micro_batch=24, max_new_tokens=96,
+def test_grpo_gradients_ignore_tool_results(student, tmp_path, monkeypatch):
+    monkeypatch.setattr(grpo, "GRPOTrainer", scripted(RECORDS, varied))
+    learner, run = student, new_run(tmp_path)
+    settings = GRPOSettings(steps=1, prompts_per_step=6, group_size=4, micro_batch=24, max_new_tokens=256,
                             validate_every=0, temperature=1.0)
     scorer = RolloutScorer(learner.tokenizer, RECORDS, load_reward("mentor"), run, "student:test")
-    trainer = grpo_trainer(learner, range(6), scorer, settings, run, Monitor(run, learner, [], settings))
+    trainer = grpo.grpo_trainer(learner, range(6), scorer, settings, run, Monitor(run, learner, [], settings))
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))

@@ -12,7 +12,7 @@ import time
 
 import pytest
 import torch
-from small_student import clone, new_run, teacher_records, trained, untrained
+from small_student import by_heart, clone, new_run, teacher_records, untrained
 
 from mentor_kit.rewards import load_reward
 from mentor_kit.training.checkpoints import SHARDS, last_checkpoint
@@ -25,8 +25,8 @@ FORK = multiprocessing.get_context("fork")  # a child has the test's student and
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory):
-    return trained(RECORDS, tmp_path_factory.mktemp("sft"), steps=60)
+def student():
+    return by_heart()
 
 
 def steps_done(run_dir):

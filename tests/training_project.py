@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from small_student import new_run, teacher_records, trained
+from small_student import by_heart, new_run, teacher_records
 
 from mentor_kit.collect import TRAJECTORIES
 from mentor_kit.runs import Run, load_run
@@ -23,12 +23,12 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MENTOR_KIT_QUIET": "1", "T
 
 
 def make_inputs(folder: Path) -> dict[str, Run]:
-    """A teacher's run and a cold start's, whose student has overfitted the lessons."""
+    """A teacher's run and a cold start's, whose student knows the lessons by heart."""
     lessons, validation = teacher_records(12), teacher_records(4, "validation")
     teacher = new_run(folder / "teacher", "collect")
     save_records(teacher.path(TRAJECTORIES), [*lessons, *validation])
     start = new_run(folder / "start", "cold_start")
-    trained(lessons, folder / "sft", steps=60).save(start.path(STUDENT))
+    by_heart().save(start.path(STUDENT))
     return {"teacher_run": teacher.finish(), "start_run": start.finish()}
 
 
