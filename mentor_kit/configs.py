@@ -206,7 +206,7 @@ class EvaluateConfig(StudentConfig):
     max_turns: int = Field(5, ge=1)
     max_new_tokens: int = Field(256, ge=1)
     batch_size: int = Field(128, ge=1)
-    mask_unknown_tools: bool = False
+    constrain_tool_names: bool = False
     seed: int = Field(0, ge=0)
     passages: Table = ""
     retriever: Literal["bm25", "dense"] = "bm25"

@@ -29,10 +29,10 @@ from typing import Any
 from mentor_kit.errors import UserError
 
 # The integer version of what a notebook computes: bump it when its artefacts would change.
-NOTEBOOK_VERSIONS = {"01_teacher_trajectories": 3, "02_reward_design": 4, "03_rl_training": 3, "04_evaluation": 3,
-                     "05_paper_figures": 4}
+NOTEBOOK_VERSIONS = {"01_teacher_trajectories": 3, "02_reward_design": 4, "03_rl_training": 3, "04_evaluation": 4,
+                     "05_paper_figures": 5}
 STAGE_NOTEBOOKS = {"collect": "01_teacher_trajectories", "cold_start": "03_rl_training", "train": "03_rl_training",
-                   "design": "02_reward_design", "evaluate": "04_evaluation", "evaluate_masked": "04_evaluation",
+                   "design": "02_reward_design", "evaluate": "04_evaluation", "evaluate_constrained": "04_evaluation",
                    "figures": "05_paper_figures"}
 # Files about the execution rather than of its outcome: not listed in DONE, not compared between runs.
 EXECUTION_FILES = {"manifest.json", "timing.jsonl", "cell.json", "cell.log", "notebook.ipynb", "notebook.partial.ipynb",

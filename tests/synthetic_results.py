@@ -17,7 +17,7 @@ from mentor_kit.trajectory import Trajectory
 SPLITS = {"in_domain": 0.0, "distractor_seen": 0.08, "distractor_unseen": 0.3, "held_out_templates": 0.75,
           "longer_solutions": 0.35, "teacher_rejected": 0.2}
 #           right, same tools, unknown name
-SKILL = {"base": (0.5, 0.34, 0.7), "base_masked": (0.78, 0.5, 0.0), "sft": (0.9, 0.97, 0.0),
+SKILL = {"cold_start": (0.5, 0.34, 0.7), "cold_start_constrained": (0.78, 0.5, 0.0), "sft": (0.9, 0.97, 0.0),
          "sparse": (0.8, 0.56, 0.01), "mentor": (0.79, 0.86, 0.01), "any_overlap": (0.78, 0.6, 0.05),
          "no_tool_match": (0.8, 0.55, 0.01), "set_f1": (0.81, 0.8, 0.01)}
 TERMS = {"sparse": {"answer": 1.0}, "mentor": {"answer": 0.7, "set_match": 0.3, "no_unknown_tool": 0.1},
@@ -96,7 +96,7 @@ def curve_rows(method: str, seed: int, steps: int) -> list[dict]:
     for step in range(steps + 1):
         t = 1 - np.exp(-3 * step / steps)
         right, same, unknown = (b + (s - b) * t + rng.normal(0, 0.015)
-                                for b, s in zip(SKILL["base"], SKILL[method], strict=True))
+                                for b, s in zip(SKILL["cold_start"], SKILL[method], strict=True))
         row = {"step": step, "loss": float(np.exp(-2 * t))}
         if method in TERMS:
             parts = {"answer": right, "set_match": same, "set_f1": same, "any_overlap": 0.9,
@@ -126,7 +126,7 @@ def write_study(root: Path, methods=tuple(SKILL), seeds=(0, 1, 2), items: int = 
                                               seconds=95.0 + seed, inputs=dict(inputs))
         rng = np.random.default_rng([seed, len(method), size or 0])
         asked = [teacher_record(split, i, i % 7) for split in SPLITS for i in range(items)]
-        stage = "evaluate_masked" if method == "base_masked" else "evaluate"
+        stage = "evaluate_constrained" if method == "cold_start_constrained" else "evaluate"
         records = [student_record(r, method, rng) for r in asked]
         write_run(root, study, stage, {"seed": seed}, inputs=inputs, records=records)
     return root

@@ -115,14 +115,14 @@ def test_unknown_split_is_refused():
 
 def test_rows_of_the_control():
     trained = (("cold_start", False), ("cold_start", True), ("sft", False))
-    assert [stage.method_label(m, masked) for m, masked in trained] == ["base", "base_masked", "sft"]
+    assert [stage.method_label(m, masked) for m, masked in trained] == ["cold_start", "cold_start_constrained", "sft"]
 
 
 def test_an_untrained_student_is_a_row_of_its_own(student, tmp_path):
     config = configure(EvaluateConfig, student_run="none", student_source=str(student.save(tmp_path / "student")),
                        student_template="kit", splits=["in_domain"], max_new_tokens=8)
     asked, method = stage.load_asked(config, None, Collection(tuple(TRAIN)))
-    assert method == asked.name == "vanilla" and asked.model.num_parameters() == student.model.num_parameters()
+    assert method == asked.name == "base" and asked.model.num_parameters() == student.model.num_parameters()
     for nothing in ("", "tiny"):
         with pytest.raises(UserError, match="is none: give a folder or a hub id"):
             configure(EvaluateConfig, student_run="none", student_source=nothing)

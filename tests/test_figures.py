@@ -26,7 +26,7 @@ from mentor_kit.analysis.report import WALL_TIMES, write_report
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.metrics import tool_counts, tool_similarity
 
-METHODS = ("base", "base_masked", "sft", "sparse", "mentor")
+METHODS = ("cold_start", "cold_start_constrained", "sft", "sparse", "mentor")
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,14 @@ def results(folder):
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     """One seed, SFT missing."""
-    return load_results(write_study(tmp_path_factory.mktemp("one"), ("base", "mentor"), seeds=(0,), items=6, steps=20))
+    return load_results(write_study(tmp_path_factory.mktemp("one"), ("cold_start", "mentor"), seeds=(0,), items=6, steps=20))
 
 
 @pytest.fixture(scope="module")
 def sizes(tmp_path_factory):
     """Two seeds at three data sizes, and a method of one's own."""
     root = tmp_path_factory.mktemp("sizes")
-    return load_results(write_study(root, ("base", "mentor"), seeds=(0, 1), items=6, steps=20, sizes=(32, 128, 512)))
+    return load_results(write_study(root, ("cold_start", "mentor"), seeds=(0, 1), items=6, steps=20, sizes=(32, 128, 512)))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def rewards():
 
 def test_frames_hold_one_row_a_run_a_step_and_an_item(results):
     assert results.studies == ["demo"]
-    assert results.runs.groupby("stage").size().to_dict() == {"collect": 1, "evaluate": 8, "evaluate_masked": 2,
+    assert results.runs.groupby("stage").size().to_dict() == {"collect": 1, "evaluate": 8, "evaluate_constrained": 2,
                                                               "train": 6}
     assert len(results.items) == len(METHODS) * 2 * len(SPLITS) * 8
     assert set(results.training["method"]) == {"sft", "sparse", "mentor"}
@@ -98,7 +98,7 @@ def test_data_size_is_that_of_the_collection_a_run_goes_back_to(sizes):
 
 
 def test_unfinished_runs_are_left_out_and_counted_interactive_ones_left_out(tmp_path):
-    write_study(tmp_path, ("base",), seeds=(0,), items=1)
+    write_study(tmp_path, ("cold_start",), seeds=(0,), items=1)
     for place in ("demo/train/stopped", "interactive/train/mine", "demo/figures/this"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "params.yaml").write_text("{}")
@@ -137,7 +137,7 @@ def test_item_values_are_means_over_seeds_and_only_of_items_that_all_methods_hav
 
 
 def test_pooled_similarity_of_a_frame_is_that_of_its_records(results):
-    items = results.items.query("method == 'base' and split == 'in_domain' and seed == 0")
+    items = results.items.query("method == 'cold_start' and split == 'in_domain' and seed == 0")
     teacher, student = (Counter(n for names in items[c] for n in names) for c in ("teacher_tools", "tools"))
     assert summaries.pooled_similarity(items) == pytest.approx(tool_similarity(teacher, student))
     row = summaries.similarity_intervals(items).iloc[0]
@@ -231,7 +231,7 @@ def test_a_missing_method_is_said_in_figure_and_caption(single, results):
         assert note in [t.get_text() for t in texts(figure)]
         assert_legible(figure)
     assert "Not in these results" not in f.accuracy_by_split(results.main_items).caption
-    assert style.missing_note(["vanilla", "sft", "sparse", "mentor"]) == ""  # a base model is where RL starts, too
+    assert style.missing_note(["base", "sft", "sparse", "mentor"]) == ""  # a base model is where RL starts, too
 
 
 def test_bands_are_said_of_the_methods_that_have_them(results):
@@ -300,7 +300,7 @@ def test_controls_are_level_lines_and_points_are_accuracies(results):
               if len(c.get_segments()) == len(SPLITS) and c.get_segments()[0][0, 1] == c.get_segments()[0][1, 1]}
     means = results.items.groupby(["method", "split"])["correct"].mean()
     order = summaries.ordered_splits(SPLITS)
-    for method in ("sft", "base_masked"):
+    for method in ("sft", "cold_start_constrained"):
         assert np.allclose(levels[style.METHODS[method].color], means[method][order])
 
 
@@ -385,7 +385,7 @@ def test_main_table_has_the_teacher_and_bold_best_students(results):
     table = tables.main_table(results.main_items)
     assert list(table.cells.index) == ["Teacher", *(style.label(m) for m in METHODS)]
     accuracy = results.items.groupby(["split", "method"])["correct"].mean()
-    assert table.cells.iloc[1, 0].startswith(f"{100 * accuracy['in_domain', 'base']:.1f} [")
+    assert table.cells.iloc[1, 0].startswith(f"{100 * accuracy['in_domain', 'cold_start']:.1f} [")
     best = table.best.iloc[:, 0]
     assert best[best].index[0] == style.label(accuracy["in_domain"].idxmax()) and not table.best.loc["Teacher"].any()
     assert table.cells.loc["Teacher"].tolist()[:6] == ["100.0"] * 5 + ["50.0"]  # rejected ones may be right
@@ -456,6 +456,6 @@ def test_the_report_names_what_it_cannot_draw_and_drops_stale_files(single, tmp_
 
 def test_several_studies_get_a_folder_each(tmp_path):
     for study in ("a", "b"):
-        write_study(tmp_path / "results", ("base",), seeds=(0,), items=2, study=study)
+        write_study(tmp_path / "results", ("cold_start",), seeds=(0,), items=2, study=study)
     paths = write_report(tmp_path / "results", tmp_path / "out")
     assert {p.parent.name for p in paths} == {"a", "b"}

@@ -42,9 +42,9 @@ def runs(project: Path, stage: str) -> list[Path]:
 
 
 def test_every_stage_ran(project):
-    stages = ("collect", "cold_start", "design", "train", "evaluate", "evaluate_masked", "figures")
+    stages = ("collect", "cold_start", "design", "train", "evaluate", "evaluate_constrained", "figures")
     counts = {s: len(runs(project, s)) for s in stages}
-    assert counts == {"collect": 1, "cold_start": 1, "design": 1, "train": 3, "evaluate": 4, "evaluate_masked": 1,
+    assert counts == {"collect": 1, "cold_start": 1, "design": 1, "train": 3, "evaluate": 4, "evaluate_constrained": 1,
                       "figures": 1}
 
 

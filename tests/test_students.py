@@ -252,7 +252,7 @@ def test_masking_knows_the_tools_that_an_item_brings(student):
     asked = [problem, RECORDS[1].problem]
     assert names_written(learner.rollout(asked)) == [{"add"}, set(RECORDS[1].trajectory.tool_names)]
     for temperature in (0.0, 1.0):
-        masked = learner.rollout(asked, Sampling(mask_unknown_tools=True, temperature=temperature, max_new_tokens=120))
+        masked = learner.rollout(asked, Sampling(constrain_tool_names=True, temperature=temperature, max_new_tokens=120))
         ours, usual = names_written(masked)
         assert ours <= {"count_sheep", "count_stars"} and usual <= set(BOX.names) and len(masked[0].turns) == 1
         assert temperature or (ours and usual)

@@ -43,7 +43,7 @@ from mentor_kit.analysis.summaries import (
 )
 from mentor_kit.errors import UserError
 
-CONTROLS = ("sft", "base_masked")  # drawn as level lines
+CONTROLS = ("sft", "cold_start_constrained")  # drawn as level lines
 FLOOR = 0.02  # splits on which no method's accuracy is above this are named, not drawn (if items suffice to tell)
 ITEM_BARS = "bars: 95% bootstrap intervals over items, each item's mean over seeds"
 
@@ -64,7 +64,7 @@ def dots_said(items: pd.DataFrame) -> str:
 
 @picture
 def accuracy_by_split(items: pd.DataFrame, expected: Sequence[str] = EXPECTED) -> Picture:
-    """Accuracy of every method on every split; SFT and the masked cold start as level lines.
+    """Accuracy of every method on every split; SFT and the constrained cold start as level lines.
 
     Splits on which every method is at the floor are named in the note and the caption (if all are, all are drawn).
 
@@ -107,7 +107,7 @@ def _drawn_splits(splits: list[str], table: pd.DataFrame) -> tuple[list[str], di
 
 def _controls_said(levels: list[str]) -> str:
     said = {"sft": "SFT on clean trajectories",
-            "base_masked": "the cold start with unknown tool names masked at decoding"}
+            "cold_start_constrained": "the cold start, decoded so that it can write only tools that exist"}
     names = " and ".join(said[m] for m in CONTROLS if m in levels)
     return f"Level lines with shaded intervals are controls: {names}." if names else ""
 

@@ -84,7 +84,7 @@ def training_curves(curves: pd.DataFrame, expected: Sequence[str] = EXPECTED) ->
         axes.set_xlabel("optimizer step")
     figure.legend(handles=[legend_handle(m, methods, markersize=3.5) for m in methods], ncols=min(len(methods), 6),
                   loc="outside upper left")
-    note = f"{_silent_note(curves, methods)} {missing_note(methods, [m for m in expected if m != 'base'])}".strip()
+    note = f"{_silent_note(curves, methods)} {missing_note(methods, [m for m in expected if m != 'cold_start'])}".strip()
     note_below(figure, note)
     return figure, f"""Training at equal optimizer steps ({seeds_said(curves)} a method; lines: means over seeds;
         {_bands_said(curves, methods)}). Top: sampled training rollouts; bottom: validation by the

@@ -41,7 +41,7 @@ from mentor_kit.evaluation.metrics import UNKNOWN, count_similarity
 
 # Digitised from the paper's figure (Qwen2.5-7B, math, one seed): method -> (1 - JSD, accuracy in percent).
 PAPER_POINTS = {"base": (0.479, 21.46), "sft": (0.447, 22.75), "sparse": (0.868, 25.35), "mentor": (0.886, 27.88)}
-PAPER_LABELS = {"base": "Vanilla", "sft": "SFT", "sparse": "Sparse", "mentor": "MENTOR"}
+PAPER_LABELS = {"base": "Base model", "sft": "SFT", "sparse": "Sparse", "mentor": "MENTOR"}
 
 
 @picture

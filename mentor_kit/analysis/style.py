@@ -36,10 +36,10 @@ class MethodStyle(NamedTuple):
 
 METHODS = {
     "teacher": MethodStyle("Teacher", "#202020", "*", "-"),
-    "cold_start": MethodStyle("Cold start", GREY, "o", (0, (1, 1))),  # its training; evaluated, it is "base"
-    "base": MethodStyle("Cold start", GREY, "o", (0, (1, 1))),
-    "vanilla": MethodStyle("Base model", GREY, "d", (0, (1, 1))),  # a pretrained student, untrained
-    "base_masked": MethodStyle("Cold start, unknown names masked", "#ca9161", "h", (0, (4, 1, 1, 1, 1, 1))),
+    "base": MethodStyle("Base model", "#505050", "d", (0, (1, 2))),  # a pretrained student, untrained
+    "cold_start": MethodStyle("Cold start", GREY, "o", (0, (1, 1))),
+    "cold_start_constrained": MethodStyle("Cold start, constrained decoding", "#ca9161", "h",
+                                          (0, (4, 1, 1, 1, 1, 1))),
     "sft": MethodStyle("SFT", "#de8f05", "s", (0, (5, 1.5))),
     "sparse": MethodStyle("Sparse RL", "#0173b2", "^", (0, (4, 1, 1, 1))),
     "mentor": MethodStyle("MENTOR", "#029e73", "D", "-"),
@@ -48,7 +48,7 @@ METHODS = {
     "set_f1": MethodStyle("Set F1", "#d55e00", "X", (0, (6, 1, 2, 1))),
 }
 SPARE = [("#7a5195", "<"), ("#404040", ">"), ("#fbafe4", "p"), ("#ece133", "d")]  # for methods of one's own
-EXPECTED = ("base", "sft", "sparse", "mentor")  # what the comparison is about; a figure says which it lacks
+EXPECTED = ("cold_start", "sft", "sparse", "mentor")  # what the comparison is about; a figure says which it lacks
 
 
 def ordered(methods: Iterable[str]) -> list[str]:
@@ -89,7 +89,7 @@ def split_label(split: str, lines: bool = False) -> str:
 
 def missing_note(methods: Iterable[str], expected: Iterable[str] = EXPECTED) -> str:
     """`Not in these results: ...`, or nothing when all expected methods are there."""
-    found = set(methods) | ({"base"} if "vanilla" in methods else set())
+    found = set(methods) | ({"cold_start"} if "base" in methods else set())
     absent = [label(m) for m in ordered(set(expected) - found)]
     return f"Not in these results: {', '.join(absent)}." if absent else ""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mentor_kit.students.student import Student
 
 NOT_EVALUATED = ("train", "validation")
-UNTRAINED = "vanilla"  # the row of a pretrained student as it is, as the paper names it
+UNTRAINED = "base"  # the row of a pretrained student as it is; the paper calls it Vanilla
 
 
 def evaluation_splits(collection: Collection, asked: list[str]) -> list[str]:
@@ -42,10 +42,9 @@ def evaluation_splits(collection: Collection, asked: list[str]) -> list[str]:
     return asked or [s for s in collection.splits if s not in NOT_EVALUATED]
 
 
-def method_label(trained_method: str, masked: bool) -> str:
-    """The row this run is in tables: the training method; `base` is the cold start, `base_masked` its control."""
-    method = "base" if trained_method == "cold_start" else trained_method
-    return f"{method}_masked" if masked else method
+def method_label(trained_method: str, constrained: bool) -> str:
+    """The row of this run in tables: the training method, `_constrained` where decoding was constrained (a control)."""
+    return f"{trained_method}_constrained" if constrained else trained_method
 
 
 def inputs(config: EvaluateConfig | DesignConfig) -> dict[str, Run]:
@@ -58,11 +57,11 @@ def inputs(config: EvaluateConfig | DesignConfig) -> dict[str, Run]:
 
 
 def load_asked(config: EvaluateConfig | DesignConfig, trained: Run | None, collection: Collection,
-               masked: bool = False) -> tuple[Student, str]:
+               constrained: bool = False) -> tuple[Student, str]:
     """The student of a training run, or the untrained one; and the row it is in tables (see `method_label`)."""
     from mentor_kit.students.student import load_student
 
-    method = method_label(trained.params["method"] if trained else UNTRAINED, masked)
+    method = method_label(trained.params["method"] if trained else UNTRAINED, constrained)
     source, template = (trained.path("student"), "own") if trained else (config.student_source, config.student_template)
     toolbox = collection.records[0].problem.toolbox
     return load_student(source, toolbox, name=method, backend="auto", template=template), method
@@ -100,7 +99,7 @@ def sampling(config: EvaluateConfig) -> Sampling:
 
     return Sampling(temperature=config.temperature, top_p=config.top_p, top_k=config.top_k, seed=config.seed,
                     max_turns=config.max_turns, max_new_tokens=config.max_new_tokens,
-                    mask_unknown_tools=config.mask_unknown_tools)
+                    constrain_tool_names=config.constrain_tool_names)
 
 
 def split_summary(records: list[Record]) -> pd.DataFrame:

@@ -45,7 +45,7 @@ class Sampling:
     top_k: int = 0
     max_turns: int = 5
     max_new_tokens: int = 256
-    mask_unknown_tools: bool = False
+    constrain_tool_names: bool = False
     seed: int = 0
 
 
@@ -137,7 +137,7 @@ def _shared(prompts: Sequence[Sequence[int]]) -> list[int]:
 def _processors(student: Student, rows: Sequence[_Row], sampling: Sampling) -> LogitsProcessorList:
     """What changes the scores of these rows' next tokens before they are chosen, given the last tokens."""
     processors = LogitsProcessorList(sampling_processors(sampling.temperature, sampling.top_k, sampling.top_p))
-    if sampling.mask_unknown_tools:
+    if sampling.constrain_tool_names:
         processors.insert(0, KnownToolNames(student.tokenizer, [_known_names(student, r) for r in rows]))
     return processors
 
