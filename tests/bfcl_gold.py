@@ -7,10 +7,10 @@ import json
 from functools import cache
 from typing import Any
 
-from mentor_kit.evaluation.benchmarks import bfcl
-from mentor_kit.evaluation.benchmarks.bfcl_multi_turn import MultiTurnEpisode
-from mentor_kit.problem import Problem
-from mentor_kit.trajectory import Trajectory, Turn, render_call
+from mentor_kit.bfcl import checker as bfcl
+from mentor_kit.bfcl.multi_turn import MultiTurnEnvironment
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Trajectory, Turn, render_call
 
 Calls = list[tuple[str, dict[str, Any]]]
 DONE = "Done."
@@ -46,9 +46,9 @@ def say(calls: Calls, together: bool = True) -> list[str]:
 
 def play(problem: Problem, turns: list[list[str]]) -> Trajectory:
     """The trajectory of a student that says these texts, user turn by user turn, to the real executor."""
-    episode, made = MultiTurnEpisode(problem), []
+    episode, made = MultiTurnEnvironment(problem), []
     for text in (text for texts in turns for text in texts):
-        answer = episode.respond(Turn(text))
+        answer = episode.step(Turn(text))
         made.append(Turn(text, "eos", answer.text if answer else ""))
     made[-1] = Turn(made[-1].text)  # whoever says no more ends there
     return Trajectory(problem.id, tuple(made), "student:told")

@@ -70,7 +70,7 @@ class Chaos:
 
     def kernels(self) -> list[psutil.Process]:
         children = psutil.Process(self.runner.pid).children(recursive=True) if self.runner.poll() is None else []
-        return [p for p in children if "mentor_kit.kernel" in _command(p)]
+        return [p for p in children if "mentor_kit.batch.kernel" in _command(p)]
 
     def kill(self, victim: str, chance: random.Random) -> str:
         """kill -9 the runner or one of its kernels, the next to live if none does now. Returns what was killed."""

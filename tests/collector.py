@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mentor_kit.collect import collect
-from mentor_kit.configs import CollectConfig, configure
+from mentor_kit.collection.collect import collect
+from mentor_kit.collection.config import CollectConfig
 from mentor_kit.errors import UserError
-from mentor_kit.runs import start_run
+from mentor_kit.runs.open import start_run
+from mentor_kit.runs.parameters import configure
 
 
 def main(folder: str, url: str, problems: str) -> None:

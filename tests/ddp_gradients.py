@@ -15,9 +15,9 @@ import torch
 from small_student import scripted, teacher_records, untrained, varied
 
 from mentor_kit.rewards import load_reward
-from mentor_kit.runs import start_run
+from mentor_kit.runs.open import start_run
 from mentor_kit.training import grpo, processes
-from mentor_kit.training.config import GRPOSettings, SFTSettings
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.sft import train_sft
 
@@ -52,9 +52,9 @@ def main():
     processes.begin()
     Monitor.on_pre_optimizer_step, grpo.GRPOTrainer = keep_gradient, Stored
     each = {"steps": 1, "validate_every": 0, "save_every": 0, "num_processes": processes.count()}
-    train_sft(untrained(RECORDS), RECORDS, [], SFTSettings(batch_size=8, **each), run_of("sft"))
+    train_sft(untrained(RECORDS), RECORDS, [], TrainConfig(method="sft", sft_batch=8, sft_learning_rate=3.0e-3, **each), run_of("sft"))
     gradients = {"sft": KEPT.pop("now")}
-    settings = GRPOSettings(prompts_per_step=4, group_size=4, micro_batch=4, max_new_tokens=256, **each)
+    settings = TrainConfig(prompts_per_step=4, group_size=4, micro_batch=4, max_new_tokens=256, **each)
     grpo.train_grpo(untrained(RECORDS), RECORDS, [], load_reward("mentor"), settings, run_of("grpo"))
     gradients["grpo"] = KEPT.pop("now")
     if processes.is_first():

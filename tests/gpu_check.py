@@ -96,7 +96,7 @@ def _config_differences(work: Path, student: str, name: str) -> list[str]:
 def machine() -> dict[str, Any]:
     import torch
 
-    from mentor_kit.host import cpu_model, package_versions, torch_facts
+    from mentor_kit.runs.machine import cpu_model, package_versions, torch_facts
 
     return {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None, "cpu": cpu_model(),
             "packages": package_versions(), **torch_facts()}
@@ -146,7 +146,7 @@ def _row(parts: dict[str, Any], student: str, part: str, name: str) -> str:
 
 
 def write(out: Path, result: dict[str, Any]) -> None:
-    from mentor_kit.runs import write_atomic
+    from mentor_kit.runs.files import write_atomic
 
     write_atomic(out / "gpu_check.json", json.dumps(result, indent=1, sort_keys=True) + "\n")
     write_atomic(out / "gpu_check.md", table(result))

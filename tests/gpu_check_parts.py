@@ -20,15 +20,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from mentor_kit.collect import Collection, attempt
-from mentor_kit.configs import TrainConfig, configure
+from mentor_kit.collection.collect import attempt
+from mentor_kit.collection.collection import Collection
+from mentor_kit.core.records import Record
 from mentor_kit.problems import load_problems
 from mentor_kit.rewards import load_reward
-from mentor_kit.runs import start_run
-from mentor_kit.store import Record
+from mentor_kit.runs.open import start_run
+from mentor_kit.runs.parameters import configure
 from mentor_kit.teachers import load_teacher
-from mentor_kit.teachers.habits import with_habits
+from mentor_kit.teachers.imperfect import with_habits
 from mentor_kit.training import stage
+from mentor_kit.training.config import TrainConfig
 
 STORIES = {"train": 256, "validation": 8}
 
@@ -135,10 +137,10 @@ def _random_student(taught: stage.Lessons, sizes: Sizes, folder: Path) -> None:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+    from mentor_kit.core.toolbox import load_toolbox
+    from mentor_kit.core.trajectory import EOS
     from mentor_kit.students.student import Student
     from mentor_kit.students.tiny import PAD, build_tokenizer, chat_template
-    from mentor_kit.toolbox import load_toolbox
-    from mentor_kit.trajectory import EOS
 
     texts = [t for r in taught.train for t in (r.problem.question, r.trajectory.to_text())]
     small = build_tokenizer(texts * 3, 800)
@@ -202,17 +204,16 @@ def _trainer(work: Path, case: dict[str, Any], sizes: Sizes, **changes: Any) -> 
     taught = lessons(sizes)
     run = start_run(work / f"run-{case['name']}", stage="train", params=asked.model_dump())
     student = stage.make_student(asked, taught, None)
+
     from mentor_kit.training.checkpoints import tiled_order
-    from mentor_kit.training.config import settings_of
     from mentor_kit.training.grpo import grpo_trainer
     from mentor_kit.training.monitor import Monitor
     from mentor_kit.training.scorer import RolloutScorer
 
-    settings = settings_of(asked)
-    order = tiled_order(len(taught.train), settings.steps * settings.prompts_per_step, 0)
+    order = tiled_order(len(taught.train), asked.steps * asked.prompts_per_step, 0)
     reward = load_reward(uneven) if case.get("replayed") else load_reward("mentor")
     scorer = RolloutScorer(student.tokenizer, taught.train, reward, run, "student")
-    return grpo_trainer(student, order, scorer, settings, run, Monitor(run, student, [], settings)), run
+    return grpo_trainer(student, order, scorer, asked, run, Monitor(run, student, [], asked)), run
 
 
 def uneven(problem: Any, reference: Any, student: Any) -> float:

@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mentor_kit.evaluation.benchmarks.bfcl import decode_calls
-from mentor_kit.trajectory import Turn, render_call
+from mentor_kit.bfcl.checker import decode_calls
+from mentor_kit.core.trajectory import Turn, render_call
 
 CATEGORIES = ("simple_python", "multiple", "parallel", "parallel_multiple", "live_simple", "irrelevance")
 KINDS = ("right", "right", "name", "type", "missing", "extra_call", "no_call", "unknown_parameter", "value")

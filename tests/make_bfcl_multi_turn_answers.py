@@ -19,11 +19,11 @@ from typing import Any
 
 from bfcl_gold import DONE, Calls, gold_turns, say
 
-from mentor_kit.evaluation.benchmarks.bfcl import decode_calls
-from mentor_kit.evaluation.metrics import known_names
-from mentor_kit.problem import Problem
-from mentor_kit.problems.bfcl import MULTI_TURN, load
-from mentor_kit.trajectory import Turn
+from mentor_kit.bfcl.checker import decode_calls
+from mentor_kit.bfcl.items import MULTI_TURN, load
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Turn
+from mentor_kit.metrics.trajectories import known_names
 
 MODEL = "gpt-4.1-2025-04-14-FC"
 OUT = Path(__file__).with_name("cases") / "bfcl_multi_turn_answers.jsonl"

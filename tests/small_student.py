@@ -16,15 +16,16 @@ from typing import Any
 
 import torch
 
-from mentor_kit.collect import attempt
+from mentor_kit.collection.collect import attempt
+from mentor_kit.core.records import Record
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import ASSISTANT, EOS
 from mentor_kit.problems import load_problems
-from mentor_kit.runs import Run, start_run
-from mentor_kit.store import Record
+from mentor_kit.runs.open import start_run
+from mentor_kit.runs.run import Run
 from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.teachers import load_teacher
-from mentor_kit.toolbox import load_toolbox
-from mentor_kit.trajectory import ASSISTANT, EOS
 
 BOX = load_toolbox("arithmetic")
 SURE = 0.9  # a token that this likely is chosen greedily whatever the rounding

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mentor_kit.problem import Problem
-from mentor_kit.runs import Run, load_run, start_run
-from mentor_kit.store import Record, save_records
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import Record, save_records
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.runs.open import load_run, start_run
+from mentor_kit.runs.run import Run
 from mentor_kit.toolboxes.arithmetic import ARITHMETIC
-from mentor_kit.trajectory import Trajectory
 
 SPLITS = {"in_domain": 0.0, "distractor_seen": 0.08, "distractor_unseen": 0.3, "held_out_templates": 0.75,
           "longer_solutions": 0.35, "teacher_rejected": 0.2}

@@ -10,22 +10,23 @@ import pytest
 import torch
 from small_student import BOX, new_run, untrained
 
-from mentor_kit.attempts import AttemptStore
-from mentor_kit.collect import attempt
-from mentor_kit.configs import EvaluateConfig, configure
+from mentor_kit.collection.attempt_store import AttemptStore
+from mentor_kit.collection.collect import attempt
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import Record, load_records
+from mentor_kit.core.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 from mentor_kit.errors import UserError
+from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.evaluate import evaluate
-from mentor_kit.evaluation.metrics import sample_metrics, summarise
 from mentor_kit.evaluation.report import failure_counts, failures, interval_table
 from mentor_kit.evaluation.tasks import Task, evaluate_tasks
-from mentor_kit.problem import Problem
-from mentor_kit.store import Record, load_records
+from mentor_kit.metrics.trajectories import sample_metrics, summarise
+from mentor_kit.runs.parameters import configure
 from mentor_kit.students import rollout
 from mentor_kit.students.decoding import Draw
 from mentor_kit.students.rollout import Sampling
 from mentor_kit.students.student import Student
 from mentor_kit.teachers.attempt import Attempt
-from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 
 QUESTION = "What is 1 + 1? Case {}"
 RIGHT = "The answer is \\boxed{2}." + EOS

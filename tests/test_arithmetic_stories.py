@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.problems import load_problems
-from mentor_kit.problems.arithmetic_stories import SPLITS, load, run_program, structures
-from mentor_kit.problems.story_parts import NAMES, OBJECTS
-from mentor_kit.problems.story_tables_held_out import CHAINS, UNSEEN
-from mentor_kit.problems.story_tables_trained import TRAINED
-from mentor_kit.toolbox import load_toolbox
+from mentor_kit.problems.stories.held_out import CHAINS, UNSEEN
+from mentor_kit.problems.stories.source import SPLITS, load, run_program, structures
+from mentor_kit.problems.stories.structures import NAMES, OBJECTS
+from mentor_kit.problems.stories.trained import TRAINED
 
 ROOT = Path(__file__).parents[1]
 TOOLBOX = load_toolbox("arithmetic")
@@ -70,7 +70,7 @@ def test_same_seed_same_problems_whatever_else_is_asked(stories):
 
 
 def test_same_problems_in_another_process_with_another_hash_seed(stories):
-    code = ("from mentor_kit.problems.arithmetic_stories import load; "
+    code = ("from mentor_kit.problems.stories.source import load; "
             "print([p.question for p in load(7, {'train': 40})])")
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                              env={"PYTHONHASHSEED": "123", "PYTHONPATH": str(ROOT), "PATH": ""}).stdout

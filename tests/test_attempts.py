@@ -16,10 +16,10 @@ import fault_server
 import pytest
 from fault_server import running
 
-from mentor_kit.attempts import ATTEMPTS, AttemptStore
+from mentor_kit.collection.attempt_store import ATTEMPTS, AttemptStore
+from mentor_kit.core.records import Record
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
-from mentor_kit.store import Record
-from mentor_kit.trajectory import Trajectory, Turn
 
 PROBLEMS = fault_server.load(0, {"train": 4})
 COLLECTOR = Path(__file__).with_name("collector.py")

@@ -15,20 +15,21 @@ from small_student import BOX, new_run, teacher_records, untrained
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig
 
-from mentor_kit.collect import Collection
-from mentor_kit.configs import TrainConfig, configure
+from mentor_kit.collection.collection import Collection
+from mentor_kit.core.records import Record
 from mentor_kit.errors import UserError
-from mentor_kit.store import Record
+from mentor_kit.runs.parameters import configure
 from mentor_kit.students.adapters import keep_adapters_float32, merged_weights, trained_parameters
 from mentor_kit.students.backends import _unsloth_options, backend_for, load_model, resolve_backend
+from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.student import give_template, load_student, prepare_tokenizer
 from mentor_kit.students.tiny import build_tokenizer, chat_template
 from mentor_kit.training import stage
-from mentor_kit.training.config import Loading, loading_of
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.trainer_config import FILE, changed, exactly
 
 RECORDS = teacher_records(8)
-LORA = Loading(finetuning="lora", lora_rank=4, seed=1)
+LORA = LoadConfig(finetuning="lora", lora_rank=4, seed=1)
 SMALL = {"method": "mentor", "start_run": "none", "finetuning": "lora", "lora_rank": 4, "steps": 2,
          "prompts_per_step": 2, "group_size": 4, "micro_batch": 4, "max_new_tokens": 32, "max_seq_length": 512,
          "validate_every": 2,
@@ -106,7 +107,7 @@ def test_the_stage_chooses_a_backend_before_anything_imports_trl():
 
 def test_lora_trains_adapters_alone_from_a_seed(folder):
     model, _ = load_model(str(folder), "transformers", LORA)
-    again, other = (load_model(str(folder), loading=asked)[0] for asked in (LORA, Loading("lora", 4, seed=2)))
+    again, other = (load_model(str(folder), loading=asked)[0] for asked in (LORA, LoadConfig(finetuning="lora", lora_rank=4, seed=2)))
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert all("lora_" in n for n in trained) and len(trained) == 2 * 7 * 2  # A and B, seven projections, two layers
     assert model.peft_config["default"].lora_alpha == 8 and model.peft_config["default"].lora_dropout == 0
@@ -183,17 +184,17 @@ def test_what_a_config_class_overrides_is_set_back_and_seen():
 
 
 @pytest.mark.parametrize(("settings", "reason"), [
-    ({"load_in_4bit": True}, "set finetuning=lora"), ({"finetuning": "some"}, "use full or lora"),
-    ({"lora_rank": 0}, "must be above 0")])
+    ({"load_in_4bit": True}, "set finetuning=lora"), ({"finetuning": "some"}, "finetuning='some'.*'full' or 'lora'"),
+    ({"lora_rank": 0}, "lora_rank=0.*greater than or equal to 1")])
 def test_loadings_that_do_not_fit_are_refused(settings, reason):
     with pytest.raises(UserError, match=reason):
-        Loading(**settings)
+        configure(LoadConfig, **settings)
 
 
 def test_auto_finetuning_is_full_for_the_embedded_student_and_lora_for_others():
     config = configure(TrainConfig)
-    assert loading_of(config, embedded=True).finetuning == "full"
-    assert loading_of(config, embedded=False).finetuning == "lora"
+    assert config.loading(embedded=True).finetuning == "full"
+    assert config.loading(embedded=False).finetuning == "lora"
     with pytest.raises(UserError, match="set finetuning=lora"):
         configure(TrainConfig, load_in_4bit=True)
 
@@ -201,20 +202,20 @@ def test_auto_finetuning_is_full_for_the_embedded_student_and_lora_for_others():
 def test_four_bit_and_vllm_name_what_they_need(folder, monkeypatch):
     monkeypatch.setattr("mentor_kit.students.backends._installed", lambda name: False)
     with pytest.raises(UserError, match="needs the package bitsandbytes"):
-        load_model(str(folder), loading=Loading(finetuning="lora", load_in_4bit=True))
+        load_model(str(folder), loading=LoadConfig(finetuning="lora", load_in_4bit=True))
     with pytest.raises(UserError, match="needs the package bitsandbytes"):
-        _unsloth_options(str(folder), Loading(finetuning="lora", load_in_4bit=True))
+        _unsloth_options(str(folder), LoadConfig(finetuning="lora", load_in_4bit=True))
     with pytest.raises(UserError, match="is Unsloth's: set student_backend=unsloth"):
-        load_model(str(folder), loading=Loading(finetuning="lora", fast_inference=True))
+        load_model(str(folder), loading=LoadConfig(finetuning="lora", fast_inference=True))
 
 
 def test_unsloth_is_asked_for_the_weights_and_positions_that_were_named(folder):
-    options = _unsloth_options(str(folder), Loading(finetuning="lora", max_seq_length=512))
+    options = _unsloth_options(str(folder), LoadConfig(finetuning="lora", max_seq_length=512))
     assert options["use_exact_model_name"] and options["max_seq_length"] == 512 and not options["offload_embedding"]
     saved = _unsloth_options(str(folder), None)
     assert saved["dtype"] == torch.float32 and saved["max_seq_length"] == 1024  # the student's, of Loading's 4096
     with pytest.raises(UserError, match="above the 1024 positions .* set max_seq_length=1024 or less"):
-        _unsloth_options(str(folder), Loading(finetuning="lora", max_seq_length=4096))
+        _unsloth_options(str(folder), LoadConfig(finetuning="lora", max_seq_length=4096))
 
 
 def test_one_process_is_one_gpu_however_many_it_sees(tmp_path):

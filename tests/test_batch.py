@@ -15,14 +15,14 @@ import pytest
 from tiny_project import STUDY, make_project
 from typer.testing import CliRunner
 
-from mentor_kit.batch.cell import cell_state, clean_notebook
 from mentor_kit.batch.executors.process import CellProcess, Job
+from mentor_kit.batch.job import cell_state, clean_notebook
 from mentor_kit.batch.resources import Resources
 from mentor_kit.batch.run import chain_lengths, choose, run_batch
 from mentor_kit.batch.study import load_study
-from mentor_kit.cli import commands
+from mentor_kit.cli.app import commands
 from mentor_kit.errors import UserError
-from mentor_kit.kernel import CELL_BYTE, KERNEL_BYTE, hold_lock
+from mentor_kit.runs.locks import CELL_BYTE, KERNEL_BYTE, hold_lock
 
 BROKEN = STUDY.replace("[ok, fine]", "[ok, raise, die, hang]").replace("[0, 1]", "[0]")
 SMALL = STUDY.replace("[ok, fine]", "[ok]").replace("[0, 1]", "[0]")
@@ -215,13 +215,13 @@ def test_a_cell_that_another_ended_meanwhile_is_left_alone(tmp_path):
     assert run_batch(study, only=["make"]) == 0
     run_dir = study.cells[0].run_dir
     before = {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()}
-    command = [sys.executable, "-m", "mentor_kit.batch.cell", str(run_dir), str(study.root), str(os.getpid())]
+    command = [sys.executable, "-m", "mentor_kit.batch.job", str(run_dir), str(study.root), str(os.getpid())]
     assert subprocess.run(command, check=False, cwd=study.root).returncode == 0
     assert {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()} == before
 
 
 def test_a_cell_and_its_kernel_hold_the_run_folder_together_and_nobody_else_does(tmp_path):
-    code = ("from mentor_kit.kernel import *; import sys; lock = hold_lock(sys.argv[1], byte=CELL_BYTE); "
+    code = ("from mentor_kit.runs.locks import *; import sys; lock = hold_lock(sys.argv[1], byte=CELL_BYTE); "
             "print(1, flush=True); input()")
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / ".lock")], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)

@@ -17,7 +17,7 @@ import pytest
 from fault_server import running
 from tiny_project import make_project, study_of
 
-from mentor_kit.batch.cell import cell_state
+from mentor_kit.batch.job import cell_state
 from mentor_kit.batch.study import Study, load_study
 
 ROOT = Path(__file__).parents[1]

@@ -16,14 +16,15 @@ import pytest
 from small_student import by_heart
 
 from mentor_kit.analysis.frame import load_results
-from mentor_kit.configs import EvaluateConfig, configure
+from mentor_kit.cli.evaluate import evaluate_target, target_identity
+from mentor_kit.core.plugins import PROBLEM_SOURCES
+from mentor_kit.core.records import load_records
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.benchmarks import Benchmark, benchmark_names, load_benchmark
+from mentor_kit.evaluation.benchmarks.registry import Benchmark, benchmark_names, load_benchmark
 from mentor_kit.evaluation.benchmarks.scorers import SCORERS
-from mentor_kit.evaluation.command import evaluate_target, target_identity
-from mentor_kit.kernel import lock_folder
-from mentor_kit.problems import BUILT_IN
-from mentor_kit.store import load_records
+from mentor_kit.evaluation.config import EvaluateConfig
+from mentor_kit.runs.locks import lock_folder
+from mentor_kit.runs.parameters import configure
 
 LOCAL = {"version": 1, "problems": "question_set", "toolbox": "arithmetic", "scorer": "judge", "licence": "none"}
 
@@ -37,7 +38,7 @@ def checkpoint(tmp_path_factory) -> Path:
 def test_every_declaration_is_whole(name):
     benchmark, splits = load_benchmark(name)
     assert benchmark.name == name and benchmark.version >= 1 and benchmark.licence and splits == []
-    assert benchmark.problems in BUILT_IN and benchmark.scorer in SCORERS and benchmark.splits
+    assert benchmark.problems in PROBLEM_SOURCES and benchmark.scorer in SCORERS and benchmark.splits
 
 
 def test_the_named_benchmarks_are_there():

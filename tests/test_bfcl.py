@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from mentor_kit.bfcl import checker as bfcl
+from mentor_kit.bfcl.checker import bfcl_verdicts, decode_calls
+from mentor_kit.bfcl.items import CATEGORIES, load, tool_schema
+from mentor_kit.core.problem import Problem, known_tools
+from mentor_kit.core.trajectory import EOS, Trajectory, render_call
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.benchmarks import bfcl, load_benchmark
-from mentor_kit.evaluation.benchmarks.bfcl import bfcl_verdicts, decode_calls
-from mentor_kit.problem import Problem
-from mentor_kit.problems.bfcl import CATEGORIES, load, tool_schema
-from mentor_kit.toolbox import known_tools
-from mentor_kit.trajectory import EOS, Trajectory, render_call
+from mentor_kit.evaluation.benchmarks.registry import load_benchmark
 
 STORED = [json.loads(line) for line in (Path(__file__).with_name("cases") / "bfcl_answers.jsonl").read_text().splitlines()]
 
@@ -120,7 +120,7 @@ def test_ten_items_through_smollm2_end_to_end(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
     assert done.returncode == 0, done.stderr
     assert "bfcl/simple_python" in done.stdout and "bfcl/irrelevance" in done.stdout
-    from mentor_kit.store import load_records
+    from mentor_kit.core.records import load_records
 
     records = load_records(tmp_path / "run" / "trajectories.parquet")
     assert len(records) == 10 and all(r.trajectory.meta["judged_by"] for r in records)

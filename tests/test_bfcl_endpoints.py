@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from bfcl_gold import DONE, gold_turns
 
-from mentor_kit.episode import OWN, Episode, open_episode
-from mentor_kit.evaluation.benchmarks import bfcl
-from mentor_kit.evaluation.benchmarks.bfcl import bfcl_verdicts
-from mentor_kit.evaluation.benchmarks.bfcl_multi_turn import multi_turn_verdicts
+from mentor_kit.bfcl import checker as bfcl
+from mentor_kit.bfcl.checker import bfcl_verdicts
+from mentor_kit.bfcl.items import MORE_TOOLS, load
+from mentor_kit.bfcl.multi_turn import multi_turn_verdicts
+from mentor_kit.core.environment import OWN, Environment, make_environment
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Trajectory, Turn, render_call
 from mentor_kit.evaluation.evaluate import evaluate
-from mentor_kit.problem import Problem
-from mentor_kit.problems.bfcl import MORE_TOOLS, load
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.attempt import reject_reason
 from mentor_kit.teachers.dialogue import CALCULATE, Dialogue, Reply
-from mentor_kit.trajectory import Trajectory, Turn, render_call
 
 needs_environment = pytest.mark.skipif(not bfcl.environment_folder().is_dir(),
                                        reason="the checker's environment is not in the cache; the slow tests make it")
@@ -37,7 +37,7 @@ SINGLE = Problem("bfcl/x", "How large?", ("no call",), "bfcl", "live_simple", OW
 @pytest.mark.parametrize(("native", "system", "first"), [
     (True, "", "Be brief."), (True, "Think.", "Think.\n\nBe brief."), (False, "", "You may call tools.")])
 def test_an_item_is_asked_with_its_own_messages_and_tools(native, system, first):
-    dialogue = Dialogue(SINGLE, open_episode(SINGLE), native=native, max_turns=5, system=system)
+    dialogue = Dialogue(SINGLE, make_environment(SINGLE), native=native, max_turns=5, system=system)
     assert [m["role"] for m in dialogue.messages] == ["system", "user"] and dialogue.toolbox.schemas == [SCHEMA]
     assert dialogue.messages[0]["content"].startswith(first) and dialogue.messages[1] == ASKED[1]
     text = dialogue.messages[0]["content"]
@@ -45,11 +45,11 @@ def test_an_item_is_asked_with_its_own_messages_and_tools(native, system, first)
 
 
 def test_the_first_turn_answers_where_nobody_can_carry_out_the_tools():
-    dialogue = Dialogue(SINGLE, open_episode(SINGLE), native=True, max_turns=5)
+    dialogue = Dialogue(SINGLE, make_environment(SINGLE), native=True, max_turns=5)
     assert not dialogue.add(Reply("", calls=(("1", "area", {"b": 2}),)))
     trajectory = dialogue.trajectory("teacher:t", 0)
     assert trajectory.turns == (Turn(render_call("area", {"b": 2}), "tool_cap"),)
-    assert Episode(SINGLE).respond(trajectory.turns[0]) is None
+    assert Environment(SINGLE).step(trajectory.turns[0]) is None
     boxed = Trajectory("bfcl/x", (Turn("\\boxed{no call}"),))
     assert reject_reason(boxed, SINGLE) == "no_tool"  # not an unknown toolbox
 

@@ -17,28 +17,36 @@ import pytest
 import torch
 from bfcl_gold import DONE, gold_turns, play, say
 
-from mentor_kit.drawing import trajectory_text
-from mentor_kit.errors import UserError
-from mentor_kit.evaluation.benchmarks import bfcl, load_benchmark
-from mentor_kit.evaluation.benchmarks.bfcl_multi_turn import (
+from mentor_kit.bfcl import checker as bfcl
+from mentor_kit.bfcl.executor import Sandbox, sandbox
+from mentor_kit.bfcl.items import CATEGORIES, MORE_TOOLS, MULTI_TURN, load
+from mentor_kit.bfcl.multi_turn import (
     MAX_CALL,
     STEPS,
-    MultiTurnEpisode,
+    MultiTurnEnvironment,
     check_call,
     multi_turn_verdicts,
     user_turns,
 )
-from mentor_kit.evaluation.benchmarks.bfcl_sandbox import Sandbox, sandbox
+from mentor_kit.core.html import trajectory_text
+from mentor_kit.core.problem import Problem, known_tools
+from mentor_kit.core.records import load_records, save_records
+from mentor_kit.core.toolbox import Toolbox, ToolError
+from mentor_kit.core.trajectory import (
+    EOS,
+    Trajectory,
+    Turn,
+    render_call,
+    render_environment,
+    render_user,
+)
+from mentor_kit.errors import UserError
+from mentor_kit.evaluation.benchmarks.registry import load_benchmark
 from mentor_kit.evaluation.evaluate import evaluate
-from mentor_kit.evaluation.metrics import summarise
-from mentor_kit.problem import Problem
-from mentor_kit.problems.bfcl import CATEGORIES, MORE_TOOLS, MULTI_TURN, load
-from mentor_kit.store import load_records, save_records
+from mentor_kit.metrics.trajectories import summarise
 from mentor_kit.students.rollout import Sampling, prompt_ids
 from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import build_model, build_tokenizer
-from mentor_kit.toolbox import Toolbox, ToolError, known_tools
-from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment, render_user
 
 STORED = [json.loads(line) for line in
           (Path(__file__).with_name("cases") / "bfcl_multi_turn_answers.jsonl").read_text().splitlines()]
@@ -65,11 +73,11 @@ def test_an_item_says_what_the_user_says_later(monkeypatch):
     assert problem.split == "bfcl_multi_turn/multi_turn_miss_func" and problem.question == "Look."
     assert [(t["message"], len(t["tools"])) for t in problem.meta["later_turns"]] == [(MORE_TOOLS, 1), ("And now?", 0)]
     assert known_tools(problem) == ("ls", "sort") and "response field" in str(problem.meta["tool_schemas"])
-    episode = MultiTurnEpisode(problem)
-    first, second = episode.respond(Turn("Nothing.")), episode.respond(Turn("Still nothing."))
+    episode = MultiTurnEnvironment(problem)
+    first, second = episode.step(Turn("Nothing.")), episode.step(Turn("Still nothing."))
     assert first.message == MORE_TOOLS and first.text.endswith(f"\n{MORE_TOOLS}<|im_end|>\n<|im_start|>assistant\n")
     assert '"name": "sort"' in first.text and [s["function"]["name"] for s in episode.schemas] == ["ls", "sort"]
-    assert second.text == render_user("And now?") and episode.respond(Turn("Done.")) is None
+    assert second.text == render_user("And now?") and episode.step(Turn("Done.")) is None
     assert set(load_benchmark("bfcl_multi_turn")[0].splits) == set(MULTI_TURN) and episode.max_turns == 3 * (STEPS + 1)
 
 
@@ -113,7 +121,7 @@ def test_hostile_calls_are_errors_and_the_state_lives_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     problem = entry("multi_turn_base", 0)  # a file system and a network of posts
     box = Sandbox()
-    episode = MultiTurnEpisode(problem, box)
+    episode = MultiTurnEnvironment(problem, box)
     assert episode.execute("cd", {"folder": "document"}).ok
     hostile = [("__import__", {"name": "os"}), ("cd", {"folder": "$(touch PWNED)"}), ("exit", {}), ("pwd", {"x": 1}),
                ("cat", {"file_name": "__import__('os').system('touch PWNED')"}), ("mkdir", {"dir_name": "x" * 10**6}),
@@ -132,7 +140,7 @@ def test_hostile_calls_are_errors_and_the_state_lives_on(tmp_path, monkeypatch):
 def test_a_call_that_never_ends_is_killed_and_forgotten():
     math = next(p for p in load(0, {"multi_turn_base": 0}) if "power" in known_tools(p))
     box = Sandbox(seconds=1)
-    episode, started = MultiTurnEpisode(math, box), time.monotonic()
+    episode, started = MultiTurnEnvironment(math, box), time.monotonic()
     endless = episode.execute("power", {"base": 7, "exponent": 10**10})
     assert not endless.ok and "power took too long" in endless.content and time.monotonic() - started < 30
     assert json.loads(episode.execute("power", {"base": 2, "exponent": 3}).content) == {"result": 8}
@@ -143,7 +151,7 @@ def test_a_call_that_never_ends_is_killed_and_forgotten():
 @needs_environment
 def test_a_stuck_process_is_replaced_with_its_whole_group():
     box = Sandbox(stuck=2.0)
-    episode = MultiTurnEpisode(entry("multi_turn_base", 0), box)
+    episode = MultiTurnEnvironment(entry("multi_turn_base", 0), box)
     assert episode.execute("pwd", {}).ok
     first, folder = box._process, box._folder
     os.kill(first.pid, signal.SIGSTOP)
@@ -158,7 +166,7 @@ def test_a_stuck_process_is_replaced_with_its_whole_group():
 def test_the_process_inherits_nothing_and_stands_alone(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "a secret")
     box = Sandbox()
-    MultiTurnEpisode(entry("multi_turn_base", 0), box).execute("pwd", {})
+    MultiTurnEnvironment(entry("multi_turn_base", 0), box).execute("pwd", {})
     pid = box._process.pid
     names = {v.split(b"=")[0].decode() for v in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if v}
     assert names <= {"PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "BFCL_PROJECT_ROOT", "HOME", "TZ"}
@@ -171,8 +179,8 @@ def test_a_confined_child_opens_no_file_socket_or_process_and_gets_no_memory(tmp
     tries = f"""
 import os, socket, sys
 sys.path.insert(0, {str(bfcl.WORKER.parent)!r})
-import bfcl_worker
-bfcl_worker.confine(5)
+import worker
+worker.confine(5)
 for what in (lambda: open("/etc/passwd"), lambda: open("new", "w"), socket.socket, os.pipe, lambda: os.popen("ls"),
              lambda: bytearray(2 << 30)):
     try:
@@ -189,12 +197,12 @@ for what in (lambda: open("/etc/passwd"), lambda: open("new", "w"), socket.socke
 
 @needs_environment
 def test_a_damaged_environment_is_a_user_error_not_a_wrong_answer(monkeypatch, tmp_path):
-    from mentor_kit.evaluation.benchmarks import bfcl_sandbox
+    from mentor_kit.bfcl import executor as bfcl_sandbox
 
     problem = entry("multi_turn_base", 0)
     monkeypatch.setattr(bfcl_sandbox, "environment", lambda: tmp_path)
     with pytest.raises(UserError, match="BFCL's executor failed"):
-        MultiTurnEpisode(problem, box := Sandbox()).execute("pwd", {})
+        MultiTurnEnvironment(problem, box := Sandbox()).execute("pwd", {})
     assert not Path(box._folder).exists()
     monkeypatch.undo()
     with pytest.raises(UserError, match="no_such_item"):
@@ -285,7 +293,7 @@ def ids_and_targets(student: Student, problem: Problem, trajectory: Trajectory) 
     ids = list(prompt_ids(student, problem))
     targets = [-100] * len(ids)
     for turn in trajectory.turns:
-        for text, said in ((turn.text + EOS, True), (turn.environment, False)):
+        for text, said in ((turn.text + EOS, True), (turn.env_response, False)):
             piece = student.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
             ids, targets = ids + piece, targets + (piece if said else [-100] * len(piece))
     return torch.tensor([ids]), torch.tensor([targets])

@@ -11,17 +11,19 @@ import pytest
 from fault_server import HOSTILE, running
 from small_student import new_run
 
-from mentor_kit.asking import CollectionBar, run_async
-from mentor_kit.collect import Collection, collect, prepare
-from mentor_kit.configs import CollectConfig, configure
+from mentor_kit.collection.collect import collect, prepare
+from mentor_kit.collection.collection import Collection
+from mentor_kit.collection.config import CollectConfig
+from mentor_kit.collection.dispatch import CollectionBar, run_async
+from mentor_kit.collection.export import export_mentor_data
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import Trajectory, Turn, render_call
 from mentor_kit.errors import UserError
-from mentor_kit.export import export_mentor_data
+from mentor_kit.runs.parameters import configure
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.attempt import Attempt
 from mentor_kit.teachers.dialogue import Dialogue, Reply, read_reply, render_reply, split_thinking
 from mentor_kit.teachers.endpoint import Patience, retry_after
-from mentor_kit.toolbox import load_toolbox
-from mentor_kit.trajectory import Trajectory, Turn, render_call
 
 BOX = load_toolbox("arithmetic")
 PROBLEM = fault_server.load(0, {"train": 1})[0]
@@ -244,7 +246,7 @@ def test_a_server_that_is_down_stops_the_collection(tmp_path):
 
 def test_where_nobody_listens_one_question_tells_at_once_and_before_the_problems(monkeypatch):
     monkeypatch.setattr("mentor_kit.teachers.probe.BACKOFF", 60)
-    monkeypatch.setattr("mentor_kit.collect.load_problems", None)
+    monkeypatch.setattr("mentor_kit.collection.collect.load_problems", None)
     with pytest.raises(UserError, match="does not answer .connection"):
         prepare(asking("http://127.0.0.1:9/v1", 1, "probe:true"), quick=True)
 

@@ -11,7 +11,7 @@ import pytest
 from tiny_project import make_project
 from typer.testing import CliRunner
 
-from mentor_kit.cli import app, commands
+from mentor_kit.cli.app import app, commands
 
 
 def run(*arguments: str, cwd=None) -> subprocess.CompletedProcess:

@@ -13,15 +13,19 @@ import yaml
 from fault_server import running
 from small_student import by_heart, new_run
 
-from mentor_kit.collect import Asked, as_record, as_references, collect, load_collection, prepare
-from mentor_kit.configs import CollectConfig, EvaluateConfig, TrainConfig, configure, given, parse_options
+from mentor_kit.collection.collect import Asked, as_record, collect, prepare
+from mentor_kit.collection.collection import as_references, load_collection
+from mentor_kit.collection.config import CollectConfig
+from mentor_kit.collection.selection import select
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import Trajectory, Turn, render_call, render_environment
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
-from mentor_kit.runs import load_run
-from mentor_kit.selection import select
+from mentor_kit.evaluation.config import EvaluateConfig
+from mentor_kit.runs.open import load_run
+from mentor_kit.runs.parameters import configure, given, parse_options
 from mentor_kit.teachers.attempt import Attempt, reject_reason
-from mentor_kit.toolbox import load_toolbox
-from mentor_kit.trajectory import Trajectory, Turn, render_call, render_environment
+from mentor_kit.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +46,7 @@ def test_collect_stores_every_attempt(tmp_path):
 
 def test_own_source_and_toolbox(tmp_path, monkeypatch):
     (tmp_path / "my_module.py").write_text(
-        "from mentor_kit.problem import Problem\nfrom mentor_kit.toolbox import Toolbox\n"
+        "from mentor_kit.core.problem import Problem\nfrom mentor_kit.core.toolbox import Toolbox\n"
         "def double(x: float) -> float:\n    'Twice x.'\n    return 2 * x\nBOX = Toolbox('mine', [double])\n"
         "def load(seed, sizes):\n"
         "    return [Problem(f'{s}/{i}', f'In {s}, what is twice {i}?', [str(2 * i)], 'mine', s, "
@@ -110,7 +114,6 @@ def test_selection_policies(tmp_path, policy):
     assert chosen == {name: samples[policy] for name, (_, samples) in ATTEMPTS.items()}
     found = collect(config, new_run(tmp_path, "collect"))
     assert found.counts() == {"asked/train": 2, "accepted/train": 2} and len(found.records) == 6
-    assert found.pass_rates().round(3).to_dict() == {"a": 0.667, "b": 0.667}
     assert [r.problem.id for r in found.split("train")] == ["a", "b"]
     assert all(r.trajectory.meta["accepted"] for r in found.split("train"))
     counted = {"accepted": 2, "no_answer": 1, "not_selected": 2, "wrong_answer": 1}

@@ -15,11 +15,12 @@ import torch
 from small_student import by_heart, new_run
 from training_project import ENVIRONMENT, make_inputs, parameters, train_command, train_elsewhere
 
-from mentor_kit.configs import TrainConfig, configure
+from mentor_kit.core.records import load_records
 from mentor_kit.errors import UserError
-from mentor_kit.kernel import lock_folder
-from mentor_kit.runs import load_run, start_run
-from mentor_kit.store import load_records
+from mentor_kit.runs.locks import lock_folder
+from mentor_kit.runs.open import load_run, start_run
+from mentor_kit.runs.parameters import configure
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.stage import STUDENT
 
 HERE = Path(__file__).parent
@@ -135,7 +136,8 @@ def test_the_notebook_gets_a_process_s_last_error_line(inputs, tmp_path):
 
 
 def test_an_accelerate_configuration_needs_a_gpu(tmp_path):
-    from mentor_kit.configs import TrainConfig, configure
+    from mentor_kit.runs.parameters import configure
+    from mentor_kit.training.config import TrainConfig
     from mentor_kit.training.launch import accelerate_file, launcher
 
     asked = configure(TrainConfig, method="sft", num_processes=2, accelerate_config="ddp")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentor_kit.drawing import (
+from mentor_kit.core.html import (
     Html,
     compact_call,
     record_html,
@@ -18,10 +18,10 @@ from mentor_kit.drawing import (
     trajectory_html,
     trajectory_text,
 )
-from mentor_kit.problem import Problem
-from mentor_kit.store import Record
-from mentor_kit.toolbox import load_toolbox
-from mentor_kit.trajectory import ToolCall, Trajectory, Turn, render_call, render_environment
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import Record
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import ToolCall, Trajectory, Turn, render_call, render_environment
 
 NAMES = load_toolbox("arithmetic").names
 ALLOWED = {"div", "span", "b", "details", "summary"}

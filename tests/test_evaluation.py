@@ -12,20 +12,23 @@ import pytest
 from small_student import by_heart, new_run, teacher_records
 
 from mentor_kit.analysis.tables import teacher_rows
-from mentor_kit.attempts import AttemptStore
-from mentor_kit.collect import Collection
-from mentor_kit.collect import collect as run_collection
-from mentor_kit.configs import CollectConfig, EvaluateConfig, configure
+from mentor_kit.cli.evaluate import evaluate_target
+from mentor_kit.collection.attempt_store import AttemptStore
+from mentor_kit.collection.collect import collect as run_collection
+from mentor_kit.collection.collection import Collection
+from mentor_kit.collection.config import CollectConfig
+from mentor_kit.core.records import Record, load_records
+from mentor_kit.core.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation import stage
-from mentor_kit.evaluation.command import evaluate_target
-from mentor_kit.evaluation.evaluate import evaluate, failure_kind, sample_groups, validation_metrics, verdict_facts
+from mentor_kit.evaluation.config import EvaluateConfig
+from mentor_kit.evaluation.evaluate import evaluate, sample_groups, validation_metrics
 from mentor_kit.evaluation.report import interval_table
-from mentor_kit.store import Record, load_records
+from mentor_kit.judging.verdicts import failure_kind, verdict_facts
+from mentor_kit.runs.parameters import configure
 from mentor_kit.students.decoding import Decoder
 from mentor_kit.students.rollout import Sampling
 from mentor_kit.teachers import load_teacher
-from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "04_evaluation.ipynb"
 TRAIN, TEST, LONGER = (teacher_records(n, s) for n, s in ((12, "train"), (6, "in_domain"), (4, "longer_chains")))

@@ -24,7 +24,7 @@ from mentor_kit.analysis import style, summaries, tables
 from mentor_kit.analysis.frame import load_results
 from mentor_kit.analysis.report import WALL_TIMES, write_report
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.metrics import tool_counts, tool_similarity
+from mentor_kit.metrics.trajectories import tool_counts, tool_similarity
 
 METHODS = ("cold_start", "cold_start_constrained", "sft", "sparse", "mentor")
 

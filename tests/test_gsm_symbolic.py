@@ -9,12 +9,12 @@ from random import Random
 
 import pytest
 
+from mentor_kit.core.problem import Problem
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.problems import check_problems, load_problems, normalise_question
 from mentor_kit.problems import gsm_symbolic as gsm
 from mentor_kit.problems.distractors import FAMILIES, SEEN, UNSEEN, add_distractor
-from mentor_kit.teachers.grounding import CONSTANTS, grounded_numbers, written_numbers
+from mentor_kit.problems.worked.grounding import CONSTANTS, grounded_numbers, written_numbers
 from mentor_kit.teachers.worked_solution import WorkedSolutionTeacher
 
 SIZES = {split: 80 for split in gsm.SPLITS} | {"train": 300}

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import Record
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
-from mentor_kit.judge import final_answer
-from mentor_kit.problem import Problem
+from mentor_kit.judging.judge import final_answer
 from mentor_kit.problems import load_problems
-from mentor_kit.store import Record
-from mentor_kit.teachers.habits import INVENTED, rewrites, with_habits
+from mentor_kit.teachers.imperfect import INVENTED, rewrites, with_habits
 from mentor_kit.teachers.worked_solution import WorkedSolutionTeacher
-from mentor_kit.toolbox import load_toolbox
-from mentor_kit.trajectory import Trajectory, Turn
 
 TOOLBOX = load_toolbox("arithmetic")
 TEACHER = WorkedSolutionTeacher()

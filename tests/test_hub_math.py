@@ -7,9 +7,9 @@ import json
 import pandas as pd
 import pytest
 
+from mentor_kit.core.tables import as_texts, read_rows
 from mentor_kit.errors import UserError
 from mentor_kit.problems import load_problems
-from mentor_kit.problems.tables import as_texts, read_rows
 
 ROWS = [{"problem": f"What is {i} plus 1?", "answer": str(i + 1)} for i in range(20)]
 

@@ -11,11 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentor_kit import judge as judge_module
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
-from mentor_kit.grading_worker import Graders
-from mentor_kit.judge import MAX_CHARACTERS, Verdict, _compare_numbers, final_answer, judge, refused, unboxed
-from mentor_kit.trajectory import Trajectory
+from mentor_kit.judging import judge as judge_module
+from mentor_kit.judging import worker as worker_module
+from mentor_kit.judging.grading_process import Graders
+from mentor_kit.judging.judge import (
+    MAX_CHARACTERS,
+    Verdict,
+    _compare_numbers,
+    final_answer,
+    judge,
+    refused,
+    unboxed,
+)
 
 YES = [("18", "18.0"), ("1,234", "1234"), ("10^3", "1000"), ("-0", "0"), ("100", "1e2"), ("0.75", "\\frac{3}{4}"),
        ("0.333333", "1/3"), ("\\frac{2}{4}", "\\frac{1}{2}"), ("1/3", "\\frac{1}{3}"), ("2\\sqrt{3}", "\\sqrt{12}"),
@@ -122,7 +131,7 @@ def test_hostile_answers_are_judged_or_refused_in_time(prediction, gold):
     assert not verdict.correct
     assert time.process_time() - start[0] < 0.5  # nothing heavy runs in our process
     # the limit counts CPU time, so that a busy machine cannot change a verdict; alone it is met on the wall clock too
-    assert time.perf_counter() - start[1] < judge_module.STARVED
+    assert time.perf_counter() - start[1] < worker_module.STARVED
 
 
 def test_a_timeout_is_named_and_the_next_question_is_answered():
@@ -189,8 +198,8 @@ def test_a_missing_grader_fails_at_the_start(monkeypatch):
 
 
 def test_a_worker_that_cannot_start_is_a_user_error(monkeypatch):
-    worker = judge_module.SymbolicWorker()
-    monkeypatch.setattr(judge_module.sys, "executable", "/bin/false")
+    worker = worker_module.SymbolicWorker()
+    monkeypatch.setattr(worker_module.sys, "executable", "/bin/false")
     with pytest.raises(UserError, match="cannot start"):
         worker.warm()
 
@@ -204,8 +213,8 @@ def test_the_worker_gets_no_secret(monkeypatch):
         return real(*args, **kwargs)
 
     monkeypatch.setenv("SOME_API_KEY", "secret")
-    monkeypatch.setattr(judge_module.subprocess, "Popen", popen)
-    worker = judge_module.SymbolicWorker()
+    monkeypatch.setattr(worker_module.subprocess, "Popen", popen)
+    worker = worker_module.SymbolicWorker()
     worker.warm()
     worker.stop()
     assert "SOME_API_KEY" not in seen

@@ -10,14 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from small_student import new_run
 
-from mentor_kit.collect import Collection, collect
-from mentor_kit.configs import CollectConfig, configure
+from mentor_kit.collection.collect import collect
+from mentor_kit.collection.collection import Collection
+from mentor_kit.collection.config import CollectConfig
+from mentor_kit.collection.export import export_mentor_data
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
-from mentor_kit.export import export_mentor_data
 from mentor_kit.problems import load_problems
 from mentor_kit.problems.mentor_data import defined_names, schema_names
 from mentor_kit.rewards import load_reward
-from mentor_kit.trajectory import Trajectory
+from mentor_kit.runs.parameters import configure
 
 ENV = "import os\nopen('PWNED', 'w')\ndef add(a, b):\n    return a + b\ndef _help():\n    pass\n"
 SCHEMAS = [{"type": "function", "function": {"name": "add"}}, {"name": "sqrt"}]

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from synthetic_results import trajectory
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import Record
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation import metrics as m
-from mentor_kit.problem import Problem
-from mentor_kit.store import Record
+from mentor_kit.metrics import trajectories as m
 from mentor_kit.toolboxes.arithmetic import ARITHMETIC
-from mentor_kit.trajectory import Trajectory, Turn
 
 KNOWN = ARITHMETIC.names
 TWICE = ("multiply", {"a": 2, "b": 3})
@@ -129,7 +129,7 @@ def test_exact_repeats_that_end_wrong_and_why():
     assert not m.is_miscopied_last_result(record([TWICE, PLUS], "7.0", False))
     # the same calls with another last result point to the rollout loop, not to the student
     tampered = replace(miscopied.trajectory, turns=tuple(
-        replace(t, environment=t.environment.replace("\n7\n", "\n9\n")) for t in miscopied.trajectory.turns))
+        replace(t, env_response=t.env_response.replace("\n7\n", "\n9\n")) for t in miscopied.trajectory.turns))
     assert not m.is_miscopied_last_result(replace(miscopied, trajectory=tampered))
 
 

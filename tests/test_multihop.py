@@ -8,17 +8,18 @@ from importlib.util import find_spec
 
 import pytest
 
-from mentor_kit.configs import EvaluateConfig, configure
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.scorers import answer_scores, normalise_answer, qa_verdicts
+from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.evaluate import evaluate
-from mentor_kit.evaluation.metrics import summarise
+from mentor_kit.metrics.trajectories import summarise
 from mentor_kit.problems import load_problems
+from mentor_kit.runs.parameters import configure
 from mentor_kit.teachers.attempt import Attempt
-from mentor_kit.toolbox import load_toolbox
 from mentor_kit.toolboxes import search as search_module
 from mentor_kit.toolboxes.search import open_index, read_passages, use_index
-from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 
 SYLLABLES = ("ka", "lo", "mi", "ren", "tus", "vel", "dor", "nim")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mentor_kit.runs import load_run
-from mentor_kit.store import load_records
+from mentor_kit.core.records import load_records
+from mentor_kit.runs.open import load_run
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from mentor_kit.batch.params import LIST, SCALARS, declared_parameters
-from mentor_kit.batch.preflight import check_values
+from mentor_kit.batch.preflight import CONFIGS, check_values
 from mentor_kit.batch.study import load_study
-from mentor_kit.configs import CONFIGS
-from mentor_kit.runs import NOTEBOOK_VERSIONS, STAGE_NOTEBOOKS
+from mentor_kit.runs.run import NOTEBOOK_VERSIONS, STAGE_NOTEBOOKS
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / "params").glob("*.yaml"))

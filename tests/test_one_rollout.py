@@ -7,13 +7,13 @@ import pytest
 from small_student import new_run, scripted, teacher_records, untrained, varied
 
 from mentor_kit.analysis.frame import run_frame
+from mentor_kit.cli.score import score_file
+from mentor_kit.core.records import load_records
 from mentor_kit.rewards import load_reward
 from mentor_kit.rewards.advantages import group_advantages, per_term_advantages
-from mentor_kit.rewards.laboratory import score_frame
-from mentor_kit.scoring import score_file
-from mentor_kit.store import load_records
+from mentor_kit.rewards.diagnostics import score_frame
 from mentor_kit.training import grpo
-from mentor_kit.training.config import GRPOSettings
+from mentor_kit.training.config import TrainConfig
 
 RECORDS = teacher_records(12)
 
@@ -30,7 +30,7 @@ def step(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grpo, "GRPOTrainer", Kept)
-        settings = GRPOSettings(steps=1, prompts_per_step=6, group_size=4, micro_batch=24, max_new_tokens=256,
+        settings = TrainConfig(steps=1, prompts_per_step=6, group_size=4, micro_batch=24, max_new_tokens=256,
                                 validate_every=0, save_every=1)
         grpo.train_grpo(untrained(RECORDS), RECORDS, RECORDS[:2], load_reward("mentor"), settings, run)
     return run, trainers[0]

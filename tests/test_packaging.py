@@ -101,14 +101,14 @@ def test_the_package_carries_its_data_files():
 
 def test_importing_the_package_and_its_command_line_loads_nothing_heavy():
     heavy = "torch transformers datasets pandas numpy matplotlib papermill pydantic yaml"
-    code = (f"import sys, mentor_kit, mentor_kit.cli, mentor_kit.runs; print([m for m in '{heavy}'.split() "
+    code = (f"import sys, mentor_kit, mentor_kit.cli.app, mentor_kit.runs.run; print([m for m in '{heavy}'.split() "
             "if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_scoring_analysis_and_the_nouns_do_not_import_torch():
-    modules = ("judge rewards scoring trajectory toolbox store problems teachers analysis analysis.figures "
+    modules = ("judging.judge rewards cli.app cli.score core.trajectory core.toolbox core.records problems teachers analysis.figures "
                "analysis.report batch.study batch.run")
     code = ("import importlib, sys\n"
             f"for name in '{modules}'.split():\n"

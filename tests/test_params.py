@@ -11,8 +11,8 @@ import yaml
 
 from mentor_kit.batch.preflight import check_values
 from mentor_kit.batch.study import load_study
-from mentor_kit.configs import TrainConfig, configure
-from mentor_kit.training.config import GRPOSettings, settings_of
+from mentor_kit.runs.parameters import configure
+from mentor_kit.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 PAPER = sorted((ROOT / "params").glob("paper-*.yaml"))
@@ -25,14 +25,14 @@ SIZES = {"paper-qwen2.5-7b": (32, 8, 10, 8192, 8), "paper-qwen3-8b": (32, 8, 10,
          "paper-qwen3-1.7b": (8, 4, 5, 12000, 4)}
 
 
-def training(file: Path) -> dict[str, GRPOSettings]:
+def training(file: Path) -> dict[str, TrainConfig]:
     """The settings of each method that the study trains."""
     study = load_study(file)
     check_values(study, study.cells)
     cells = [c for c in study.cells if c.stage == "train"]
     configs = [configure(TrainConfig, **{n: v for n, v in c.params.items() if n in TrainConfig.model_fields})
                for c in cells]
-    return {c.method: settings_of(c) for c in configs}
+    return {c.method: c for c in configs}
 
 
 def test_the_recipes_and_the_students_are_these():

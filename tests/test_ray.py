@@ -17,9 +17,9 @@ import psutil
 import pytest
 from tiny_project import make_project, write_notebook
 
-from mentor_kit.batch.cell import cell_state
 from mentor_kit.batch.executors.process import Job
 from mentor_kit.batch.executors.ray_cluster import check_address, connect, sees_the_batch
+from mentor_kit.batch.job import cell_state
 from mentor_kit.batch.resources import Resources
 from mentor_kit.batch.run import run_batch
 from mentor_kit.batch.study import load_study
@@ -34,7 +34,7 @@ seed: int = 0
 method: str = "ok"
 steps: int = 5
 # %%
-from mentor_kit.runs import start_run
+from mentor_kit.runs.open import start_run
 run = start_run(run_dir, stage="walk", params=dict(seed=seed, method=method, steps=steps))
 # %%
 import os, time
@@ -321,7 +321,7 @@ def test_a_node_sees_the_batch_only_while_another_process_holds_the_study(tmp_pa
     assert not sees_the_batch(job)  # storage that is not shared: there is no such file
     lock.touch()
     assert not sees_the_batch(job)  # nobody holds it: the batch is gone, or locks stay on one machine
-    code = f"from mentor_kit.kernel import hold_lock; lock = hold_lock({str(lock)!r}); print(1, flush=True); input()"
+    code = f"from mentor_kit.runs.locks import hold_lock; lock = hold_lock({str(lock)!r}); print(1, flush=True); input()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "1\n"
     assert sees_the_batch(job)

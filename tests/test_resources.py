@@ -25,7 +25,7 @@ SEE = """
 run_dir: str = ""
 seed: int = 0
 # %%
-from mentor_kit.runs import start_run
+from mentor_kit.runs.open import start_run
 run = start_run(run_dir, stage="see", params=dict(seed=seed))
 # %%
 import os, time

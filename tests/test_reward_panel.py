@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 
 from mentor_kit.analysis.reward_figures import reward_correlation
+from mentor_kit.analysis.reward_panel import groups_of, panel, term_array, with_weights
 from mentor_kit.analysis.style import Picture
+from mentor_kit.core.records import Record
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import PRESETS, load_reward
 from mentor_kit.rewards.behaviours import PROBLEM, REFERENCE, behaviours
-from mentor_kit.rewards.laboratory import correlations, pathologies, rollout_kind, score_frame, scores_by_kind
-from mentor_kit.rewards.panel import groups_of, panel, term_array, with_weights
-from mentor_kit.store import Record
+from mentor_kit.rewards.diagnostics import (
+    correlations,
+    pathologies,
+    rollout_kind,
+    score_frame,
+    scores_by_kind,
+)
 
 WRONG = {"wrong answer, right tools", "wrong answer, hallucinated tool", "no box", "not ended"}
 GROUP = [replace(r, trajectory=r.trajectory.with_meta(correct=name not in WRONG)) for name, r in behaviours()]

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import load_records, save_records
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.rewards import PRESETS, Score, formula, load_reward, presets_table, reference_from_names
 from mentor_kit.rewards.behaviours import (
     MULTIPLY,
@@ -23,12 +26,9 @@ from mentor_kit.rewards.behaviours import (
     behaviours,
     rollout,
 )
-from mentor_kit.rewards.case import Case, canonical
+from mentor_kit.rewards.context import Case, canonical
 from mentor_kit.rewards.reward import PRESET_FOLDER
 from mentor_kit.rewards.terms import TERMS, call_match, matched_credit, same_arguments, tool_order, turn_credits
-from mentor_kit.store import load_records, save_records
-from mentor_kit.toolbox import load_toolbox
-from mentor_kit.trajectory import Trajectory, Turn
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "data/reward_parity.jsonl").open(encoding="utf-8")]
 RELEASED = {"mentor": "mentor", "sparse": "sparse", "any_overlap": "ablation2", "no_tool_match": "ablation3",
@@ -172,7 +172,7 @@ def test_gate_order(preset, calls, answer):
 @settings(max_examples=100, deadline=None)
 def test_reasoning_text_does_not_matter(preset, calls, answer, words):
     student = rollout(calls, answer)
-    thinking = Trajectory(student.problem_id, tuple(Turn(f"<think>{words}</think>{t.text}", t.finish, t.environment)
+    thinking = Trajectory(student.problem_id, tuple(Turn(f"<think>{words}</think>{t.text}", t.finish, t.env_response)
                                                     for t in student.turns))
     assert REWARDS[preset](PROBLEM, REFERENCE, thinking).total == REWARDS[preset](PROBLEM, REFERENCE, student).total
 
@@ -307,7 +307,7 @@ def test_unknown_names_say_what_is_known(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         load_reward(str(tmp_path / "none.yaml"))
     with pytest.raises(UserError, match="must be a Reward or a function"):
-        load_reward("mentor_kit.toolbox:MAX_LIST")
+        load_reward("mentor_kit.core.toolbox:MAX_LIST")
 
 
 def test_known_tools_follow_the_problem():

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mentor_kit.errors import UserError
-from mentor_kit.runs import Run, canonical_json, load_run, notebook_version, run_key, start_run
+from mentor_kit.runs.files import canonical_json
+from mentor_kit.runs.open import load_run, start_run
+from mentor_kit.runs.run import Run, notebook_version, run_key
 
 
 def finished(folder, stage="collect", **params):

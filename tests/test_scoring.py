@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mentor_kit.cli.score import score_file
+from mentor_kit.core.records import load_records, save_records
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
 from mentor_kit.rewards.behaviours import behaviours
-from mentor_kit.scoring import score_file
-from mentor_kit.store import load_records, save_records
 
 CASES = Path(__file__).parent / "data/reward_parity.jsonl"
 GOOD = {"response": "<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 1, \"b\": 2}}</tool_call>\\boxed{3}<|im_end|>",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mentor_kit.analysis import statistics as s
 from mentor_kit.errors import UserError
+from mentor_kit.metrics import bootstrap as s
 
 
 @pytest.fixture

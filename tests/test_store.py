@@ -11,10 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import (
+    COLUMNS,
+    Record,
+    load_records,
+    record_to_row,
+    row_to_record,
+    save_records,
+    to_json,
+)
+from mentor_kit.core.trajectory import Trajectory, Turn, render_call, render_environment
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
-from mentor_kit.store import COLUMNS, Record, load_records, record_to_row, row_to_record, save_records, to_json
-from mentor_kit.trajectory import Trajectory, Turn, render_call, render_environment
 
 CALLS = Turn("Add.\n" + render_call("add", {"a": 1, "numbers": [1, None]}), "eos", render_environment(["3"]))
 REFERENCE = Trajectory("p/1", (CALLS, Turn("\\boxed{3}")))

@@ -19,15 +19,15 @@ from trl.chat_template_utils import (
     supports_tool_calling,
 )
 
+from mentor_kit.core.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 from mentor_kit.errors import UserError
 from mentor_kit.students import rollout
 from mentor_kit.students.backends import resolve_backend
+from mentor_kit.students.constrained import KnownToolNames
 from mentor_kit.students.decoding import Decoder, can_keep_cache, next_tokens
-from mentor_kit.students.masking import KnownToolNames
 from mentor_kit.students.rollout import Sampling, decode_completion, execute_turn, rollouts
 from mentor_kit.students.student import Student, load_student, prepare_tokenizer, prompt_messages
 from mentor_kit.students.tiny import build_model, build_tokenizer
-from mentor_kit.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 
 RECORDS = teacher_records(16)
 

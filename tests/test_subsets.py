@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from mentor_kit.batch.run import run_batch
 from mentor_kit.batch.study import load_study
-from mentor_kit.cli import commands
+from mentor_kit.cli.app import commands
 from mentor_kit.errors import UserError
 
 QUICK = STUDY + """

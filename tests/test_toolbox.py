@@ -12,8 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentor_kit.core.toolbox import (
+    MAX_NUMBER,
+    Observation,
+    Tool,
+    Toolbox,
+    ToolError,
+    coerce,
+    format_result,
+    load_toolbox,
+)
 from mentor_kit.errors import UserError
-from mentor_kit.toolbox import MAX_NUMBER, Observation, Tool, Toolbox, ToolError, coerce, format_result, load_toolbox
 
 BOX = load_toolbox("arithmetic")
 

@@ -11,15 +11,16 @@ import torch
 from small_student import BOX, by_heart, clone, new_run, scripted, teacher_records, untrained, varied
 from transformers import TrainerCallback
 
-from mentor_kit.configs import TrainConfig, configure
+from mentor_kit.core.records import load_records
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
-from mentor_kit.store import load_records
+from mentor_kit.runs.parameters import configure
+from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.rollout import Sampling
 from mentor_kit.students.student import load_student
 from mentor_kit.training import stage
 from mentor_kit.training.checkpoints import tiled_order
-from mentor_kit.training.config import GRPOSettings, Loading, SFTSettings
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.grpo import train_grpo
 from mentor_kit.training.optimizers import Cooldown, MuonWithAdamW
 from mentor_kit.training.sft import sft_rows, train_sft
@@ -46,7 +47,7 @@ def grpo(student, folder, steps=2, **options):
     learner = clone(student)
     run = new_run(folder)
     budget = train_grpo(learner, RECORDS, RECORDS[:2], load_reward("mentor"),
-                        GRPOSettings(**{**SMALL, "steps": steps, "save_every": 1, **options}), run)
+                        TrainConfig(**{**SMALL, "steps": steps, "save_every": 1, **options}), run)
     return learner, run, budget
 
 
@@ -67,7 +68,8 @@ def test_sft_is_deterministic_and_counts_tokens(tmp_path):
     results = []
     for name in ("a", "b"):
         learner, run = untrained(RECORDS), new_run(tmp_path / name)
-        budget = train_sft(learner, RECORDS, RECORDS[:2], SFTSettings(steps=3, batch_size=4, validate_every=2), run)
+        budget = train_sft(learner, RECORDS, RECORDS[:2], TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=0, steps=3, sft_batch=4,
+                                                                         validate_every=2), run)
         results.append((weights(learner), (run.dir / "metrics.jsonl").read_bytes(), budget))
     assert equal(results[0][0], results[1][0]) and results[0][1:] == results[1][1:]
     rows = sft_rows(untrained(RECORDS), RECORDS)
@@ -81,7 +83,9 @@ def test_sft_stops_at_the_target_and_counts_the_rows_it_saw(student, tmp_path, m
     seen, step = [], Trainer.training_step
     monkeypatch.setattr(Trainer, "training_step", lambda self, model, inputs, *args: (
         seen.append(inputs["labels"].clone()), step(self, model, inputs, *args))[1])
-    settings = SFTSettings(steps=9, batch_size=4, validate_every=2, target_accuracy=0.1, seed=5, learning_rate=1e-9)
+    settings = TrainConfig(method="cold_start", cold_start_steps=9, cold_start_batch=4, cold_start_accuracy=0.1,
+                           cold_start_cooldown=0, validate_every=2, save_every=0, seed=5, cold_start_learning_rate=1e-9,
+                           cold_start_muon_learning_rate=1e-9)
     budget = train_sft(clone(student), RECORDS, RECORDS, settings, new_run(tmp_path))
     assert budget["optimizer_steps"] == 2
     trained_on = [(row != -100).sum().item() for batch in seen for row in batch]
@@ -173,7 +177,7 @@ def test_muon_state_round_trip():
 
 def test_adapters_are_matrices_only_and_muon_steps_them_alone(tmp_path):
     folder = untrained(RECORDS).save(tmp_path / "student")
-    model = load_student(folder, BOX, loading=Loading(finetuning="lora", lora_rank=2)).model
+    model = load_student(folder, BOX, loading=LoadConfig(finetuning="lora", lora_rank=2)).model
     optimizer = MuonWithAdamW(model, 0.02, 0.003)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     before = {n: p.detach().clone() for n, p in trained.items()}
@@ -185,23 +189,23 @@ def test_adapters_are_matrices_only_and_muon_steps_them_alone(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "match"), [
-    ({"group_size": 1}, "at least 2"), ({"micro_batch": 7}, "do not divide"),
+    ({"group_size": 1}, "group_size=1.*greater than or equal to 2"), ({"micro_batch": 7}, "do not divide"),
     ({"updates_per_batch": 2, "steps": 3, "micro_batch": 64}, "must be multiples"),
-    ({"learning_rate": 0.0}, "above 0")])
+    ({"learning_rate": 0.0}, "learning_rate=0.0.*greater than 0")])
 def test_impossible_settings_are_refused(options, match):
     with pytest.raises(UserError, match=match):
-        GRPOSettings(**options)
+        configure(TrainConfig, **options)
 
 
 def test_missing_tracker_is_refused(tmp_path):
-    settings = SFTSettings(steps=1, batch_size=2, report_to="no_such_tracker")
+    settings = TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=0, steps=1, sft_batch=2, report_to="no_such_tracker")
     with pytest.raises(UserError, match="no_such_tracker is not installed"):
         train_sft(untrained(RECORDS), RECORDS, [], settings, new_run(tmp_path))
 
 
 def test_the_stage_trains_saves_and_cleans_up(student, tmp_path):
-    from mentor_kit.collect import Collection
-    from mentor_kit.store import Record
+    from mentor_kit.collection.collection import Collection
+    from mentor_kit.core.records import Record
 
     validation = teacher_records(4, "validation")
     collection = Collection(tuple(Record(r.problem, r.trajectory) for r in RECORDS + validation))
@@ -223,7 +227,7 @@ def test_the_stage_trains_saves_and_cleans_up(student, tmp_path):
 
 
 def test_no_accepted_item_is_named():
-    from mentor_kit.collect import Collection
+    from mentor_kit.collection.collection import Collection
 
     with pytest.raises(UserError, match="no accepted item in split 'train'"):
         stage.prepare_lessons(Collection(()), configure(TrainConfig))
@@ -258,7 +262,7 @@ def test_an_interrupted_student_without_a_checkpoint_is_not_taken_for_its_start(
     from mentor_kit.training import monitor
 
     learner, run = clone(student), new_run(tmp_path)
-    settings = SFTSettings(steps=4, batch_size=4, validate_every=0, save_every=4)
+    settings = TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=4, steps=4, sft_batch=4, validate_every=0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(monitor.Monitor, "on_step_begin", Crash.on_step_end)
         train_sft(learner, RECORDS, [], settings, run)
@@ -273,7 +277,7 @@ def test_an_interrupted_student_without_a_checkpoint_is_not_taken_for_its_start(
     ("method: mentor\n", ["--set", "save_every=3", "--set", "updates_per_batch=2"], "must be multiples"),
     ("method: sft\nteacher_run: nowhere\n", [], "no run at 'nowhere'")])
 def test_the_train_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, text, arguments, match):
-    from mentor_kit import cli
+    from mentor_kit.cli import app as cli
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.yaml").write_text(text)

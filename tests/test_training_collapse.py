@@ -8,13 +8,13 @@ import pytest
 import torch
 from small_student import by_heart, clone, new_run, scripted, teacher_records, varied
 
-from mentor_kit.collect import Collection
-from mentor_kit.configs import TrainConfig, configure
+from mentor_kit.collection.collection import Collection
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
+from mentor_kit.runs.parameters import configure
 from mentor_kit.students.student import load_student
 from mentor_kit.training import grpo, stage
-from mentor_kit.training.config import GRPOSettings, SFTSettings
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.grpo import train_grpo
 from mentor_kit.training.sft import train_sft
 from mentor_kit.training.watch import TrainingCollapsed, Watch
@@ -76,7 +76,7 @@ def nothing_stored(run):
 
 
 def collapse(learner, folder, match):
-    settings = GRPOSettings(**SMALL, steps=9, save_every=1, validate_every=2, collapse_patience=4)
+    settings = TrainConfig(**SMALL, steps=9, save_every=1, validate_every=2, collapse_patience=4)
     run = new_run(folder)
     with pytest.raises(TrainingCollapsed, match=match):
         train_grpo(learner, RECORDS, RECORDS[:2], load_reward("mentor"), settings, run)
@@ -105,7 +105,8 @@ def test_grpo_on_weights_that_are_no_number_stops(student, tmp_path, monkeypatch
 
 
 def test_sft_on_weights_that_are_no_number_stops(student, tmp_path):
-    run, settings = new_run(tmp_path), SFTSettings(steps=9, batch_size=6, learning_rate=1.0e30, validate_every=2)
+    run, settings = new_run(tmp_path), TrainConfig(method="sft", steps=9, sft_batch=6, sft_learning_rate=1.0e30, validate_every=2,
+                                                   save_every=0)
     with pytest.raises(TrainingCollapsed, match="at step 2: .* no finite number"):
         train_sft(clone(student), RECORDS, RECORDS[:2], settings, run)
     assert nothing_stored(run)
@@ -144,7 +145,7 @@ def test_a_run_that_is_trained_is_not_trained_again(student, tmp_path):
 
 
 @pytest.mark.parametrize(("options", "match"), [
-    ({"keep": "best", "validate_every": 0}, "keep='best' needs validate_every"),
+    ({"keep": "best", "validate_every": 0}, "keep='best' is the best at a validation"),
     ({"method": "mentor", "steps": 4, "save_every": 3, "num_iterations": 2}, "multiples of updates_per_batch x num_it"),
     ({"method": "mentor", "advantage": "gdpo", "scale_rewards": "none"}, "would be ignored"),
     ({"accelerate_config": "fsdp"}, "would be ignored by num_processes=1"),
@@ -158,6 +159,6 @@ def test_impossible_trainings_are_refused_before_anything_runs(options, match):
 
 
 def test_a_vllm_server_needs_vllm(student, tmp_path):
-    settings = GRPOSettings(**SMALL, steps=1, save_every=1, vllm_server="http://127.0.0.1:8000")
+    settings = TrainConfig(**SMALL, steps=1, save_every=1, vllm_server="http://127.0.0.1:8000")
     with pytest.raises(UserError, match="vllm_server='http://127.0.0.1:8000' needs the package vllm"):
         train_grpo(clone(student), RECORDS, [], load_reward("mentor"), settings, new_run(tmp_path))

@@ -9,7 +9,7 @@ from small_student import new_run, scripted, teacher_records, untrained, varied
 
 from mentor_kit.rewards import load_reward
 from mentor_kit.training import grpo
-from mentor_kit.training.config import GRPOSettings, SFTSettings
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.optimizers import Cooldown
 from mentor_kit.training.scorer import RolloutScorer
@@ -53,7 +53,8 @@ def check(trainer, batch, environment, assistant):
 
 
 def test_sft_gradients_ignore_tool_results(student, tmp_path):
-    learner, run, settings = student, new_run(tmp_path), SFTSettings(steps=1, batch_size=6, validate_every=0)
+    learner, run, settings = student, new_run(tmp_path), TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=0, steps=1, sft_batch=6,
+                                                                  validate_every=0)
     rows = sft_rows(learner, RECORDS)[:6]
     monitor = Monitor(run, learner, [], settings)
     trainer = sft_trainer(learner, rows, settings, run, monitor, Cooldown(0, 0))
@@ -69,7 +70,7 @@ def test_sft_gradients_ignore_tool_results(student, tmp_path):
 def test_grpo_gradients_ignore_tool_results(student, tmp_path, monkeypatch):
     monkeypatch.setattr(grpo, "GRPOTrainer", scripted(RECORDS, varied))
     learner, run = student, new_run(tmp_path)
-    settings = GRPOSettings(steps=1, prompts_per_step=6, group_size=4, micro_batch=24, max_new_tokens=256,
+    settings = TrainConfig(steps=1, prompts_per_step=6, group_size=4, micro_batch=24, max_new_tokens=256,
                             validate_every=0, temperature=1.0)
     scorer = RolloutScorer(learner.tokenizer, RECORDS, load_reward("mentor"), run, "student:test")
     trainer = grpo.grpo_trainer(learner, range(6), scorer, settings, run, Monitor(run, learner, [], settings))

@@ -16,7 +16,7 @@ from small_student import by_heart, clone, new_run, teacher_records, untrained
 
 from mentor_kit.rewards import load_reward
 from mentor_kit.training.checkpoints import SHARDS, last_checkpoint
-from mentor_kit.training.config import GRPOSettings, SFTSettings
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.grpo import train_grpo
 from mentor_kit.training.sft import train_sft
 
@@ -75,7 +75,7 @@ GRPO = [
 
 @pytest.mark.parametrize("options", GRPO)
 def test_grpo_killed_anywhere(student, tmp_path, options):
-    settings = GRPOSettings(**{"prompts_per_step": 3, "group_size": 4, "max_new_tokens": 96, "validate_every": 2,
+    settings = TrainConfig(**{"prompts_per_step": 3, "group_size": 4, "max_new_tokens": 96, "validate_every": 2,
                                "temperature": 0.7, **options})
 
     def train(run_dir):
@@ -87,10 +87,12 @@ def test_grpo_killed_anywhere(student, tmp_path, options):
     assert len(list((tmp_path / "killed" / SHARDS).iterdir())) == settings.steps // settings.steps_per_batch
 
 
-@pytest.mark.parametrize("options", [{}, {"optimizer": "muon", "target_accuracy": 0.01, "cooldown": 4}],
+@pytest.mark.parametrize("options", [{}, {"method": "cold_start", "cold_start_accuracy": 0.01, "cold_start_cooldown": 4}],
                          ids=["AdamW", "Muon and a cooldown"])
 def test_sft_killed_anywhere(tmp_path, options):
-    settings = SFTSettings(**{"steps": 12, "batch_size": 8, "save_every": 3, "validate_every": 4, **options})
+    settings = TrainConfig(**{"method": "sft", "steps": 12, "sft_batch": 8, "sft_learning_rate": 3.0e-3,
+                              "cold_start_steps": 12, "cold_start_batch": 8, "save_every": 3, "validate_every": 4,
+                              **options})
 
     def train(run_dir):
         learner, run = untrained(RECORDS, width=64, layers=2), new_run(run_dir)

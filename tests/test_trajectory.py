@@ -10,8 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mentor_kit.errors import UserError
-from mentor_kit.trajectory import (
+from mentor_kit.core.trajectory import (
     CALL_RE,
     EOS,
     RESPONSE_RE,
@@ -21,6 +20,7 @@ from mentor_kit.trajectory import (
     render_environment,
     render_turn,
 )
+from mentor_kit.errors import UserError
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
 TEXT = (f"Add them.\n{CALL}<|im_end|>\n<|im_start|>user\n<tool_response>\n3\n</tool_response><|im_end|>\n"
@@ -72,7 +72,7 @@ def test_splitting_is_what_the_plain_expressions_say(text, eos):
     for turn in trajectory.turns:
         assert [c.text for c in turn.calls] == CALL_RE.findall(turn.text)
         assert turn.without_calls == CALL_RE.sub("", turn.text)
-        assert sum(c.executed for c in turn.calls) == min(len(RESPONSE_RE.findall(turn.environment)), len(turn.calls))
+        assert sum(c.executed for c in turn.calls) == min(len(RESPONSE_RE.findall(turn.env_response)), len(turn.calls))
 
 
 @settings(max_examples=200, deadline=None)
@@ -83,7 +83,7 @@ def test_whatever_was_written_has_calls_steps_and_messages(text):
     observations = [s for s in trajectory.steps if s.kind == "O"]
     assert len(observations) == sum(c.executed for c in trajectory.calls)
     assert all(c.executed or not c.ok for c in trajectory.calls)
-    assert sum(s.kind == "A" for s in trajectory.steps) <= 1
+    assert sum(s.kind == "A" for s in trajectory.steps) <= 1 + sum(s.kind == "U" for s in trajectory.steps)
     assert [m["role"] for m in trajectory.messages()].count("assistant") == len(trajectory.turns)
 
 

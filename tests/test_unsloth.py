@@ -19,10 +19,11 @@ import yaml
 from safetensors.torch import load_file
 from small_student import BOX, untrained
 
-from mentor_kit.collect import collect
-from mentor_kit.configs import CollectConfig, configure
-from mentor_kit.runs import start_run
-from mentor_kit.store import load_records
+from mentor_kit.collection.collect import collect
+from mentor_kit.collection.config import CollectConfig
+from mentor_kit.core.records import load_records
+from mentor_kit.runs.open import start_run
+from mentor_kit.runs.parameters import configure
 from mentor_kit.students.student import load_student
 from mentor_kit.training.trainer_config import FILE, differences
 
@@ -139,8 +140,8 @@ def test_what_would_be_cut_is_refused(project):
 
 
 def test_vllm_without_a_gpu_is_refused(project):
-    code = ("from mentor_kit.students.backends import load_model\nfrom mentor_kit.training.config import Loading\n"
-            "asked = Loading(finetuning='lora', fast_inference=True, max_seq_length=512)\n"
+    code = ("from mentor_kit.students.backends import load_model\nfrom mentor_kit.students.loading import LoadConfig\n"
+            "asked = LoadConfig(finetuning='lora', fast_inference=True, max_seq_length=512)\n"
             f"try:\n    load_model({str(project / 'student')!r}, 'unsloth', asked)\n"
             "except Exception as error:\n    print(type(error).__name__, error)\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

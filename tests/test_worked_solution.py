@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.problems.gsm_symbolic import active_templates, generators
+from mentor_kit.problems.worked.calls import REASONS
+from mentor_kit.problems.worked.equations import Number, Product, Ratio, Sum, equations
+from mentor_kit.problems.worked.grounding import grounded_numbers, written_numbers
 from mentor_kit.teachers import load_teacher
-from mentor_kit.teachers.equations import Number, Product, Ratio, Sum, equations
-from mentor_kit.teachers.grounding import grounded_numbers, written_numbers
-from mentor_kit.teachers.worked_solution import REASONS, WorkedSolutionTeacher
-from mentor_kit.trajectory import Trajectory
+from mentor_kit.teachers.worked_solution import WorkedSolutionTeacher
 
 TEACHER = WorkedSolutionTeacher()
 EQUATION_LIKE = st.text(alphabet="0123456789+-*/x×÷^()%=$€., \nTabc{}'\"", max_size=80)

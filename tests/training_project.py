@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 from small_student import by_heart, new_run, teacher_records
 
-from mentor_kit.collect import TRAJECTORIES
-from mentor_kit.runs import Run, load_run
-from mentor_kit.store import save_records
+from mentor_kit.collection.collection import TRAJECTORIES
+from mentor_kit.core.records import save_records
+from mentor_kit.runs.open import load_run
+from mentor_kit.runs.run import Run
 from mentor_kit.training.stage import STUDENT
 
 TINY = {"student_hidden": 32, "student_layers": 1, "validation_items": 2, "validate_every": 2, "save_every": 2,

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import yaml
 
-from mentor_kit.collect import load_collection
-from mentor_kit.configs import TrainConfig, configure, parse_settings
+from mentor_kit.collection.collection import load_collection
 from mentor_kit.errors import UserError
-from mentor_kit.runs import load_run, start_run
+from mentor_kit.runs.open import load_run, start_run
+from mentor_kit.runs.parameters import configure, parse_settings
 from mentor_kit.training import stage
+from mentor_kit.training.config import TrainConfig
 
 
 def main(params: str, collection: str, folder: str, *settings: str) -> None:

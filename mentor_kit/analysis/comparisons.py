@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mentor_kit.analysis.statistics import iqm, performance_profile, stratified_bootstrap
 from mentor_kit.analysis.style import (
     EXPECTED,
     TEXT,
@@ -42,6 +41,7 @@ from mentor_kit.analysis.summaries import (
     seeds_said,
 )
 from mentor_kit.errors import UserError
+from mentor_kit.metrics.bootstrap import iqm, performance_profile, stratified_bootstrap
 
 CONTROLS = ("sft", "cold_start_constrained")  # drawn as level lines
 FLOOR = 0.02  # splits on which no method's accuracy is above this are named, not drawn (if items suffice to tell)

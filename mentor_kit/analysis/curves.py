@@ -29,7 +29,7 @@ from mentor_kit.analysis.style import (
 )
 from mentor_kit.analysis.summaries import in_and_out, metric_intervals, seeds_said
 from mentor_kit.errors import UserError
-from mentor_kit.runs import Run
+from mentor_kit.runs.run import Run
 
 # Column, title, whether it is a rate: four of training rollouts, four of validation.
 PANELS = (("reward", "Reward", False), ("judge_accuracy", "Training accuracy", True),

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from mentor_kit.analysis.comparisons import ablation_bars, accuracy_by_split, seeds_summary
 from mentor_kit.analysis.curves import data_scaling, reward_terms, run_curves, training_curves
 from mentor_kit.analysis.frame import Results
-from mentor_kit.analysis.likeness import similarity_vs_accuracy, tool_usage
 from mentor_kit.analysis.reward_figures import (
     advantage_bars,
     reward_correlation,
     reward_distribution,
     reward_heatmap,
 )
+from mentor_kit.analysis.similarity import similarity_vs_accuracy, tool_usage
 from mentor_kit.analysis.style import Picture, savefig, show
 from mentor_kit.analysis.teacher_figures import (
     pass_rate,

@@ -1,6 +1,6 @@
 """Tidy frames of finished runs: one row a run, a training step, an evaluated item.
 
-A run is a finished folder results/<study>/<stage>/<key>/ (see `mentor_kit.runs`). Read are its parameters,
+A run is a finished folder results/<study>/<stage>/<key>/ (see `mentor_kit.runs.run`). Read are its parameters,
 `metrics.jsonl` (curves), `budget.json` and `timing.jsonl` (what a training run used), and
 `trajectories.parquet` of evaluations. Stages are known by the beginning of their name: `train...`,
 `evaluate...`, `figures`. A parameter that a run does not have itself is that of the runs it was made
@@ -19,11 +19,12 @@ from typing import Any
 
 import pandas as pd
 
+from mentor_kit.core.problem import known_tools
+from mentor_kit.core.records import load_records
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.metrics import record_metrics, tool_names
-from mentor_kit.runs import Run, load_run, project_root
-from mentor_kit.store import load_records
-from mentor_kit.toolbox import known_tools
+from mentor_kit.metrics.trajectories import record_metrics, tool_names
+from mentor_kit.runs.open import load_run, project_root
+from mentor_kit.runs.run import Run
 
 TRAIN, EVALUATE, FIGURES, INTERACTIVE = "train", "evaluate", "figures", "interactive"
 SIZE = "train_size"  # how many references were asked for: the axis of a data-scaling study

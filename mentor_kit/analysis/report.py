@@ -29,7 +29,7 @@ from mentor_kit.analysis.tables import (
     summary_markdown,
 )
 from mentor_kit.errors import UserError
-from mentor_kit.runs import write_atomic
+from mentor_kit.runs.files import write_atomic
 
 WALL_TIMES = "wall_times.csv"
 STUDY_TABLES: dict[str, Callable[[Results], Table]] = {

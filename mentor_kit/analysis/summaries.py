@@ -11,8 +11,14 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from mentor_kit.analysis.statistics import Interval, bootstrap_interval, interval, paired_bootstrap, resampled_means
-from mentor_kit.evaluation.metrics import UNKNOWN, count_similarity
+from mentor_kit.metrics.bootstrap import (
+    Interval,
+    bootstrap_interval,
+    interval,
+    paired_bootstrap,
+    resampled_means,
+)
+from mentor_kit.metrics.trajectories import UNKNOWN, count_similarity
 
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
 SPLITS = (IN_DOMAIN, "distractor_seen", "distractor_unseen", "longer_solutions", "held_out_templates", "longer_chains",

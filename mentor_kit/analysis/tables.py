@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mentor_kit.analysis.statistics import Interval, probability_of_improvement
 from mentor_kit.analysis.style import label, method_style, ordered, split_label
 from mentor_kit.analysis.summaries import (
     IN_DOMAIN,
@@ -26,6 +25,7 @@ from mentor_kit.analysis.summaries import (
     similarity_intervals,
 )
 from mentor_kit.errors import UserError
+from mentor_kit.metrics.bootstrap import Interval, probability_of_improvement
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 ABSENT = "n/a"

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mentor_kit.analysis.style import COLORBLIND, GREY, REMARK, SINGLE, TEXT, Picture, picture, row_axis, split_label
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
-from mentor_kit.trajectory import Trajectory
 
 Attempts = Iterable[tuple[Problem, bool, str, Trajectory | None]]
 ACCEPTED, OTHER = "accepted", "other reasons"

@@ -12,7 +12,7 @@ from mentor_kit.batch.params import LIST, Parameter, check_value
 from mentor_kit.batch.resources import Resources
 from mentor_kit.batch.study_file import SourceMap
 from mentor_kit.errors import UserError
-from mentor_kit.runs import notebook_version, run_key
+from mentor_kit.runs.run import notebook_version, run_key
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The values of a study's cells, checked before the first kernel starts.
 
 Types and names are checked when a study is read (`mentor_kit.batch.study`). Here each cell's parameters go through the
-configuration that its notebook will build (`mentor_kit.configs`), so that an unknown reward, a missing key or sizes
+configuration that its notebook will build (`mentor_kit.runs.parameters`), so that an unknown reward, a missing key or sizes
 that do not divide are found at once, and not hours later. Notebooks without a configuration are not checked.
 """
 
@@ -13,14 +13,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
-from mentor_kit.batch.cell import cell_state
+from mentor_kit.analysis.config import FiguresConfig
+from mentor_kit.batch.job import cell_state
 from mentor_kit.batch.plan import Cell
 from mentor_kit.batch.study import Study
-from mentor_kit.configs import CONFIGS, CollectConfig, configure, findings, parse_options, sentence
+from mentor_kit.collection.config import CollectConfig
 from mentor_kit.errors import UserError
+from mentor_kit.evaluation.config import DesignConfig, EvaluateConfig
+from mentor_kit.runs.parameters import StageConfig, configure, findings, parse_options, sentence
+from mentor_kit.training.config import TrainConfig
 
 COLLECT = "01_teacher_trajectories"
 NEEDED_SPLITS = {"02_reward_design": ("train",), "03_rl_training": ("train", "validation")}
+
+CONFIGS: dict[str, type[StageConfig]] = {
+    "01_teacher_trajectories": CollectConfig, "02_reward_design": DesignConfig, "03_rl_training": TrainConfig,
+    "04_evaluation": EvaluateConfig, "05_paper_figures": FiguresConfig}
 
 
 def check_values(study: Study, cells: Iterable[Cell]) -> None:
@@ -40,9 +48,9 @@ def try_collections(study: Study, retry_failed: bool = False) -> None:
     """Load the problems, and ask the teachers whether they answer, of the collections that are to run. Writes nothing.
 
     Raises:
-        UserError: see `check_values` and `mentor_kit.collect.prepare`.
+        UserError: see `check_values` and `mentor_kit.collection.collect.prepare`.
     """
-    from mentor_kit.collect import prepare
+    from mentor_kit.collection.collect import prepare
 
     ended = ("done",) if retry_failed else ("done", "failed")
     cells = [c for c in study.cells if c.notebook.stem == COLLECT and cell_state(c.run_dir)[0] not in ended]

@@ -15,15 +15,15 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from mentor_kit.batch.board import Board
-from mentor_kit.batch.cell import cell_state
+from mentor_kit.batch.display import Board
 from mentor_kit.batch.executors import Executor, check_names, open_executor
 from mentor_kit.batch.executors.process import Ended, Job
+from mentor_kit.batch.job import cell_state
 from mentor_kit.batch.plan import Cell, relative, with_needed
 from mentor_kit.batch.preflight import check_values
 from mentor_kit.batch.study import Study
 from mentor_kit.errors import UserError
-from mentor_kit.kernel import lock_folder
+from mentor_kit.runs.locks import lock_folder
 
 POLL_SECONDS = 0.05
 RESTARTS = 3  # of a cell that is lost with its node, within one batch

@@ -49,7 +49,8 @@ from mentor_kit.batch.resources import read_resources
 from mentor_kit.batch.study_file import SourceMap, load_study_file
 from mentor_kit.batch.subsets import check_subsets, take_subset
 from mentor_kit.errors import UserError, did_you_mean
-from mentor_kit.runs import project_root, write_atomic
+from mentor_kit.runs.files import write_atomic
+from mentor_kit.runs.open import project_root
 
 TOP = {"name": str, "stages": dict, "fixed": dict, "grid": dict, "seeds": list, "subsets": dict}
 

@@ -13,49 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mentor_kit.collect import as_references
+from mentor_kit.collection.collection import as_references
+from mentor_kit.core.problem import Problem, known_tools, sample_indices
+from mentor_kit.core.records import Record
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.metrics import summarise
-from mentor_kit.judge import final_answer, judge, require_graders
-from mentor_kit.problem import Problem, sample_indices
-from mentor_kit.store import Record
-from mentor_kit.toolbox import known_tools
-from mentor_kit.trajectory import Trajectory, Turn
+from mentor_kit.judging.verdicts import judge_answers, verdict_facts
+from mentor_kit.metrics.trajectories import summarise
 
 if TYPE_CHECKING:
     from mentor_kit.students.rollout import Sampling
 
-FAILURES = ("overlong", "tool_cap", "error", "no_answer")
-BY_FINISH = {"length": "overlong", "tool_cap": "tool_cap", "error": "error"}
 PATIENCE = 16  # items in a row (or a batch) at which a solver raises, after which the failure is no item's
 Scorer = Callable[[Sequence[Problem], Sequence[Trajectory]], list[dict[str, Any]]]
 Keep = Callable[[int, Trajectory], None]
-
-
-def failure_kind(trajectory: Trajectory) -> str | None:
-    """Why a rollout has no judged answer, or None: overlong, tool_cap, error, no_answer."""
-    if trajectory.finish in BY_FINISH:
-        return BY_FINISH[trajectory.finish]
-    return None if final_answer(trajectory) else "no_answer"
-
-
-def verdict_facts(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
-    """The judge's verdict as facts for the trajectory's meta: correct, judged_by, failure."""
-    failure = failure_kind(trajectory)
-    if failure:
-        return {"correct": False, "judged_by": "failure", "failure": failure}
-    verdict = judge(final_answer(trajectory), problem.answers)
-    return {"correct": verdict.correct, "judged_by": verdict.by, "failure": None}
-
-
-def judge_answers(problems: Sequence[Problem], trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
-    """The scorer of mathematics: `verdict_facts` of each.
-
-    Raises:
-        UserError: a grader is missing.
-    """
-    require_graders()
-    return [verdict_facts(p, t) for p, t in zip(problems, trajectories, strict=True)]
 
 
 def evaluate(solver: Any, problems: Sequence[Problem], references: Mapping[str, Trajectory],
@@ -140,8 +111,8 @@ class Asked:
 
     def _attempt(self, places: Sequence[int], keep: Keep) -> None:
         """A teacher's attempts, accepted or not; without any call it is an empty turn that finished by `error`."""
-        from mentor_kit.asking import ask_all
-        from mentor_kit.collect import as_record
+        from mentor_kit.collection.collect import as_record
+        from mentor_kit.collection.dispatch import ask_all
 
         pairs = [(self.problems[i], self.samples[i]) for i in places]
         open_places = defaultdict(list)

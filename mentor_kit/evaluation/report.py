@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mentor_kit.analysis.statistics import bootstrap_interval
-from mentor_kit.evaluation.evaluate import FAILURES
-from mentor_kit.evaluation.metrics import sample_metrics, summarise
-from mentor_kit.store import Record
+from mentor_kit.core.records import Record
+from mentor_kit.judging.verdicts import FAILURES
+from mentor_kit.metrics.bootstrap import bootstrap_interval
+from mentor_kit.metrics.trajectories import sample_metrics, summarise
 
 COUNTS = {"boxed": "boxed %", "n_calls": "calls", "n_failed": "failed calls", "n_unknown": "unknown tools",
           "n_malformed": "malformed", "turns": "turns", "tokens": "tokens"}

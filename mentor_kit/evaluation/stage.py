@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mentor_kit.collect import TRAJECTORIES, Collection
-from mentor_kit.configs import DesignConfig, EvaluateConfig
+from mentor_kit.collection.collection import TRAJECTORIES, Collection
+from mentor_kit.core.problem import known_tools
+from mentor_kit.core.records import Record, save_records
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.benchmarks import benchmark_tasks, write_facts
+from mentor_kit.evaluation.benchmarks.registry import write_facts
+from mentor_kit.evaluation.config import DesignConfig, EvaluateConfig
 from mentor_kit.evaluation.evaluate import sample_groups
-from mentor_kit.evaluation.metrics import (
+from mentor_kit.evaluation.tasks import Task, benchmark_tasks, evaluate_tasks
+from mentor_kit.metrics.trajectories import (
     exact_repeats_with_wrong_answer,
     is_miscopied_last_result,
     record_metrics,
     summarise,
 )
-from mentor_kit.evaluation.tasks import Task, evaluate_tasks
-from mentor_kit.runs import Run, load_run
-from mentor_kit.store import Record, save_records
-from mentor_kit.toolbox import known_tools
+from mentor_kit.runs.open import load_run
+from mentor_kit.runs.run import Run
 
 if TYPE_CHECKING:
     from mentor_kit.students.rollout import Sampling

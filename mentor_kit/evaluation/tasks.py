@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from mentor_kit.attempts import AttemptStore
-from mentor_kit.collect import TRAJECTORIES, as_references
-from mentor_kit.evaluation.evaluate import Asked, Scorer, ask, judge_answers, scored, teacher_facts
-from mentor_kit.progress import progress_bar
-from mentor_kit.runs import PROGRESS, Run, write_atomic
-from mentor_kit.store import Record, load_records, save_records
-from mentor_kit.trajectory import Trajectory
+from mentor_kit.collection.attempt_store import AttemptStore
+from mentor_kit.collection.collection import TRAJECTORIES, as_references
+from mentor_kit.core.environment import OWN
+from mentor_kit.core.records import Record, load_records, save_records
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.evaluation.benchmarks.registry import Benchmark, load_benchmark
+from mentor_kit.evaluation.benchmarks.scorers import load_scorer
+from mentor_kit.evaluation.config import EvaluateConfig
+from mentor_kit.evaluation.evaluate import Asked, Scorer, ask, scored, teacher_facts
+from mentor_kit.judging.verdicts import judge_answers
+from mentor_kit.runs.files import write_atomic
+from mentor_kit.runs.progress import progress_bar
+from mentor_kit.runs.run import PROGRESS, Run
 
 if TYPE_CHECKING:
-    from mentor_kit.problem import Problem
+    from mentor_kit.core.problem import Problem
     from mentor_kit.students.rollout import Sampling
 
 ANSWERS = "answers"  # the folder of a run under way; gone when it is finished
@@ -134,3 +141,42 @@ def _store(records: list[Record], store: AttemptStore) -> None:
         made = record.trajectory
         store.add(record, made.finish == "error" and "error" not in made.meta, {})
     records.clear()
+
+
+def benchmark_tasks(config: EvaluateConfig, solver: Any, sampling: Sampling) -> tuple[list[Task], list[dict[str, Any]]]:
+    """One task a split of every asked benchmark, and the facts of what was loaded (`Benchmark.facts`). Writes nothing.
+
+    Raises:
+        UserError: an unknown benchmark, or items, tools or a scorer that cannot be had.
+    """
+    if config.passages:
+        from mentor_kit.toolboxes.search import open_index, use_index
+
+        use_index(open_index(config.passages, config.retriever))
+    tasks, facts = [], []
+    for spec in config.benchmarks:
+        benchmark, splits = load_benchmark(spec)
+        problems = benchmark.load(config.seed, config.benchmark_items, splits)
+        facts.append(benchmark.facts(problems))
+        tasks += _tasks(benchmark, problems, solver, sampling)
+    return tasks, facts
+
+
+def _tasks(benchmark: Benchmark, problems: Sequence[Problem], solver: Any, sampling: Sampling) -> list[Task]:
+    scorer = load_scorer(benchmark.scorer)
+    solver = with_toolbox(solver, benchmark.toolbox)
+    asked = replace(sampling, max_turns=benchmark.max_turns or sampling.max_turns)
+    facts = {"benchmark": benchmark.name, "benchmark_version": benchmark.version}
+    splits = dict.fromkeys(p.split for p in problems)
+    return [Task(s, [p for p in problems if p.split == s], solver, asked, scorer, facts) for s in splits]
+
+
+def with_toolbox(solver: Any, toolbox: str) -> Any:
+    """A student that is prompted with another toolbox; teachers find theirs by the problem."""
+    if toolbox == "search":
+        from mentor_kit.toolboxes.search import require_index
+
+        require_index()
+    if toolbox == OWN or not hasattr(solver, "rollout") or solver.toolbox.name == toolbox:
+        return solver
+    return replace(solver, toolbox=load_toolbox(toolbox))

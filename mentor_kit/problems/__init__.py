@@ -9,17 +9,11 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mentor_kit.core.plugins import PROBLEM_SOURCES, find
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.tables import check_path
 from mentor_kit.errors import UserError, check_options
-from mentor_kit.problem import Problem
-from mentor_kit.toolbox import load_object
 
-BUILT_IN = {"gsm_symbolic": "mentor_kit.problems.gsm_symbolic:load",
-            "arithmetic_stories": "mentor_kit.problems.arithmetic_stories:load",
-            "hub_math": "mentor_kit.problems.hub_math:load",
-            "mentor_data": "mentor_kit.problems.mentor_data:load",
-            "question_set": "mentor_kit.problems.question_set:load",
-            "multihop": "mentor_kit.problems.multihop:load",
-            "bfcl": "mentor_kit.problems.bfcl:load"}
 GENERATED = ("gsm_symbolic", "arithmetic_stories")  # made of no file: asked for no item, they only check what is asked
 
 
@@ -42,9 +36,7 @@ def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any
 
 def find_source(spec: str) -> Callable[..., list[Problem]]:
     """A source by built-in name or 'package.module:name'. Raises UserError for an unknown one."""
-    if ":" not in spec and spec not in BUILT_IN:
-        raise UserError(f"Unknown problem source {spec!r}: use one of {sorted(BUILT_IN)} or 'package.module:name'.")
-    return load_object(BUILT_IN.get(spec, spec), "problem source")
+    return find(PROBLEM_SOURCES, spec, "problem source")
 
 
 def bind_source(spec: str, sizes: Mapping[str, int], options: Mapping[str, Any]) -> Callable[..., list[Problem]]:
@@ -75,3 +67,28 @@ def check_problems(problems: Iterable[Problem]) -> None:
         if other.split != problem.split:
             raise UserError(f"Problems {other.id!r} and {problem.id!r} of different splits ask the same question: "
                             "drop one of them.")
+
+
+def check_sizes(source: str, sizes: Mapping[str, Any]) -> None:
+    """Raise UserError where a number of items is no whole number, nothing is asked for, or a split does not exist."""
+    for split, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise UserError(f"the size of split {split!r} is {size!r}, not a whole number; write {split}:100.")
+    if not any(sizes.values()):
+        raise UserError("There is no problem to ask: name at least one split and its size, such as train:100.")
+    _make_nothing(source, sizes, {})
+
+
+def check_source_options(source: str, sizes: Mapping[str, int], options: Mapping[str, Any]) -> None:
+    """Raise UserError where a problem source does not take the options, lacks its file, or has not these splits."""
+
+    bind_source(source, sizes, options)
+    if source in PROBLEM_SOURCES and "path" in options:
+        check_path(str(options["path"]))
+    _make_nothing(source, sizes, options)
+
+
+def _make_nothing(source: str, sizes: Mapping[str, int], options: Mapping[str, Any]) -> None:
+    """Ask a source that reads no file for no item: it then only checks what it is asked."""
+    if source in GENERATED:
+        find_source(source)(0, {split: min(size, 0) for split, size in sizes.items()}, **options)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from random import Random
 
-from mentor_kit.teachers.grounding import grounded_numbers
+from mentor_kit.problems.worked.grounding import grounded_numbers
 
 SEEN: dict[str, tuple[str, ...]] = {
     "windows": ("The house next door has {n} windows.", "{name}'s house has {n} windows."),

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from mentor_kit.core.problem import Problem
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.problems import normalise_question
 from mentor_kit.problems.distractors import add_distractor
+from mentor_kit.problems.worked.calls import work_out
 
 SPLITS = ("train", "validation", "in_domain", "distractor_seen", "distractor_unseen", "held_out_templates",
           "longer_solutions", "teacher_rejected")
@@ -155,10 +156,8 @@ def _problem(example: dict[str, Any], template: int, name: str, split: str, rng:
 
 
 def _with_reason(problem: Problem) -> Problem:
-    from mentor_kit.teachers.worked_solution import WorkedSolutionTeacher
-
-    attempt = WorkedSolutionTeacher().solve(problem)
-    return problem if attempt.accepted else replace(problem, meta={**problem.meta, "reason": attempt.reason})
+    _, reason = work_out(problem)
+    return problem if reason == "accepted" else replace(problem, meta={**problem.meta, "reason": reason})
 
 
 def on_side(question: str, split: str) -> bool:
@@ -191,12 +190,10 @@ def probe(items: int = PROBE_ITEMS) -> dict[int, tuple[float, int]]:
 
     `CALLS` holds the templates with a share of at least `MIN_YIELD`.
     """
-    from mentor_kit.teachers.worked_solution import WorkedSolutionTeacher
-
     found = {}
     for template in active_templates():
         rng = Random(template)
         problems = [_problem(generators()[template](rng), template, "probe", "probe", rng, None) for _ in range(items)]
-        accepted = [a for a in map(WorkedSolutionTeacher().solve, problems) if a.accepted]
-        found[template] = len(accepted) / items, max((len(a.trajectory.calls) for a in accepted), default=0)
+        accepted = [calls for calls, reason in map(work_out, problems) if reason == "accepted"]
+        found[template] = len(accepted) / items, max(map(len, accepted), default=0)
     return found

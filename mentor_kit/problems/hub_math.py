@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.tables import as_texts, column, deal, read_rows, source_name
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.problems import normalise_question
-from mentor_kit.problems.tables import as_texts, column, deal, read_rows, source_name
 
 ACE_REASON = "nvidia/AceReason-Math"
 
@@ -25,7 +25,7 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = ACE_REASON, questio
     """Problems of a table.
 
     Args:
-        path: a file, a folder or a hub id (see `mentor_kit.problems.tables.read_rows`).
+        path: a file, a folder or a hub id (see `mentor_kit.core.tables.read_rows`).
         question, answer: names of the columns; `outer.inner` reaches into a nested one. An answer may be a list.
         hub_split, hub_config, revision: which part of a hub data set.
         toolbox: what the problems are solved with.

@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.tables import Row, as_mapping, as_texts, column, deal, read_rows, source_name
+from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.problems import normalise_question
-from mentor_kit.problems.tables import Row, as_mapping, as_texts, column, deal, read_rows, source_name
-from mentor_kit.toolbox import load_toolbox
 
 MENTOR_DATA = "MENTOR-RL/MENTOR-data"
 MAX_SOURCE = 200_000  # characters of an `env` that are looked at

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mentor_kit.problem import Problem
+from mentor_kit.core.problem import Problem
 from mentor_kit.problems import question_set
 
 

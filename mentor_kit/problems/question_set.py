@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.tables import as_texts, column, read_rows
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
-from mentor_kit.problems.tables import as_texts, column, read_rows
-from mentor_kit.runs import canonical_json, file_sha256
+from mentor_kit.runs.files import canonical_json, file_sha256
 
 ANSWERS = ("golden_answers", "answer", "gold_label")
 
@@ -27,7 +27,7 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str, name: str = "", part
 
     Args:
         sizes: split -> number of items, 0 for all; several splits need `split_column`.
-        path: hub id, folder or file (see `mentor_kit.problems.tables.read_rows`).
+        path: hub id, folder or file (see `mentor_kit.core.tables.read_rows`).
         name: the hub set's configuration.
         part: the hub set's own split.
         question, answer: columns; answer "" takes the first of the usual names. A list is accepted answers.

@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mentor_kit.problem import Problem
-from mentor_kit.store import Record
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import Record
+from mentor_kit.core.trajectory import Trajectory, Turn, render_call, render_environment
 from mentor_kit.toolboxes.arithmetic import ARITHMETIC
-from mentor_kit.trajectory import Trajectory, Turn, render_call, render_environment
 
 PROBLEM = Problem("behaviours/boxes", "A shelf holds 4 boxes of 28 books each. 12 books are lent out. How many are left?",
                   ("100",), "behaviours", "design")
@@ -30,7 +30,7 @@ def rollout(calls: list[tuple[str, dict[str, Any]] | str], answer: str, *, execu
         malformed = isinstance(call, str)
         text = f"<tool_call>\n{call}\n</tool_call>" if malformed else render_call(*call)
         result = "{'error': 'Malformed call.'}" if malformed else ARITHMETIC.execute(*call).content
-        turns.append(Turn(text, environment=render_environment([result])))
+        turns.append(Turn(text, env_response=render_environment([result])))
     if execute:
         turns.append(Turn(answer))
     else:

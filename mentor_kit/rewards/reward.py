@@ -23,12 +23,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.core.plugins import load_object
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Trajectory, Turn, render_call
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
-from mentor_kit.rewards.case import Case
+from mentor_kit.rewards.context import Case
 from mentor_kit.rewards.terms import TERMS
-from mentor_kit.toolbox import load_object
-from mentor_kit.trajectory import Trajectory, Turn, render_call
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
 PRESETS = ("sparse", "mentor", "any_overlap", "no_tool_match", "set_f1", "count_f1", "ordered", "arguments", "strict",
@@ -215,6 +215,14 @@ def _number(value: Any, path: Path, what: str) -> float:
         raise UserError(f"Reward file {str(path)!r}: {what} is {value!r}; it must be a finite number (in YAML 1e-6 is "
                         "a text: write 1.0e-6).")
     return float(value)
+
+
+def is_reward(spec: str) -> bool:
+    """Whether `load_reward` takes it."""
+    try:
+        return bool(load_reward(spec))
+    except UserError:
+        return False
 
 
 def reference_from_names(names: Iterable[str], problem_id: str = "") -> Trajectory:

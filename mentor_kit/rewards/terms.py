@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mentor_kit.rewards.case import Case, canonical
-from mentor_kit.trajectory import ToolCall
+from mentor_kit.core.trajectory import ToolCall
+from mentor_kit.rewards.context import Case, canonical
 
 
 def answered(case: Case) -> float:

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from mentor_kit.errors import UserError
-from mentor_kit.host import cache_folder
-from mentor_kit.training.config import Loading
+from mentor_kit.runs.machine import cache_folder
+from mentor_kit.students import torch_setup  # noqa: F401 - for its effect
+from mentor_kit.students.loading import LoadConfig
 
 SEVERAL_PROCESSES = "several processes: plain TRL distributes"  # why `auto` does not take Unsloth then
 BACKENDS = ("auto", "transformers", "unsloth")
@@ -77,7 +78,7 @@ def _trl_came_first() -> bool:
     return "unsloth" not in sys.modules and any(name.startswith("trl.trainer") for name in sys.modules)
 
 
-def backend_for(backend: str, loading: Loading | None) -> tuple[str, str]:
+def backend_for(backend: str, loading: LoadConfig | None) -> tuple[str, str]:
     """The backend that loads a student, and why: `auto` evaluates with plain transformers, so that a student's numbers
     do not depend on what trained it or on what is installed."""
     if backend == "auto" and loading is None:
@@ -112,7 +113,7 @@ def _import_unsloth(grpo_packing: bool) -> None:
         importlib.import_module("unsloth")
 
 
-def load_model(source: str, backend: str = "transformers", loading: Loading | None = None) -> tuple[Any, Any]:
+def load_model(source: str, backend: str = "transformers", loading: LoadConfig | None = None) -> tuple[Any, Any]:
     """Model and tokenizer from a local folder or a hub id.
 
     Args:
@@ -175,7 +176,7 @@ def _load_tokenizer(source: str) -> Any:
     return AutoTokenizer.from_pretrained(source, padding_side="left")
 
 
-def training_dtype(loading: Loading) -> torch.dtype:
+def training_dtype(loading: LoadConfig) -> torch.dtype:
     """bfloat16 for frozen weights on a GPU; float32 for what an optimizer steps (a step of 1e-6 vanishes in bfloat16)
     and on a CPU."""
     frozen = loading.finetuning == "lora" and torch.cuda.is_available()
@@ -187,7 +188,7 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _load_transformers(source: str, loading: Loading | None) -> Any:
+def _load_transformers(source: str, loading: LoadConfig | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     if loading is None:
@@ -216,7 +217,7 @@ def _check_bitsandbytes(source: str) -> None:
                         "(pip install -e '.[gpu]'), or set load_in_4bit=False.")
 
 
-def _with_adapters(model: Any, loading: Loading) -> Any:
+def _with_adapters(model: Any, loading: LoadConfig) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if loading.load_in_4bit:
@@ -225,17 +226,17 @@ def _with_adapters(model: Any, loading: Loading) -> Any:
     return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **_lora_options(loading)))
 
 
-def _lora_options(loading: Loading) -> dict[str, Any]:
+def _lora_options(loading: LoadConfig) -> dict[str, Any]:
     """All that defines the adapters, for both backends."""
     return {"r": loading.lora_rank, "lora_alpha": loading.alpha, "lora_dropout": 0.0, "bias": "none",
             "target_modules": list(PROJECTIONS)}
 
 
-def _load_unsloth(source: str, loading: Loading | None) -> Any:
+def _load_unsloth(source: str, loading: LoadConfig | None) -> Any:
     """By `FastLanguageModel`; its prints go to stderr."""
     from unsloth import FastLanguageModel
 
-    asked, options = loading or Loading(), _unsloth_options(source, loading)
+    asked, options = loading or LoadConfig(), _unsloth_options(source, loading)
     with contextlib.redirect_stdout(sys.stderr):
         model, _ = FastLanguageModel.from_pretrained(source, **options)
         if asked.finetuning == "lora":
@@ -245,12 +246,12 @@ def _load_unsloth(source: str, loading: Loading | None) -> Any:
     return model
 
 
-def _unsloth_options(source: str, loading: Loading | None) -> dict[str, Any]:
+def _unsloth_options(source: str, loading: LoadConfig | None) -> dict[str, Any]:
     """The weights that were named, not the vendor's copy of them or its own 4-bit one; their positions unchanged; all of
     them on the GPU (where memory is tight Unsloth would leave the embeddings, which say where a student is, outside)."""
     from transformers import AutoConfig
 
-    asked, config = loading or Loading(), AutoConfig.from_pretrained(source)
+    asked, config = loading or LoadConfig(), AutoConfig.from_pretrained(source)
     if asked.load_in_4bit:
         _check_bitsandbytes(source)
     options = {"max_seq_length": asked.max_seq_length, "load_in_4bit": asked.load_in_4bit, "use_exact_model_name": True,

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import EOS
 from mentor_kit.errors import UserError
 from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import PAD, chat_template
-from mentor_kit.toolbox import load_toolbox
-from mentor_kit.trajectory import EOS
 
 CARD = """---
 library_name: transformers

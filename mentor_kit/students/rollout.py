@@ -3,7 +3,7 @@
 The same rules as TRL's tool loop in training: token ids are joined and never re-encoded; a turn whose
 calls cannot all be parsed ends the rollout; at most `max_turns` assistant turns, and calls of the last one are
 not executed; the completion (all turns and tool results) has one token budget. A problem with tools of its own is
-answered by its Episode instead, which may also speak for the user (`mentor_kit.episode`).
+answered by its Environment instead, which may also speak for the user (`mentor_kit.core.environment`).
 """
 
 from __future__ import annotations
@@ -13,23 +13,33 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os.path import commonprefix
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from mentor_kit.episode import Episode, open_episode
-from mentor_kit.problem import Problem, sample_indices
+from mentor_kit.core.environment import Environment, make_environment
+from mentor_kit.core.problem import Problem, sample_indices
+from mentor_kit.core.toolbox import Toolbox
+from mentor_kit.core.trajectory import EOS, Finish, Trajectory, Turn, render_environment
+from mentor_kit.students.constrained import KnownToolNames
 from mentor_kit.students.decoding import Decoder, Draw, can_keep_cache, next_tokens, sampling_processors
-from mentor_kit.students.masking import KnownToolNames
-from mentor_kit.trajectory import EOS, Finish, Trajectory, Turn, render_environment
-
-if TYPE_CHECKING:
-    from mentor_kit.students.student import Student
 
 REFILL = 16  # a share of 1/REFILL of the places is free before new prompts are read: together they are read faster
 SEEN = 32  # last tokens that logits processors look at
+
+
+class Answerer(Protocol):
+    """What a rollout needs of a `Student`."""
+
+    model: Any
+    tokenizer: Any
+    toolbox: Toolbox
+    name: str
+    tool_schemas: list[dict[str, Any]]
+
+    def prompt_ids(self, question: str) -> list[int]: ...
 
 
 @dataclass(frozen=True)
@@ -60,19 +70,19 @@ class _Row:
     completion: list[int] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
-    episode: Episode | None = None
+    environment: Environment | None = None
     random: np.random.Generator | None = None
     done: bool = False
 
 
-def rollout(student: Student, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
+def rollout(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
             samples: Sequence[int] | None = None) -> list[Trajectory]:
     """One trajectory per problem, in order; see `rollouts`."""
     found = dict(rollouts(student, problems, sampling, batch_size=batch_size, samples=samples))
     return [found[place] for place in range(len(problems))]
 
 
-def rollouts(student: Student, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
+def rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
              samples: Sequence[int] | None = None) -> Iterator[tuple[int, Trajectory]]:
     """Yields each problem's place and trajectory as soon as it is finished.
 
@@ -87,7 +97,7 @@ def rollouts(student: Student, problems: Sequence[Problem], sampling: Sampling, 
     student.model.eval()
     try:
         indices = sample_indices(problems) if samples is None else samples
-        rows = [_Row(place, p, prompt_ids(student, p), sample, episode=open_episode(p))
+        rows = [_Row(place, p, prompt_ids(student, p), sample, environment=make_environment(p))
                 for place, (p, sample) in enumerate(zip(problems, indices, strict=True))]
         run = _run_cached if can_keep_cache(student.model) else _run_generate
         for row in run(student, rows, sampling, batch_size):
@@ -100,7 +110,7 @@ def rollouts(student: Student, problems: Sequence[Problem], sampling: Sampling, 
             student.model.for_training()  # Unsloth's generate leaves flags of its own that `train` does not know
 
 
-def prompt_ids(student: Student, problem: Problem) -> list[int]:
+def prompt_ids(student: Answerer, problem: Problem) -> list[int]:
     """The prompt of training, or the problem's own messages and tools where it brings them (BFCL's items do)."""
     messages = problem.meta.get("prompt_messages")
     if messages is None:
@@ -109,7 +119,7 @@ def prompt_ids(student: Student, problem: Problem) -> list[int]:
         messages, tools=problem.meta["tool_schemas"], add_generation_prompt=True, tokenize=True, return_dict=False)
 
 
-def _run_cached(student: Student, rows: Sequence[_Row], sampling: Sampling, slots: int) -> Iterator[_Row]:
+def _run_cached(student: Answerer, rows: Sequence[_Row], sampling: Sampling, slots: int) -> Iterator[_Row]:
     """Finished rows, with a cache kept between turns. A row's number in the decoder is its place in `active`."""
     waiting, active, slots = deque(rows), [], min(slots, len(rows))
     decoder = Decoder(student.model, slots, _shared([r.prompt for r in rows]))
@@ -134,7 +144,7 @@ def _shared(prompts: Sequence[Sequence[int]]) -> list[int]:
     return list(commonprefix([list(p) for p in prompts]))[:min(map(len, prompts), default=1) - 1]
 
 
-def _processors(student: Student, rows: Sequence[_Row], sampling: Sampling) -> LogitsProcessorList:
+def _processors(student: Answerer, rows: Sequence[_Row], sampling: Sampling) -> LogitsProcessorList:
     """What changes the scores of these rows' next tokens before they are chosen, given the last tokens."""
     processors = LogitsProcessorList(sampling_processors(sampling.temperature, sampling.top_k, sampling.top_p))
     if sampling.constrain_tool_names:
@@ -142,9 +152,9 @@ def _processors(student: Student, rows: Sequence[_Row], sampling: Sampling) -> L
     return processors
 
 
-def _known_names(student: Student, row: _Row) -> tuple[str, ...]:
+def _known_names(student: Answerer, row: _Row) -> tuple[str, ...]:
     """The tools on offer to a row now."""
-    return tuple(s["function"]["name"] for s in row.episode.schemas) if row.episode else student.toolbox.names
+    return tuple(s["function"]["name"] for s in row.environment.schemas) if row.environment else student.toolbox.names
 
 
 def _open_turn(row: _Row, sampling: Sampling) -> _Row:
@@ -155,7 +165,7 @@ def _open_turn(row: _Row, sampling: Sampling) -> _Row:
     return row
 
 
-def _choose(student: Student, rows: Sequence[_Row], scores: torch.Tensor, sampling: Sampling) -> list[int]:
+def _choose(student: Answerer, rows: Sequence[_Row], scores: torch.Tensor, sampling: Sampling) -> list[int]:
     """Each row's next token."""
     if processors := _processors(student, rows, sampling):
         last = [(r.prompt[-SEEN:] + r.completion[-SEEN:] + r.written)[-SEEN:] for r in rows]
@@ -165,7 +175,7 @@ def _choose(student: Student, rows: Sequence[_Row], scores: torch.Tensor, sampli
     return next_tokens(scores, [r.random for r in rows])
 
 
-def _write(student: Student, row: _Row, token: int, sampling: Sampling) -> list[int]:
+def _write(student: Answerer, row: _Row, token: int, sampling: Sampling) -> list[int]:
     """Add a token to a row, and end its turn where that is over. Returns what the row reads next."""
     row.written.append(token)
     left = sampling.max_new_tokens - len(row.completion) - len(row.written)
@@ -179,10 +189,10 @@ def _write(student: Student, row: _Row, token: int, sampling: Sampling) -> list[
 
 
 def _max_turns(row: _Row, sampling: Sampling) -> int:
-    return row.episode.max_turns if row.episode else sampling.max_turns
+    return row.environment.max_turns if row.environment else sampling.max_turns
 
 
-def _run_generate(student: Student, rows: Sequence[_Row], sampling: Sampling, slots: int) -> Iterator[_Row]:
+def _run_generate(student: Answerer, rows: Sequence[_Row], sampling: Sampling, slots: int) -> Iterator[_Row]:
     """Finished rows, turn by turn through the model's own `generate`."""
     for start in range(0, len(rows), slots):
         active = [_open_turn(row, sampling) for row in rows[start:start + slots]]
@@ -195,7 +205,7 @@ def _run_generate(student: Student, rows: Sequence[_Row], sampling: Sampling, sl
 
 
 @torch.no_grad()
-def _generate(student: Student, rows: Sequence[_Row], sampling: Sampling) -> list[list[int]]:
+def _generate(student: Answerer, rows: Sequence[_Row], sampling: Sampling) -> list[list[int]]:
     """The next turn of each row, up to and including the end token. What samples is our own last processor, so that
     a row's tokens do not depend on its neighbours."""
     tokenizer, device = student.tokenizer, student.model.device
@@ -218,7 +228,7 @@ def _until_eos(ids: list[int], eos: int, budget: int) -> list[int]:
     return ids[:min(end, budget)]
 
 
-def _advance(student: Student, row: _Row, ids: list[int], sampling: Sampling, last: bool) -> None:
+def _advance(student: Answerer, row: _Row, ids: list[int], sampling: Sampling, last: bool) -> None:
     """Add a generated turn to a row and what follows it, and decide whether the rollout goes on."""
     ended = bool(ids) and ids[-1] == student.tokenizer.eos_token_id
     row.completion += ids
@@ -230,14 +240,14 @@ def _advance(student: Student, row: _Row, ids: list[int], sampling: Sampling, la
         row.completion += suffix
         row.turns.append(Turn(turn.text, "eos", environment))
         return
-    stopped = last or row.episode is not None
+    stopped = last or row.environment is not None
     row.turns.append(Turn(turn.text, _finish(turn, ended, stopped, bool(environment))))
 
 
-def _environment(student: Student, row: _Row, turn: Turn) -> str:
+def _environment(student: Answerer, row: _Row, turn: Turn) -> str:
     """What follows a turn: the results of its calls, or what the user says next; "" ends the rollout."""
-    if row.episode is not None:
-        response = row.episode.respond(turn)
+    if row.environment is not None:
+        response = row.environment.step(turn)
         return response.text if response else ""
     results = execute_turn(student, turn)
     return render_environment(results) if results else ""
@@ -249,7 +259,7 @@ def _finish(turn: Turn, ended: bool, stopped: bool, overlong: bool) -> Finish:
     return "tool_cap" if overlong or (stopped and turn.calls) else "eos"
 
 
-def execute_turn(student: Student, turn: Turn) -> list[str]:
+def execute_turn(student: Answerer, turn: Turn) -> list[str]:
     """Results of a turn's calls, in order; empty if there are none or one cannot be parsed (as in TRL)."""
     calls = turn.calls
     if any(c.name is None for c in calls):

@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers.utils import get_json_schema
 from transformers.utils import logging as transformers_logging
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import Record
+from mentor_kit.core.toolbox import Toolbox, load_toolbox
+from mentor_kit.core.trajectory import ASSISTANT, EOS, Trajectory
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
-from mentor_kit.store import Record
+from mentor_kit.judging.verdicts import verdict_facts
+from mentor_kit.students import torch_setup  # noqa: F401 - for its effect
 from mentor_kit.students.adapters import has_adapters, save_adapter, save_merged, trained_parameters
+from mentor_kit.students.loading import LoadConfig
+from mentor_kit.students.rollout import Sampling, rollout
 from mentor_kit.students.tiny import IM_START, PAD, chat_template
-from mentor_kit.toolbox import Toolbox, load_toolbox
-from mentor_kit.training.config import Loading
-from mentor_kit.trajectory import ASSISTANT, EOS, Trajectory
-
-if TYPE_CHECKING:
-    from mentor_kit.students.rollout import Sampling
 
 transformers_logging.disable_progress_bar()  # theirs would bury ours
 transformers_logging.set_verbosity_error()
@@ -44,7 +44,7 @@ class Origin:
     source: str = "scratch"
     backend: str = "transformers"
     why: str = "the student was made here"
-    loading: Loading | None = None
+    loading: LoadConfig | None = None
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Student:
         mask = [0] * len(ids)
         for turn in trajectory.turns:
             ended = turn.finish in ("eos", "tool_cap")
-            for text, flag in ((turn.text + (EOS if ended else ""), 1), (turn.environment, 0)):
+            for text, flag in ((turn.text + (EOS if ended else ""), 1), (turn.env_response, 0)):
                 piece = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
                 ids += piece
                 mask += [flag] * len(piece)
@@ -98,14 +98,10 @@ class Student:
     def rollout(self, problems: Sequence[Problem], sampling: Sampling | None = None,
                 **options: Any) -> list[Trajectory]:
         """Answer problems with tools; see `mentor_kit.students.rollout.rollout`."""
-        from mentor_kit.students.rollout import Sampling, rollout
-
         return rollout(self, problems, sampling or Sampling(), **options)
 
     def ask(self, question: str | Problem, **options: Any) -> Record:
         """Answer one question greedily. In Jupyter the returned record draws itself; a Problem is judged too."""
-        from mentor_kit.evaluation.evaluate import verdict_facts
-
         asked = question if isinstance(question, Problem) else \
             Problem("asked", question, ("?",), "asked", "asked", self.toolbox.name)
         trajectory = self.rollout([asked], **options)[0]
@@ -208,7 +204,7 @@ def _check_calls(tokenizer: Any) -> None:
 
 
 def load_student(folder: Path | str, toolbox: str | Toolbox = "arithmetic", *, name: str = "",
-                 backend: str = "transformers", loading: Loading | None = None, template: str = "own") -> Student:
+                 backend: str = "transformers", loading: LoadConfig | None = None, template: str = "own") -> Student:
     """Load a student from a local folder or a hub id.
 
     Args:

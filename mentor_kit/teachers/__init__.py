@@ -1,6 +1,6 @@
 """Teachers: `solve(problem, sample)` gives an Attempt, a trajectory that was accepted or the reason why not.
 
-Three kinds of teacher, by how they are asked: see `mentor_kit.asking`.
+Three kinds of teacher, by how they are asked: see `mentor_kit.collection.dispatch`.
 """
 
 from __future__ import annotations
@@ -8,13 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mentor_kit.core.plugins import TEACHERS, find
 from mentor_kit.errors import UserError, check_options
-from mentor_kit.toolbox import load_object
-
-BUILT_IN = {"worked_solution": "mentor_kit.teachers.worked_solution:WorkedSolutionTeacher",
-            "chat_endpoint": "mentor_kit.teachers.chat_endpoint:ChatEndpointTeacher",
-            "local_model": "mentor_kit.teachers.local_model:LocalModelTeacher",
-            "released_tools": "mentor_kit.teachers.released_tools:ReleasedToolsTeacher"}
 
 
 def load_teacher(spec: str, **options: Any) -> Any:
@@ -33,6 +28,4 @@ def load_teacher(spec: str, **options: Any) -> Any:
 
 def find_teacher(spec: str) -> Callable[..., Any]:
     """A teacher's class by built-in name or 'package.module:name'. Raises UserError for an unknown one."""
-    if ":" not in spec and spec not in BUILT_IN:
-        raise UserError(f"Unknown teacher {spec!r}: use one of {sorted(BUILT_IN)} or 'package.module:name'.")
-    return load_object(BUILT_IN.get(spec, spec), "teacher")
+    return find(TEACHERS, spec, "teacher")

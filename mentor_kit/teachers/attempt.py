@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mentor_kit.judge import final_answer, judge
-from mentor_kit.problem import Problem
-from mentor_kit.toolbox import known_tools
-from mentor_kit.trajectory import Trajectory
+from mentor_kit.core.problem import Problem, known_tools
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.judging.judge import final_answer, judge
 
 ACCEPTED = "accepted"
 FINISH_REASONS = {"tool_cap": "turn_limit", "length": "overlong", "error": "error"}

@@ -20,13 +20,14 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
-from mentor_kit.episode import open_episode
+from mentor_kit.core.environment import make_environment
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.teachers.attempt import Attempt, judged
 from mentor_kit.teachers.dialogue import Dialogue, read_reply
 from mentor_kit.teachers.endpoint import Endpoint, Failure, Log, Patience
-from mentor_kit.toolbox import load_toolbox
+from mentor_kit.teachers.probe import Asker, ping, probe
 
 TOOLS = ("native", "text")
 NO_KEY = "none"
@@ -151,7 +152,7 @@ class Session:
             UserError: see `Endpoint.ask`.
         """
         teacher, log, started = self.teacher, Log(), perf_counter()
-        box = open_episode(problem) or load_toolbox(problem.toolbox)
+        box = make_environment(problem) or load_toolbox(problem.toolbox)
         dialogue = Dialogue(problem, box, native=teacher.tools == "native", max_turns=teacher.max_turns,
                             system=teacher.system, echo_reasoning=teacher.echo_reasoning)
         failure = ""
@@ -187,19 +188,18 @@ class Session:
         Raises:
             UserError: the server cannot be reached or refuses.
         """
-        from mentor_kit.teachers.probe import probe
+        return await probe(self._asker(), toolbox)
 
-        return await probe(self, toolbox)
-
-    async def knock(self) -> None:
+    async def ping(self) -> None:
         """See whether the server answers, by one question.
 
         Raises:
             UserError: the server cannot be reached or refuses.
         """
-        from mentor_kit.teachers.probe import knock
+        await ping(self._asker())
 
-        await knock(self)
+    def _asker(self) -> Asker:
+        return Asker(self.endpoint, self.teacher.body(1), self.teacher.tools == "native")
 
 
 def _check_address(base_url: str, model: str) -> None:

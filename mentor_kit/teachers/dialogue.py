@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mentor_kit.episode import Episode, Response
-from mentor_kit.problem import Problem
-from mentor_kit.toolbox import Observation, Toolbox, error_observation
-from mentor_kit.trajectory import MARK_RE, Trajectory, Turn, render_call
+from mentor_kit.core.environment import Environment, EnvResponse
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.toolbox import Observation, Toolbox, error_observation
+from mentor_kit.core.trajectory import MARK_RE, Trajectory, Turn, render_call
 
 INSTRUCTION = "Put the final answer in \\boxed{}."  # the released prompt: the question, then this instruction
 CHAT_MARK = re.compile(r"<(?=\|im_(?:start|end)\|)")
@@ -111,16 +111,16 @@ class Dialogue:
     """One attempt under way: `messages` is what to send next, `turns` what was said.
 
     Args:
-        toolbox: the problem's toolbox, or its Episode where it brings its own tools (its turn limit then holds).
+        toolbox: the problem's toolbox, or its Environment where it brings its own tools (its turn limit then holds).
         native: offer tools by `tools=`; else describe them in the system message and read `<tool_call>` text.
         max_turns: assistant turns; calls in the last one are not executed (released code: 5).
         echo_reasoning: send reasoning back as `reasoning_content` (some servers want it, some refuse it).
     """
 
-    def __init__(self, problem: Problem, toolbox: Toolbox | Episode, *, native: bool, max_turns: int, system: str = "",
+    def __init__(self, problem: Problem, toolbox: Toolbox | Environment, *, native: bool, max_turns: int, system: str = "",
                  echo_reasoning: bool = False) -> None:
         self.problem, self.toolbox, self.native, self.echo_reasoning = problem, toolbox, native, echo_reasoning
-        self.own = isinstance(toolbox, Episode)
+        self.own = isinstance(toolbox, Environment)
         self.max_turns = toolbox.max_turns if self.own else max_turns
         self.turns: list[Turn] = []
         tools = "" if native else TOOLS_IN_TEXT.format(tools="\n".join(json.dumps(s) for s in toolbox.schemas))
@@ -143,11 +143,11 @@ class Dialogue:
             self.messages += self._as_text(turn.text, answer)
         return True
 
-    def _answer(self, turn: Turn) -> Response | None:
+    def _answer(self, turn: Turn) -> EnvResponse | None:
         """What follows a turn; None at the end."""
         if self.own:
-            return self.toolbox.respond(turn)
-        return Response([self._execute(c.name, c.arguments).content for c in turn.calls]) if turn.calls else None
+            return self.toolbox.step(turn)
+        return EnvResponse([self._execute(c.name, c.arguments).content for c in turn.calls]) if turn.calls else None
 
     def _execute(self, name: str | None, arguments: Any) -> Observation:
         return error_observation(MALFORMED) if name is None else self.toolbox.execute(name, arguments)
@@ -164,15 +164,15 @@ class Dialogue:
         return [said, *({"role": "tool", "tool_call_id": call["id"], "content": result}
                         for call, result in zip(calls, results, strict=True))]
 
-    def _as_text(self, text: str, answer: Response) -> list[dict[str, Any]]:
+    def _as_text(self, text: str, answer: EnvResponse) -> list[dict[str, Any]]:
         """The turn as text, and the results of its calls or what the user says next."""
         body = "\n".join(f"<tool_response>\n{r}\n</tool_response>" for r in answer.results)
-        body = body or (answer.message if self.native else answer.told)
+        body = body or (answer.message if self.native else answer.text_with_tools)
         return [{"role": "assistant", "content": split_thinking(text)[0]}, {"role": "user", "content": body}]
 
     def trajectory(self, producer: str, sample: int, **meta: Any) -> Trajectory:
         """What was said. A dialogue that was broken off ends with an empty turn that finished by `error`."""
-        whole = bool(self.turns) and not self.turns[-1].environment
+        whole = bool(self.turns) and not self.turns[-1].env_response
         turns = self.turns if whole else [*self.turns, Turn("", "error")]
         return Trajectory(self.problem.id, tuple(turns), producer, sample, meta)
 

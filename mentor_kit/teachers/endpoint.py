@@ -72,7 +72,7 @@ class Endpoint:
     def __init__(self, base_url: str, key: str, patience: Patience) -> None:
         import openai
 
-        self.errors, self.patience, self.key = openai, patience, key
+        self.errors, self.base_url, self.patience, self.key = openai, base_url, patience, key
         self.client = openai.AsyncOpenAI(base_url=base_url, api_key=key or "none", max_retries=0,
                                          timeout=patience.timeout)
 

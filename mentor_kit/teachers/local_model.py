@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mentor_kit.episode import OWN
+from mentor_kit.core.environment import OWN
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.toolbox import Toolbox, load_toolbox
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.teachers.attempt import Attempt, judged
-from mentor_kit.toolbox import Toolbox, load_toolbox
-from mentor_kit.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from mentor_kit.students.student import Student
@@ -74,9 +74,9 @@ class LocalModelTeacher:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
+        from mentor_kit.core.trajectory import EOS
         from mentor_kit.students.backends import load_model
         from mentor_kit.students.tiny import chat_template
-        from mentor_kit.trajectory import EOS
 
         model, tokenizer = load_model(self.model, self.backend)
         if self.template == "kit":

@@ -3,76 +3,89 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.toolbox import Toolbox, load_toolbox
+from mentor_kit.core.trajectory import Turn, render_call
 from mentor_kit.errors import UserError
-from mentor_kit.problem import Problem
 from mentor_kit.teachers.dialogue import Dialogue, Reply, read_reply, render_reply
 from mentor_kit.teachers.endpoint import Endpoint, Failure, Log
-from mentor_kit.toolbox import Toolbox, load_toolbox
-from mentor_kit.trajectory import Turn, render_call
-
-if TYPE_CHECKING:
-    from mentor_kit.teachers.chat_endpoint import Session
 
 SENTENCE = "Write a random sentence of about ten words."
 TRIES, BACKOFF = 3, 0.3  # a wrong address shows within seconds
 STRUCTURED, AS_TEXT = "structured calls", "calls as text"
 
 
-async def probe(session: Session, toolbox: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class Asker:
+    """Who is probed.
+
+    Args:
+        endpoint: the connection.
+        body: a request without messages and tools.
+        native: tools go into the request's `tools`, not into the prompt.
+    """
+
+    endpoint: Endpoint
+    body: Mapping[str, Any]
+    native: bool
+
+
+async def probe(asker: Asker, toolbox: str) -> dict[str, str]:
     """`tools`, `seed`, `temperature`, `reasoning`: what was seen, in words. At most ten small questions.
 
     Raises:
         UserError: no answer at this address, or a refusal.
     """
-    async with _quick(session) as endpoint:
-        tools, thinks = await _tools(session, endpoint, toolbox)
-        seed, temperature = await _sampling(session, endpoint)
+    async with _short_timeouts(asker) as asker:
+        tools, thinks = await _tools(asker, toolbox)
+        seed, temperature = await _sampling(asker)
     return {"tools": tools, "seed": seed, "temperature": temperature, "reasoning": "sent" if thinks else "none seen"}
 
 
-async def knock(session: Session) -> None:
+async def ping(asker: Asker) -> None:
     """One question with a reply of one token: is there a server, does it take the key, does it know the model?
 
     Raises:
         UserError: no answer at this address, or a refusal.
     """
-    async with _quick(session) as endpoint:
-        await _ask(session, endpoint, "Hi.", most=1)
+    async with _short_timeouts(asker) as asker:
+        await _ask(asker, "Hi.", most=1)
 
 
 @asynccontextmanager
-async def _quick(session: Session) -> AsyncIterator[Endpoint]:
-    """The session's endpoint with less patience."""
-    patience = replace(session.endpoint.patience, retries=TRIES, backoff=BACKOFF, unconnected=False)
-    endpoint = Endpoint(session.teacher.base_url, session.endpoint.key, patience)
+async def _short_timeouts(asker: Asker) -> AsyncIterator[Asker]:
+    """The same asker with a connection of less patience."""
+    known = asker.endpoint
+    patience = replace(known.patience, retries=TRIES, backoff=BACKOFF, unconnected=False)
+    endpoint = Endpoint(known.base_url, known.key, patience)
     try:
-        yield endpoint
+        yield replace(asker, endpoint=endpoint)
     except Failure as failure:
-        raise UserError(f"The endpoint {session.teacher.base_url!r} does not answer ({failure}): is the server "
+        raise UserError(f"The endpoint {known.base_url!r} does not answer ({failure}): is the server "
                         "running, are base_url and model right?") from None
     finally:
         await endpoint.close()
 
 
-async def _ask(session: Session, endpoint: Endpoint, question: str, most: int, **sampling: Any) -> str:
+async def _ask(asker: Asker, question: str, most: int, **sampling: Any) -> str:
     """The text of a reply of at most `most` tokens."""
-    body = {**session.teacher.body(1), **sampling, "messages": [{"role": "user", "content": question}]}
+    body = {**asker.body, **sampling, "messages": [{"role": "user", "content": question}]}
     if "max_tokens" in body:
         body["max_tokens"] = min(body["max_tokens"], most)
-    return render_reply(read_reply(await endpoint.ask(body, Log(), Random(1))))
+    return render_reply(read_reply(await asker.endpoint.ask(body, Log(), Random(1))))
 
 
-async def _sampling(session: Session, endpoint: Endpoint) -> tuple[str, str]:
+async def _sampling(asker: Asker) -> tuple[str, str]:
     """What was seen of the seed and of the temperature. The seed is tried alone and with another request under way:
     some servers seed one generator for all."""
     async def sentence(seed: int, temperature: float = 1.0) -> str:
-        return await _ask(session, endpoint, SENTENCE, most=32, temperature=temperature, seed=seed)
+        return await _ask(asker, SENTENCE, most=32, temperature=temperature, seed=seed)
 
     first = await sentence(1)
     again, other = await asyncio.gather(sentence(1), sentence(2))
@@ -87,31 +100,31 @@ async def _sampling(session: Session, endpoint: Endpoint) -> tuple[str, str]:
     return "ignored: the same seed gave another text", temperature
 
 
-async def _tools(session: Session, endpoint: Endpoint, toolbox: str) -> tuple[str, bool]:
+async def _tools(asker: Asker, toolbox: str) -> tuple[str, bool]:
     """What was seen of the tools, and whether the reply held reasoning. A server may fail over a weak model's calls."""
     tool = load_toolbox(toolbox).tools[load_toolbox(toolbox).names[0]]
     question = f"Call the tool {tool.name} once, with arguments of your choice."
     try:
-        reply, length = await _with_tools(session, endpoint, toolbox, question)
+        reply, length = await _with_tools(asker, toolbox, question)
         if seen := _calls_seen(reply):
             found = f"honoured: {seen}" if seen == STRUCTURED else seen
-        elif session.teacher.tools == "text":
+        elif not asker.native:
             found = "described in the prompt; the model made no call"
         else:
-            _, bare = await _with_tools(session, endpoint, "", question)
-            found = f"the model made no call; {await _told_apart(session, endpoint, toolbox, length, bare)}"
+            _, bare = await _with_tools(asker, "", question)
+            found = f"the model made no call; {await _diagnose(asker, toolbox, length, bare)}"
     except Failure as failure:
         return f"a question with tools failed ({failure}); try tools:text", False
     return found, bool(reply.reasoning)
 
 
-async def _told_apart(session: Session, endpoint: Endpoint, toolbox: str, length: int, bare: int) -> str:
+async def _diagnose(asker: Asker, toolbox: str, length: int, bare: int) -> str:
     """For a model too weak to call: does the server put tools into the prompt, does it read a call that is copied?"""
     if 0 < length <= bare:
         return "the server ignores tools (its prompt is as long without them): try tools:text"
     tool = next(iter(load_toolbox(toolbox).tools.values()))
     call = render_call(tool.name, dict.fromkeys(tool.parameters, 1))
-    copied, _ = await _with_tools(session, endpoint, toolbox, f"Repeat this text exactly:\n{call}")
+    copied, _ = await _with_tools(asker, toolbox, f"Repeat this text exactly:\n{call}")
     told = f"its prompt holds the tools ({length - bare} tokens)" if length else "the server counts no tokens"
     seen = _calls_seen(copied)
     return f"{told}; {f'a copied call gives {seen}' if seen else 'if this stays, try tools:text'}"
@@ -121,12 +134,12 @@ def _calls_seen(reply: Reply) -> str:
     return STRUCTURED if reply.calls else AS_TEXT if Turn(render_reply(reply)).calls else ""
 
 
-async def _with_tools(session: Session, endpoint: Endpoint, toolbox: str, question: str) -> tuple[Reply, int]:
+async def _with_tools(asker: Asker, toolbox: str, question: str) -> tuple[Reply, int]:
     """The reply to a question with tools ("" offers none), and the prompt's length as the server counts it."""
-    native, log = session.teacher.tools == "native", Log()
+    log = Log()
     box = load_toolbox(toolbox) if toolbox else Toolbox("none", [])
-    dialogue = Dialogue(Problem("probe", question, ("",), "probe", "probe"), box, native=native, max_turns=1)
-    body = {**session.teacher.body(1), "messages": dialogue.messages}
-    if native and box.names:
+    dialogue = Dialogue(Problem("probe", question, ("",), "probe", "probe"), box, native=asker.native, max_turns=1)
+    body = {**asker.body, "messages": dialogue.messages}
+    if asker.native and box.names:
         body["tools"] = box.schemas
-    return read_reply(await endpoint.ask(body, log, Random(1))), log.prompt_tokens
+    return read_reply(await asker.endpoint.ask(body, log, Random(1))), log.prompt_tokens

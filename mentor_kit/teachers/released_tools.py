@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mentor_kit.problem import Problem
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Trajectory, Turn, render_call
 from mentor_kit.teachers.attempt import Attempt
-from mentor_kit.trajectory import Trajectory, Turn, render_call
 
 
 @dataclass(frozen=True)

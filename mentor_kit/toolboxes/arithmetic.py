@@ -1,14 +1,14 @@
 """The 12 arithmetic tools of the paper, under its exact names.
 
 The released tools are plain functions without guards; argument names are those of the released
-examples (`a`, `b`, `x`, `numbers`). Ours never hang: see the limits in `mentor_kit.toolbox`.
+examples (`a`, `b`, `x`, `numbers`). Ours never hang: see the limits in `mentor_kit.core.toolbox`.
 """
 
 from __future__ import annotations
 
 import math
 
-from mentor_kit.toolbox import MAX_NUMBER, Toolbox, ToolError
+from mentor_kit.core.toolbox import MAX_NUMBER, Toolbox, ToolError
 
 MAX_DIGITS = 15  # decimal places of round_number
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Protocol
 
+from mentor_kit.core.toolbox import Toolbox, ToolError
 from mentor_kit.errors import UserError
-from mentor_kit.toolbox import Toolbox, ToolError
 
 PASSAGES = 5  # as in the paper
 CHARACTERS = 1500  # of a passage that are shown
@@ -111,7 +111,7 @@ def read_passages(path: str) -> list[Passage]:
     Raises:
         UserError: unreadable, or a row without text.
     """
-    from mentor_kit.problems.tables import read_rows
+    from mentor_kit.core.tables import read_rows
 
     passages = []
     for number, row in enumerate(read_rows(path)):

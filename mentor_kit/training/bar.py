@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mentor_kit.progress import progress_bar
+from mentor_kit.runs.progress import progress_bar
 
 SHOWN = ("loss", "reward", "judge_accuracy", "val/accuracy")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mentor_kit.runs import SCRATCH, Run
+from mentor_kit.runs.run import SCRATCH, Run
 from mentor_kit.students.adapters import has_adapters
 from mentor_kit.training import processes
 

@@ -13,15 +13,15 @@ from typing import Any
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
+from mentor_kit.core.records import Record
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import Reward
-from mentor_kit.runs import Run
-from mentor_kit.store import Record
+from mentor_kit.runs.run import Run
 from mentor_kit.students.adapters import keep_adapters_float32
 from mentor_kit.students.student import Student, prompt_messages
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
-from mentor_kit.training.config import GRPOSettings
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.scorer import RolloutScorer, join_rollouts
 from mentor_kit.training.sft import common_arguments, finish_training, quiet
@@ -29,23 +29,23 @@ from mentor_kit.training.trainer_config import check_unchanged, exactly, store_t
 
 
 def train_grpo(student: Student, records: Sequence[Record], validation: Sequence[Record], reward: Reward,
-               settings: GRPOSettings, run: Run) -> dict[str, Any]:
+               config: TrainConfig, run: Run) -> dict[str, Any]:
     """Train `student` in place; continues from the run's last checkpoint if there is one.
 
     Args:
         records: accepted teacher trajectories; each one's problem is a prompt, its trajectory the reference.
-        validation: records judged greedily every `settings.validate_every` steps.
+        validation: records judged greedily every `config.validate_every` steps.
         reward: scores a rollout against the reference (see `mentor_kit.rewards.load_reward`).
 
     Returns:
         The budget used: optimizer_steps, sampled_tokens, teacher_tokens (0: only names and calls are read).
     """
-    batches = settings.steps // settings.steps_per_batch
-    order = tiled_order(len(records), batches * settings.prompts_per_step, settings.seed)
+    batches = config.steps // config.steps_per_batch
+    order = tiled_order(len(records), batches * config.prompts_per_step, config.seed)
     resume = last_checkpoint(run)
     scorer = RolloutScorer(student.tokenizer, records, reward, run, f"student:{student.name}")
-    monitor = Monitor(run, student, validation, settings)
-    trainer = grpo_trainer(student, order, scorer, settings, run, monitor)
+    monitor = Monitor(run, student, validation, config)
+    trainer = grpo_trainer(student, order, scorer, config, run, monitor)
     if not resume:
         monitor.validate(0)
     steps = finish_training(trainer, monitor, resume)
@@ -53,24 +53,24 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
             "teacher_tokens": 0}
 
 
-def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, settings: GRPOSettings, run: Run,
+def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, config: TrainConfig, run: Run,
                  monitor: Monitor) -> GRPOTrainer:
     """TRL's trainer for the prompts of the scorer's records, in this order.
 
     Raises:
         UserError: a vLLM server is to sample the rollouts, and vllm is not installed here.
     """
-    if settings.vllm_server and importlib.util.find_spec("vllm") is None:
-        raise UserError(f"vllm_server={settings.vllm_server!r} needs the package vllm in the trainer's environment "
+    if config.vllm_server and importlib.util.find_spec("vllm") is None:
+        raise UserError(f"vllm_server={config.vllm_server!r} needs the package vllm in the trainer's environment "
                         "too: install it (it needs a GPU), or leave vllm_server empty to sample in the trainer.")
     dataset = Dataset.from_list([{"prompt": prompt_messages(scorer.records[i].problem.question), "record": i}
                                  for i in order])
     rewards, aggregation = scorer, {}
-    if settings.advantage == "gdpo":
+    if config.advantage == "gdpo":
         rewards = scorer.by_term()
         aggregation = {"multi_objective_aggregation": "normalize_then_sum",
                        "reward_weights": [r.weight for r in rewards]}
-    asked = _arguments(settings, student, run, **aggregation)
+    asked = _arguments(config, student, run, **aggregation)
     trainer = quiet(GRPOTrainer(
         model=student.model, processing_class=student.tokenizer, args=exactly(GRPOConfig, asked),
         reward_funcs=rewards, train_dataset=dataset, tools=student.toolbox.as_functions(), callbacks=[monitor]))
@@ -80,27 +80,27 @@ def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, 
     return trainer
 
 
-def _arguments(settings: GRPOSettings, student: Student, run: Run, **aggregation: Any) -> dict[str, Any]:
+def _arguments(config: TrainConfig, student: Student, run: Run, **aggregation: Any) -> dict[str, Any]:
     """The released recipe in TRL's words; everything that changes the method is set here, never inherited."""
-    micro_batches = settings.rollouts // (settings.micro_batch * settings.num_processes)
+    micro_batches = config.rollouts // (config.micro_batch * config.num_processes)
     vllm = {}
-    if settings.vllm_server:
-        vllm = {"vllm_mode": "server", "vllm_server_base_url": settings.vllm_server}
+    if config.vllm_server:
+        vllm = {"vllm_mode": "server", "vllm_server_base_url": config.vllm_server}
     elif student.origin.loading is not None and student.origin.loading.fast_inference:
         vllm = {"vllm_mode": "colocate"}
     return dict(
-        output_dir=str(run.path("checkpoints")), max_steps=settings.steps, seed=settings.seed,
-        per_device_train_batch_size=settings.micro_batch, steps_per_generation=micro_batches,
-        gradient_accumulation_steps=micro_batches // settings.updates_per_batch, num_generations=settings.group_size,
-        num_iterations=settings.num_iterations, shuffle_dataset=False, max_completion_length=settings.max_new_tokens,
-        max_tool_calling_iterations=settings.max_turns - 1, temperature=settings.temperature,
-        top_k=settings.top_k or (-1 if vllm else 0), top_p=settings.top_p,
-        loss_type=settings.loss_type, beta=settings.kl_beta,
-        use_bias_correction_kl=False, entropy_coef=settings.entropy_coef, epsilon=settings.epsilon,
-        epsilon_high=settings.epsilon, delta=settings.delta, scale_rewards=settings.scale_rewards,
+        output_dir=str(run.path("checkpoints")), max_steps=config.steps, seed=config.seed,
+        per_device_train_batch_size=config.micro_batch, steps_per_generation=micro_batches,
+        gradient_accumulation_steps=micro_batches // config.updates_per_batch, num_generations=config.group_size,
+        num_iterations=config.num_iterations, shuffle_dataset=False, max_completion_length=config.max_new_tokens,
+        max_tool_calling_iterations=config.max_turns - 1, temperature=config.temperature,
+        top_k=config.top_k or (-1 if vllm else 0), top_p=config.top_p,
+        loss_type=config.loss_type, beta=config.kl_beta,
+        use_bias_correction_kl=False, entropy_coef=config.entropy_coef, epsilon=config.epsilon,
+        epsilon_high=config.epsilon, delta=config.delta, scale_rewards=config.scale_rewards,
         mask_truncated_completions=False, importance_sampling_level="token", use_vllm=bool(vllm), **vllm,
         vllm_importance_sampling_correction=True,  # without vLLM unused
-        learning_rate=settings.learning_rate, warmup_steps=settings.warmup_steps,
-        lr_scheduler_type="constant_with_warmup" if settings.warmup_steps else "constant",
-        weight_decay=settings.weight_decay, max_grad_norm=settings.max_grad_norm, logging_steps=1,
-        remove_unused_columns=False, **aggregation, **common_arguments(settings, student))
+        learning_rate=config.learning_rate, warmup_steps=config.warmup_steps,
+        lr_scheduler_type="constant_with_warmup" if config.warmup_steps else "constant",
+        weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm, logging_steps=1,
+        remove_unused_columns=False, **aggregation, **common_arguments(config, student))

@@ -21,12 +21,13 @@ from typing import Any
 
 import yaml
 
-from mentor_kit.configs import TrainConfig
 from mentor_kit.errors import UserError
-from mentor_kit.kernel import die_with_parent
-from mentor_kit.runs import SCRATCH, Run, project_root, write_atomic
+from mentor_kit.runs.files import write_atomic
+from mentor_kit.runs.open import project_root
+from mentor_kit.runs.processes import die_with_parent
+from mentor_kit.runs.run import SCRATCH, Run
 from mentor_kit.training.bar import StepBar
-from mentor_kit.training.config import settings_of
+from mentor_kit.training.config import TrainConfig
 
 LOG, FAILURE, PARAMS = (f"{SCRATCH}/{name}" for name in ("processes.log", "failure.json", "params.yaml"))
 GRACE = 10.0  # seconds that processes get to end when the notebook is interrupted
@@ -49,7 +50,7 @@ def train_in_processes(config: TrainConfig, inputs: Mapping[str, Run], run: Run)
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment,
                                    start_new_session=True)
     try:
-        follow(process, run, StepBar(settings_of(config).steps, config.method))
+        follow(process, run, StepBar(config.total_steps, config.method))
     finally:
         stop(process)
     if process.returncode:

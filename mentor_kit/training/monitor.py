@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from mentor_kit.core.records import Record
 from mentor_kit.evaluation.evaluate import validation_metrics
-from mentor_kit.runs import Run
-from mentor_kit.store import Record
+from mentor_kit.runs.run import Run
 from mentor_kit.students.student import Student
 from mentor_kit.training import processes
 from mentor_kit.training.bar import StepBar
 from mentor_kit.training.checkpoints import drop_older_best, save_best
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.optimizers import Cooldown
 from mentor_kit.training.watch import ACCURACY, Watch, not_a_number
 
@@ -33,21 +34,21 @@ class Monitor(TrainerCallback):
     Args:
         run: metrics go to `run.log`, wall times to `run.log_time`.
         validation: records whose reference is the teacher's trajectory; every one is asked.
-        settings: `steps`, `validate_every`, `keep` and, where they have them, `target_accuracy`, `collapse_patience`.
         cooldown: begins at the target accuracy; its end stops the training.
 
     Raises:
         TrainingCollapsed: from within the training, when going on cannot help.
     """
 
-    def __init__(self, run: Run, student: Student, validation: Sequence[Record], settings: Any,
+    def __init__(self, run: Run, student: Student, validation: Sequence[Record], config: TrainConfig,
                  cooldown: Cooldown | None = None) -> None:
-        self.run, self.student, self.validation, self.settings = run, student, validation, settings
-        self.target, self.cooldown = getattr(settings, "target_accuracy", 0.0), cooldown or Cooldown(0, 0)
-        self.watch = Watch(getattr(settings, "collapse_patience", 0))
+        self.run, self.student, self.validation, self.config = run, student, validation, config
+        self.target = config.cold_start_accuracy if config.kind == "cold_start" else 0.0
+        self.cooldown = cooldown or Cooldown(0, 0)
+        self.watch = Watch(config.collapse_patience)
         for line in processes.share(run.metrics()):  # of the training that is resumed
             self.watch.see(line)
-        self.bar = StepBar(settings.steps, student.name)
+        self.bar = StepBar(config.total_steps, student.name)
         self.started = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -57,7 +58,7 @@ class Monitor(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # the last backward pass and the optimizer's step may still be under way
         self.run.log_time("step", time.perf_counter() - self.started, step=state.global_step)
-        if self.settings.validate_every and state.global_step % self.settings.validate_every == 0:
+        if self.config.validate_every and state.global_step % self.config.validate_every == 0:
             self.validate(state.global_step)
             if self.target and self.watch.accuracy >= self.target:
                 self.cooldown.begin(state.global_step)
@@ -74,7 +75,7 @@ class Monitor(TrainerCallback):
         self._check_weights(state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.settings.keep == "best" and self.watch.best and processes.is_first():
+        if self.config.keep == "best" and self.watch.best and processes.is_first():
             drop_older_best(self.run, self.watch.best[0])
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -90,7 +91,7 @@ class Monitor(TrainerCallback):
         self.run.log(line)
         self.bar.show({"step": step, ACCURACY: line[ACCURACY]})
         self.watch.see(line)
-        if self.settings.keep == "best" and self.watch.best[0] == step:
+        if self.config.keep == "best" and self.watch.best[0] == step:
             save_best(self.student.model, self.run, step)
 
     def _check_weights(self, step: int) -> None:

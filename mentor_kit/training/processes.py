@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from mentor_kit.kernel import die_with_parent
-from mentor_kit.runs import Run
+from mentor_kit.runs.processes import die_with_parent
+from mentor_kit.runs.run import Run
 
 
 def count() -> int:

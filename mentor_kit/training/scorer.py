@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from mentor_kit.collect import TRAJECTORIES
-from mentor_kit.evaluation.evaluate import verdict_facts
-from mentor_kit.evaluation.metrics import record_metrics
+from mentor_kit.collection.collection import TRAJECTORIES
+from mentor_kit.core.problem import known_tools
+from mentor_kit.core.records import Record, load_records, save_records
+from mentor_kit.judging.verdicts import verdict_facts
+from mentor_kit.metrics.trajectories import record_metrics
 from mentor_kit.rewards import Reward, Score
-from mentor_kit.rewards.laboratory import varying_share
-from mentor_kit.runs import Run
-from mentor_kit.store import Record, load_records, save_records
+from mentor_kit.rewards.diagnostics import varying_share
+from mentor_kit.runs.run import Run
 from mentor_kit.students.rollout import decode_completion
-from mentor_kit.toolbox import known_tools
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import SHARDS
 

@@ -13,14 +13,15 @@ from datasets import Dataset
 from torch.optim.lr_scheduler import LambdaLR
 from trl import SFTConfig, SFTTrainer
 
+from mentor_kit.core.records import Record
 from mentor_kit.errors import UserError
-from mentor_kit.runs import SCRATCH, Run, write_atomic
-from mentor_kit.store import Record
+from mentor_kit.runs.files import write_atomic
+from mentor_kit.runs.run import SCRATCH, Run
 from mentor_kit.students.adapters import keep_adapters_float32
 from mentor_kit.students.student import Student
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import kept_checkpoints, last_checkpoint, restore_best, tiled_order
-from mentor_kit.training.config import SFTSettings
+from mentor_kit.training.config import SFTPlan, TrainConfig
 from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.optimizers import Cooldown, MuonWithAdamW
 from mentor_kit.training.trainer_config import check_unchanged, exactly, store_trainer_config
@@ -34,37 +35,37 @@ def sft_rows(student: Student, records: Sequence[Record]) -> list[dict[str, list
     return [student.encode(r.problem.question, r.trajectory) for r in records]
 
 
-def train_sft(student: Student, records: Sequence[Record], validation: Sequence[Record], settings: SFTSettings,
+def train_sft(student: Student, records: Sequence[Record], validation: Sequence[Record], config: TrainConfig,
               run: Run) -> dict[str, Any]:
     """Train `student` in place; continues from the run's last checkpoint if there is one.
 
     Args:
         records: trajectories to imitate (teacher's, or imperfect demonstrations of the cold start).
-        validation: records judged greedily every `settings.validate_every` steps.
+        validation: records judged greedily every `config.validate_every` steps.
 
     Returns:
         The budget used: optimizer_steps, sampled_tokens (0), teacher_tokens (assistant tokens trained on).
     """
-    rows = sft_rows(student, records)
-    order = tiled_order(len(rows), settings.steps * settings.batch_size, settings.seed)
+    rows, plan = sft_rows(student, records), config.sft_plan
+    order = tiled_order(len(rows), plan.steps * plan.batch_size, config.seed)
     resume = last_checkpoint(run)
-    cooldown = Cooldown(min(10, settings.steps // 4), settings.cooldown)
-    monitor = Monitor(run, student, validation, settings, cooldown)
-    trainer = sft_trainer(student, [rows[i] for i in order], settings, run, monitor, cooldown)
+    cooldown = Cooldown(min(10, plan.steps // 4), plan.cooldown)
+    monitor = Monitor(run, student, validation, config, cooldown)
+    trainer = sft_trainer(student, [rows[i] for i in order], config, run, monitor, cooldown)
     if resume:  # TRL counts from 0 again; the run's metrics now end at the checkpoint
         trainer._total_train_tokens = int(max((m.get("num_tokens", 0) for m in run.metrics()), default=0))
-    elif not settings.target_accuracy:
+    elif not plan.target_accuracy:
         monitor.validate(0)
     steps = finish_training(trainer, monitor, resume)
-    seen = order[:steps * settings.batch_size]
+    seen = order[:steps * plan.batch_size]
     return {"optimizer_steps": steps, "sampled_tokens": 0,
             "teacher_tokens": int(sum(sum(rows[i]["assistant_masks"]) for i in seen))}
 
 
-def sft_trainer(student: Student, rows: Sequence[dict[str, list[int]]], settings: SFTSettings, run: Run,
+def sft_trainer(student: Student, rows: Sequence[dict[str, list[int]]], config: TrainConfig, run: Run,
                 monitor: Monitor, cooldown: Cooldown) -> SFTTrainer:
     """TRL's trainer for `rows` (see `sft_rows`), taken in this order."""
-    optimizer, asked = make_optimizer(student, settings), _arguments(settings, student, run)
+    optimizer, asked = make_optimizer(student, config.sft_plan), _arguments(config, student, run)
     trainer = quiet(SFTTrainer(model=student.model, args=exactly(SFTConfig, asked),
                                train_dataset=Dataset.from_list([labelled(r) for r in rows]),
                                processing_class=student.tokenizer, callbacks=[monitor],
@@ -82,45 +83,46 @@ def labelled(row: dict[str, list[int]]) -> dict[str, list[int]]:
     return {"input_ids": row["input_ids"], "labels": [i if m else -100 for i, m in masked]}
 
 
-def make_optimizer(student: Student, settings: SFTSettings) -> torch.optim.Optimizer:
+def make_optimizer(student: Student, plan: SFTPlan) -> torch.optim.Optimizer:
     """AdamW, or Muon with AdamW, without weight decay, on what is trained."""
-    if settings.optimizer == "muon":
-        return MuonWithAdamW(student.model, settings.muon_learning_rate, settings.learning_rate)
+    if plan.muon:
+        return MuonWithAdamW(student.model, plan.muon_learning_rate, plan.learning_rate)
     trained = [p for p in student.model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0)
+    return torch.optim.AdamW(trained, lr=plan.learning_rate, weight_decay=0.0)
 
 
-def _arguments(settings: SFTSettings, student: Student, run: Run) -> dict[str, Any]:
+def _arguments(config: TrainConfig, student: Student, run: Run) -> dict[str, Any]:
     """Everything that changes the method is set here, never inherited. The optimizer and its schedule are ours."""
-    share = settings.batch_size // settings.num_processes
+    plan = config.sft_plan
+    share = plan.batch_size // config.num_processes
     return dict(
-        output_dir=str(run.path("checkpoints")), max_steps=settings.steps, seed=settings.seed,
-        per_device_train_batch_size=settings.per_pass, gradient_accumulation_steps=share // settings.per_pass,
-        learning_rate=settings.learning_rate, lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0,
+        output_dir=str(run.path("checkpoints")), max_steps=plan.steps, seed=config.seed,
+        per_device_train_batch_size=plan.per_pass, gradient_accumulation_steps=share // plan.per_pass,
+        learning_rate=plan.learning_rate, lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0,
         max_grad_norm=1.0, packing=False, padding_free=False, max_length=None, shuffle_dataset=False,
         train_sampling_strategy="sequential",
         dataset_num_proc=None, loss_type="nll" if student.origin.backend == "unsloth" else "chunked_nll",
-        logging_steps=1, **common_arguments(settings, student))
+        logging_steps=1, **common_arguments(config, student))
 
 
-def common_arguments(settings: Any, student: Student) -> dict[str, Any]:
+def common_arguments(config: TrainConfig, student: Student) -> dict[str, Any]:
     """Trainer arguments that SFT and GRPO share: device, precision, checkpoints, tracking, silence.
 
     Raises:
         UserError: `report_to` names a tracker that is not installed.
     """
-    if settings.report_to != "none" and importlib.util.find_spec(settings.report_to) is None:
-        raise UserError(f"report_to={settings.report_to!r}: the package {settings.report_to} is not installed; install "
+    if config.report_to != "none" and importlib.util.find_spec(config.report_to) is None:
+        raise UserError(f"report_to={config.report_to!r}: the package {config.report_to} is not installed; install "
                         "it, or use 'none' (metrics.jsonl is always written).")
     cuda = student.model.device.type == "cuda"
-    save = {"save_strategy": "steps", "save_steps": settings.save_every, "save_total_limit": kept_checkpoints()}
+    save = {"save_strategy": "steps", "save_steps": config.save_every, "save_total_limit": kept_checkpoints()}
     loading = student.origin.loading
     return {"use_cpu": not cuda, "bf16": cuda, "fp16": False, "disable_tqdm": True,
             "optim": "adamw_torch_fused" if cuda else "adamw_torch",
             "gradient_checkpointing": loading is not None and loading.gradient_checkpointing,
-            "report_to": settings.report_to, "dataloader_pin_memory": cuda, "ddp_find_unused_parameters": False,
+            "report_to": config.report_to, "dataloader_pin_memory": cuda, "ddp_find_unused_parameters": False,
             "logging_nan_inf_filter": False,  # a loss that is no number must be seen, not averaged away
-            **(save if settings.save_every else {"save_strategy": "no"})}
+            **(save if config.save_every else {"save_strategy": "no"})}
 
 
 def finish_training(trainer: Any, monitor: Monitor, resume: str | None) -> int:
@@ -161,7 +163,7 @@ def _settle(monitor: Monitor) -> None:
     """Record the best validation, and put its weights back if they are to be kept."""
     if not monitor.watch.best:
         return
-    (step, accuracy), keep = monitor.watch.best, monitor.settings.keep
+    (step, accuracy), keep = monitor.watch.best, monitor.config.keep
     if processes.is_first():
         facts = {"step": step, "accuracy": accuracy, "last_accuracy": monitor.watch.accuracy, "kept": keep}
         write_atomic(monitor.run.path("best.json"), json.dumps(facts, sort_keys=True, indent=1) + "\n")

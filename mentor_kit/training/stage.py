@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mentor_kit.collect import Collection
-from mentor_kit.configs import TrainConfig
+from mentor_kit.collection.collection import Collection
+from mentor_kit.core.records import Record
+from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
-from mentor_kit.runs import Run, load_run, write_atomic
-from mentor_kit.store import Record
-from mentor_kit.teachers.habits import with_habits
-from mentor_kit.toolbox import load_toolbox
+from mentor_kit.runs.files import write_atomic
+from mentor_kit.runs.open import load_run
+from mentor_kit.runs.run import Run
+from mentor_kit.students.loading import LoadConfig
+from mentor_kit.teachers.imperfect import with_habits
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import drop_scratch
-from mentor_kit.training.config import Loading, loading_of, settings_of
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.launch import train_in_processes
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
         chosen, why = prepare_backend(config.student_backend, grpo_packing=config.grpo_packing)
     from mentor_kit.students.student import load_student  # not before: Unsloth comes before transformers
 
-    toolbox, loading = lessons.train[0].problem.toolbox, loading_of(config, embedded=made_here)
+    toolbox, loading = lessons.train[0].problem.toolbox, config.loading(embedded=made_here)
     source = start.path(STUDENT) if start else config.student_source
     if source == "tiny":
         student = _from_scratch(config, lessons, chosen, loading)
@@ -117,7 +119,7 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
     return student
 
 
-def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: Loading) -> Student:
+def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: LoadConfig) -> Student:
     """The embedded student. Another backend than transformers loads it from a folder, as any other."""
     from mentor_kit.students.backends import device
     from mentor_kit.students.student import Origin, Student, load_student
@@ -212,11 +214,11 @@ def _train_here(config: TrainConfig, student: Student, lessons: Lessons, run: Ru
 def _train_sft(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str, Any]:
     from mentor_kit.training.sft import train_sft
 
-    return train_sft(student, lessons.train, lessons.validation, settings_of(config), run)
+    return train_sft(student, lessons.train, lessons.validation, config, run)
 
 
 def _train_grpo(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str, Any]:
     from mentor_kit.training.grpo import train_grpo
 
     reward = load_reward(config.reward_spec)
-    return train_grpo(student, lessons.train, lessons.validation, reward, settings_of(config), run)
+    return train_grpo(student, lessons.train, lessons.validation, reward, config, run)

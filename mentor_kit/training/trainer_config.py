@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from enum import Enum
 from typing import Any
 
 from mentor_kit.errors import UserError
-from mentor_kit.runs import Run, write_atomic
+from mentor_kit.runs.files import write_atomic
+from mentor_kit.runs.run import Run
 from mentor_kit.students.adapters import trained_parameters
 from mentor_kit.students.backends import PACKING
 from mentor_kit.students.student import Student
@@ -96,7 +96,7 @@ def store_trainer_config(trainer: Any, student: Student, run: Run) -> None:
     if not processes.is_first():
         return
     facts = {"backend": student.origin.backend, "trainer": type(trainer).__name__.removeprefix("Unsloth"),
-             "loading": asdict(student.origin.loading) if student.origin.loading else None,
+             "loading": student.origin.loading.model_dump() if student.origin.loading else None,
              "dtype": str(student.model.dtype).removeprefix("torch."),
              "parameters": sum(p.numel() for p in student.model.parameters()),
              "trained_parameters": trained_parameters(student.model),

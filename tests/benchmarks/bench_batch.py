@@ -34,7 +34,7 @@ run_dir: str = ""  # where it writes
 seed: int = 0  # tells the cells apart
 rounds: int = 0  # additions
 # %%
-from mentor_kit.runs import start_run
+from mentor_kit.runs.open import start_run
 run = start_run(run_dir, stage="work", params=dict(seed=seed, rounds=rounds))
 # %%
 {WORK.format(rounds="rounds")}

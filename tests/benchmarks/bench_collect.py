@@ -26,11 +26,12 @@ os.environ["MENTOR_KIT_QUIET"] = "1"
 
 from fault_server import load, running
 
-from mentor_kit.collect import collect
-from mentor_kit.configs import CollectConfig, configure
-from mentor_kit.judge import judge
-from mentor_kit.runs import start_run
-from mentor_kit.toolbox import load_toolbox
+from mentor_kit.collection.collect import collect
+from mentor_kit.collection.config import CollectConfig
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.judging.judge import judge
+from mentor_kit.runs.open import start_run
+from mentor_kit.runs.parameters import configure
 
 IN_FLIGHT, TURNS, FLAT = 64, 3, 10
 

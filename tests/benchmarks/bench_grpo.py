@@ -20,15 +20,15 @@ os.environ["MENTOR_KIT_QUIET"] = "1"
 
 from transformers import TrainerCallback
 
-from mentor_kit.collect import attempt
+from mentor_kit.collection.collect import attempt
+from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.problems import load_problems
 from mentor_kit.rewards import load_reward
-from mentor_kit.runs import start_run
+from mentor_kit.runs.open import start_run
 from mentor_kit.students.student import Student, load_student, prompt_messages
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.teachers import load_teacher
-from mentor_kit.toolbox import load_toolbox
-from mentor_kit.training.config import GRPOSettings, SFTSettings
+from mentor_kit.training.config import TrainConfig
 
 COLD_START_STEPS = 120  # enough for rollouts of natural length
 
@@ -45,7 +45,8 @@ def cold_start(lessons: list) -> Student:
     texts = [t for r in lessons for t in (r.problem.question, r.trajectory.to_text())]
     tokenizer = build_tokenizer(texts)
     student = Student(build_model(tokenizer), tokenizer, load_toolbox("arithmetic"))
-    settings = SFTSettings(steps=COLD_START_STEPS, batch_size=32, optimizer="muon", validate_every=0)
+    settings = TrainConfig(method="cold_start", cold_start_steps=COLD_START_STEPS, cold_start_batch=32,
+                           cold_start_accuracy=0, cold_start_cooldown=0, validate_every=0, save_every=0)
     with tempfile.TemporaryDirectory() as folder:
         train_sft(student, lessons, [], settings, start_run(folder, stage="train", params={}))
     return student
@@ -72,7 +73,7 @@ class Clock(TrainerCallback):
         self.seconds = time.perf_counter() - self.started
 
 
-def our_step(student: Student, lessons: list, settings: GRPOSettings) -> float:
+def our_step(student: Student, lessons: list, settings: TrainConfig) -> float:
     from mentor_kit.training.grpo import train_grpo
 
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +82,7 @@ def our_step(student: Student, lessons: list, settings: GRPOSettings) -> float:
         return run.timing()["step"]
 
 
-def bare_step(student: Student, lessons: list, settings: GRPOSettings) -> float:
+def bare_step(student: Student, lessons: list, settings: TrainConfig) -> float:
     """What a script with TRL alone does: native tools, a string comparison as the reward."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -120,7 +121,7 @@ def main() -> None:
     pairs = options.pairs
     lessons = records(600)
     student = load_student(options.student) if options.student else cold_start(lessons)
-    settings = GRPOSettings(steps=1, max_new_tokens=160, validate_every=0, save_every=0)
+    settings = TrainConfig(steps=1, max_new_tokens=160, validate_every=0, save_every=0)
     our_step(student, lessons, settings), bare_step(student, lessons, settings)  # warm both up
     times = []
     for i in range(pairs):

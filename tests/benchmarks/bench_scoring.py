@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mentor_kit.grading_worker import Graders
-from mentor_kit.judge import final_answer, judge
-from mentor_kit.problem import Problem
+from mentor_kit.core.problem import Problem
+from mentor_kit.judging.grading_process import Graders
+from mentor_kit.judging.judge import final_answer, judge
 from mentor_kit.rewards import load_reward, reference_from_names
 from mentor_kit.rewards.behaviours import rollout
 

@@ -8,7 +8,7 @@ from mentor_kit.batch.executors.process import CellProcess, Ended, Job
 from mentor_kit.batch.plan import Cell
 from mentor_kit.batch.resources import Resources, gpu_devices, hidden_gpus
 from mentor_kit.errors import UserError
-from mentor_kit.host import usable_cores
+from mentor_kit.runs.machine import usable_cores
 
 
 class LocalExecutor:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mentor_kit.batch.cell import OCCUPIED, cell_state, settle
+from mentor_kit.batch.job import OCCUPIED, cell_state, settle
 from mentor_kit.batch.resources import Resources
-from mentor_kit.kernel import hold_lock
-from mentor_kit.runs import write_atomic
+from mentor_kit.runs.files import write_atomic
+from mentor_kit.runs.locks import hold_lock
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 LOOK_SECONDS = 2.0  # between looks at whether another start of the same cell has taken the run folder over
@@ -59,7 +59,7 @@ class CellProcess:
         job.run_dir.mkdir(parents=True, exist_ok=True)
         _write_in_place(job.run_dir / ".lock", self.token)
         write_atomic(job.run_dir / "cell.json", json.dumps(job.asked, indent=1, ensure_ascii=False) + "\n")
-        command = [sys.executable, "-m", "mentor_kit.batch.cell", str(job.run_dir), str(job.root), str(os.getpid())]
+        command = [sys.executable, "-m", "mentor_kit.batch.job", str(job.run_dir), str(job.root), str(os.getpid())]
         with open(job.run_dir / "cell.log", "wb") as log:
             self.process = subprocess.Popen(
                 command, cwd=job.root, env=cell_environment(job.resources, devices), stdin=subprocess.DEVNULL,

@@ -36,7 +36,7 @@ from mentor_kit.batch.executors.process import CellProcess, Ended, Job
 from mentor_kit.batch.plan import Cell
 from mentor_kit.batch.resources import Resources, hidden_gpus
 from mentor_kit.errors import UserError
-from mentor_kit.kernel import hold_lock
+from mentor_kit.runs.locks import hold_lock
 
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 2.0  # between looks at which nodes are alive

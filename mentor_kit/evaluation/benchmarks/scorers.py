@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from mentor_kit.bfcl.checker import bfcl_verdicts
+from mentor_kit.bfcl.multi_turn import multi_turn_verdicts
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.benchmarks.bfcl import bfcl_verdicts
-from mentor_kit.evaluation.benchmarks.bfcl_multi_turn import multi_turn_verdicts
-from mentor_kit.evaluation.evaluate import Scorer, failure_kind, judge_answers
-from mentor_kit.judge import final_answer
-from mentor_kit.problem import Problem
-from mentor_kit.trajectory import Trajectory
+from mentor_kit.evaluation.evaluate import Scorer
+from mentor_kit.judging.judge import final_answer
+from mentor_kit.judging.verdicts import failure_kind, judge_answers
 
 QA_SCORES = ("em", "f1", "accuracy", "precision", "recall")
 ARTICLES_RE = re.compile(r"\b(a|an|the)\b")

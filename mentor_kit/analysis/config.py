@@ -1,0 +1,11 @@
+"""What notebook 05 is asked to do."""
+
+from __future__ import annotations
+
+from mentor_kit.runs.parameters import StageConfig
+
+
+class FiguresConfig(StageConfig):
+    """Notebook 05: figures and tables from stored runs."""
+
+    runs: list[str] = []

@@ -1,0 +1,161 @@
+"""One cell of a batch: one papermill execution in a process of its own.
+
+    python -m mentor_kit.batch.job RUN_FOLDER PROJECT_ROOT PARENT_PID
+
+The run folder's `cell.json` says what to run. Everything else in the folder is written under its lock, by one cell
+and its kernel at a time: a cell that finds another at work there waits, and if that one ends it, so does this. While
+it runs, papermill saves `notebook.partial.ipynb`; at the end this becomes `notebook.ipynb`, without times and paths,
+and `FAILED` names the cause if there is one. A cell is done when DONE is whole and `notebook.ipynb` stands beside it
+without FAILED.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mentor_kit.batch.params import import_papermill
+from mentor_kit.errors import UserError
+from mentor_kit.runs.files import write_atomic
+from mentor_kit.runs.locks import CELL_BYTE, hold_lock
+from mentor_kit.runs.open import load_run
+from mentor_kit.runs.processes import die_with_parent
+from mentor_kit.runs.run import Run
+
+START_TIMEOUT = 120  # seconds for a kernel to answer on a loaded machine
+LOCK_PATIENCE = 180  # seconds for an orphan on a lost node to be ended, and for shared storage to free its lock
+OCCUPIED = 75  # exit code (sysexits' EX_TEMPFAIL): the lock was not to be had
+
+
+def main() -> None:
+    run_dir, root, parent = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), int(sys.argv[3])
+    die_with_parent(parent)
+    lock = hold_lock(run_dir / ".lock", LOCK_PATIENCE, CELL_BYTE)
+    if lock is None:
+        sys.exit(OCCUPIED)
+    if cell_state(run_dir)[0] == "done":  # ended by another while this one waited
+        return
+    clear_outcome(run_dir)
+    started = time.perf_counter()
+    cause = execute(run_dir, root)
+    cell = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
+    Run(run_dir, cell["stage"], cell["key"]).log_time("cell", time.perf_counter() - started)
+    sys.exit(0 if settle(run_dir, cause) is None else 1)
+
+
+def execute(run_dir: Path, root: Path) -> str | None:
+    """Run the notebook. Returns None, or why it could not be run to its end (an exception in it is in the notebook)."""
+    papermill = import_papermill()
+    from nbclient.exceptions import DeadKernelError
+
+    for again in (True, False):
+        try:
+            papermill.execute_notebook(**_execution(run_dir, root))
+        except papermill.PapermillExecutionError:
+            return None
+        except DeadKernelError:
+            return "the kernel died (killed, or out of memory)"
+        except RuntimeError as error:
+            if again and str(error).startswith("Kernel d"):  # died or did not respond at its start: ports, load
+                continue
+            return f"the kernel did not start: {error}; see cell.log"
+        return None
+
+
+def _execution(run_dir: Path, root: Path) -> dict[str, Any]:
+    """What papermill is asked: its keyword arguments."""
+    cell = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
+    return {"input_path": str(root / cell["notebook"]), "output_path": str(run_dir / "notebook.partial.ipynb"),
+            "parameters": cell["parameters"], "kernel_name": "python3", "cwd": str(root), "progress_bar": False,
+            "log_output": False, "start_timeout": START_TIMEOUT,
+            "kernel_manager_class": _kernel_manager(run_dir / ".lock")}
+
+
+def _kernel_manager(lock: Path) -> type:
+    """A manager whose kernel is ours, whatever `python3` kernels are installed for the user."""
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+
+    argv = [sys.executable, "-m", "mentor_kit.batch.kernel", str(lock), "--log-level=40", "-f", "{connection_file}"]
+
+    class CellKernelManager(AsyncKernelManager):
+        kernel_spec = KernelSpec(argv=argv, display_name="Python 3 (ipykernel)", language="python")
+
+    return CellKernelManager
+
+
+def settle(run_dir: Path, cause: str | None) -> str | None:
+    """Make the partial notebook the run's notebook and record a failure. Returns its cause, None if the cell is done.
+
+    `cause` overrides what the notebook and DONE say: the kernel died, the time limit, a signal.
+    """
+    cause = cause or _exception(run_dir) or _incomplete(run_dir)
+    if cause:  # before the notebook is in place: a kill in between must not leave a cell that looks done
+        write_atomic(run_dir / "FAILED", json.dumps({"cause": cause}, ensure_ascii=False) + "\n")
+    partial = run_dir / "notebook.partial.ipynb"
+    if partial.is_file():
+        write_atomic(run_dir / "notebook.ipynb", clean_notebook(partial.read_text(encoding="utf-8")))
+        partial.unlink()
+    return cause
+
+
+def _exception(run_dir: Path) -> str | None:
+    partial = run_dir / "notebook.partial.ipynb"
+    try:
+        notebook = json.loads(partial.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "the notebook was not executed; see cell.log"
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                return f"{output['ename']}: {output['evalue']}".strip().splitlines()[0]
+    return None
+
+
+def _incomplete(run_dir: Path) -> str | None:
+    try:
+        load_run(run_dir)
+    except UserError as error:
+        done = (run_dir / "DONE").is_file()
+        return str(error) if done else "the notebook ended without run.finish()"
+    return None
+
+
+def clean_notebook(text: str) -> str:
+    """An executed notebook without what differs between equal runs: times, paths, random cell ids."""
+    notebook: dict[str, Any] = json.loads(text)
+    notebook["metadata"].pop("papermill", None)
+    for number, cell in enumerate(notebook["cells"]):
+        cell["metadata"].pop("papermill", None)
+        cell["metadata"].pop("execution", None)
+        cell["id"] = f"cell-{number}"
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def clear_outcome(run_dir: Path) -> None:
+    """Forget the last attempt's verdict, so that the run continues; its artefacts and checkpoints stay."""
+    for name in ("notebook.ipynb", "notebook.partial.ipynb", "FAILED", "DONE"):
+        (run_dir / name).unlink(missing_ok=True)
+
+
+def cell_state(run_dir: Path) -> tuple[str, str]:
+    """("done" | "failed" | "waiting", cause of the failure)."""
+    if (run_dir / "FAILED").is_file():
+        return "failed", json.loads((run_dir / "FAILED").read_text(encoding="utf-8"))["cause"]
+    if not (run_dir / "notebook.ipynb").is_file() or not (run_dir / "DONE").is_file():
+        return "waiting", ""
+    try:
+        load_run(run_dir)
+    except UserError:
+        return "waiting", ""
+    return "done", ""
+
+
+if __name__ == "__main__":
+    sys.stdout.flush()
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    main()

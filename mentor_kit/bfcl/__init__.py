@@ -1,0 +1,1 @@
+"""The Berkeley Function-Calling Leaderboard: items, official checker, multi-turn executor."""

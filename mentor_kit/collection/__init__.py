@@ -1,0 +1,1 @@
+"""Collection: a teacher asked about every problem, everything stored with its reason."""

@@ -1,0 +1,147 @@
+"""Collection: problems of a source, a teacher's attempts at each, and everything stored with its reason.
+
+    asked = prepare(config)          # refuses what cannot be, before anything is written
+    collection = collect(config, run, asked)
+
+Attempts of a real teacher are kept one by one in `attempts.jsonl` (see `mentor_kit.collection.attempt_store`), so a collection that is
+killed continues; the run's outcome is `trajectories.parquet`, all attempts in the order of the problems.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mentor_kit.collection.attempt_store import ATTEMPTS, AttemptStore, take_over
+from mentor_kit.collection.collection import TRAJECTORIES, Collection
+from mentor_kit.collection.config import CollectConfig
+from mentor_kit.collection.dispatch import CollectionBar, Task, ask_all, run_async
+from mentor_kit.collection.selection import select
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.records import Record, save_records
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.errors import UserError
+from mentor_kit.problems import load_problems
+from mentor_kit.runs.parameters import parse_options
+from mentor_kit.runs.progress import progress_bar
+from mentor_kit.runs.run import PROGRESS, Run
+from mentor_kit.teachers import load_teacher
+from mentor_kit.teachers.attempt import Attempt
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is about to be collected: problems and teacher, both checked; `probe`: what an endpoint honours."""
+
+    problems: tuple[Problem, ...]
+    teacher: Any
+    probe: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{split} {n}" for split, n in Counter(p.split for p in self.problems).items())
+        lines = [f"{len(self.problems)} problems ({splits}), teacher {self.teacher.name}"]
+        lines += [f"{name}: {seen}" for name, seen in self.probe.items()]
+        return "\n".join(lines)
+
+
+def prepare(config: CollectConfig, *, quick: bool = False) -> Asked:
+    """Load the problems and the teacher and see whether it answers. Writes nothing.
+
+    Args:
+        quick: only see whether an endpoint answers, not what it honours.
+
+    Raises:
+        UserError: unknown source, teacher or toolbox, bad options, no problem, no key, or no answer from an endpoint.
+    """
+    sizes = parse_options(config.split_sizes, "split_sizes")
+    teacher = load_teacher(config.teacher, **parse_options(config.teacher_options, "teacher_options"))
+    asks = getattr(teacher, "probe", False)
+    if asks:  # before the problems, which may be slow to come
+        run_async(_with_session(teacher, lambda session: session.ping()))
+    problems = load_problems(config.problems, config.data_seed, sizes,
+                             **parse_options(config.problem_options, "problem_options"))
+    if not problems:
+        raise UserError(f"There is no problem to ask: the source {config.problems!r} gave none for split_sizes "
+                        f"{config.split_sizes}.")
+    if config.toolbox:
+        problems = [replace(p, toolbox=config.toolbox) for p in problems]
+    for toolbox in {p.toolbox: None for p in problems}:
+        load_toolbox(toolbox)
+    toolbox = problems[0].toolbox
+    probed = run_async(_with_session(teacher, lambda s: s.probe(toolbox))) if asks and not quick else {}
+    return Asked(tuple(problems), teacher, probed)
+
+
+async def _with_session(teacher: Any, ask: Callable[[Any], Awaitable[Any]]) -> Any:
+    async with teacher.session() as session:
+        return await ask(session)
+
+
+def attempt(problem: Problem, teacher: object, sample: int = 0) -> Record:
+    """One attempt as a record. An attempt without any call keeps an empty turn that finished by `error`."""
+    return as_record(problem, sample, teacher.solve(problem, sample), teacher.name)
+
+
+def as_record(problem: Problem, sample: int, made: Attempt, name: str) -> Record:
+    """An attempt as a record, its outcome in the trajectory's meta."""
+    trajectory = made.trajectory or Trajectory(problem.id, (Turn("", "error"),), f"teacher:{name}", sample)
+    return Record(problem, trajectory.with_meta(accepted=made.accepted, reason=made.reason))
+
+
+def collect(config: CollectConfig, run: Run, asked: Asked | None = None) -> Collection:
+    """Ask the teacher about each problem, `samples` times, and store all attempts in the run.
+
+    An attempt that a killed or earlier collection in this folder made is not made again; in a study, nor one that a run
+    beside it with the same teacher and sampling made.
+
+    Raises:
+        UserError: see `prepare`; another collector at work in this folder; a teacher that stopped answering.
+    """
+    asked = asked or prepare(config)
+    tasks = [(p, sample) for p in asked.problems for sample in range(config.samples)]
+    if getattr(asked.teacher, "instant", False):
+        records = _ask_at_once(asked.teacher, tasks)
+    else:
+        identity = _identity(config, asked.teacher)
+        take_over(run.path(ATTEMPTS), identity)
+        with AttemptStore(run.path(ATTEMPTS), identity) as store:
+            records = _ask_and_keep(asked.teacher, tasks, store, run.path(PROGRESS))
+    records = select(records, config.selection)
+    save_records(run.path(TRAJECTORIES), records)
+    return Collection(tuple(records))
+
+
+def _ask_at_once(teacher: Any, tasks: Sequence[Task]) -> list[Record]:
+    bar = progress_bar(len(tasks), f"teacher {teacher.name}", "problem")
+    records = []
+    for problem, sample in tasks:
+        records.append(attempt(problem, teacher, sample))
+        bar.update()
+    bar.close()
+    return records
+
+
+def _identity(config: CollectConfig, teacher: Any) -> dict[str, Any]:
+    """What all attempts of one store share. Sizes, samples, selection may change: more is then asked, or less used."""
+    own = teacher.identity() if hasattr(teacher, "identity") else {"options": config.teacher_options}
+    return {"teacher": config.teacher, **own}
+
+
+def _ask_and_keep(teacher: Any, tasks: Sequence[Task], store: AttemptStore, progress: Path) -> list[Record]:
+    waiting = [task for task in tasks if not store.done(*task)]
+    bar = CollectionBar(len(tasks), len(tasks) - len(waiting), teacher, progress)
+
+    def keep(problem: Problem, sample: int, made: Attempt) -> None:
+        store.add(as_record(problem, sample, made, teacher.name), made.failed, made.log)
+        bar.add(made)
+
+    try:
+        ask_all(teacher, waiting, keep)
+    finally:
+        bar.close()
+    return [store.record(problem, sample) for problem, sample in tasks]
+

@@ -1,0 +1,47 @@
+"""What notebook 01 is asked to do: problems of a source, a teacher, how often it is asked."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.problems import check_sizes, check_source_options, find_source
+from mentor_kit.runs.parameters import StageConfig, checked, parse_options
+from mentor_kit.teachers import find_teacher, load_teacher
+
+
+class CollectConfig(StageConfig):
+    """Notebook 01: problems of a source, and a teacher's attempt at each."""
+
+    problems: Annotated[str, AfterValidator(checked(find_source))] = "gsm_symbolic"
+    teacher: Annotated[str, AfterValidator(checked(find_teacher))] = "worked_solution"
+    toolbox: Annotated[str, AfterValidator(checked(load_toolbox))] = ""
+    split_sizes: list[str] = ["train:2000", "validation:100", "in_domain:200"]
+    problem_options: list[str] = []
+    teacher_options: list[str] = []
+    samples: int = Field(1, ge=1)
+    selection: Literal["first", "shortest", "most_typical"] = "first"
+    data_seed: int = Field(0, ge=0)
+
+    @field_validator("split_sizes")
+    @classmethod
+    def _check_sizes(cls, value: list[str], known: ValidationInfo) -> list[str]:
+        check_sizes(known.data.get("problems", ""), parse_options(value, "split_sizes"))
+        return value
+
+    @field_validator("problem_options")
+    @classmethod
+    def _check_source_options(cls, value: list[str], known: ValidationInfo) -> list[str]:
+        if {"problems", "split_sizes"} <= known.data.keys():
+            sizes = parse_options(known.data["split_sizes"], "split_sizes")
+            check_source_options(known.data["problems"], sizes, parse_options(value, "problem_options"))
+        return value
+
+    @field_validator("teacher_options")
+    @classmethod
+    def _check_teacher_options(cls, value: list[str], known: ValidationInfo) -> list[str]:
+        if "teacher" in known.data:  # making it refuses options it does not take and a key that is not there
+            load_teacher(known.data["teacher"], **parse_options(value, "teacher_options"))
+        return value

@@ -1,0 +1,1 @@
+"""The nouns: problem, toolbox, trajectory, record. No torch, no files of a run."""

@@ -1,0 +1,75 @@
+"""A problem that brings its own tools, under way: what comes back after each assistant turn.
+
+Most problems are solved with a toolbox that keeps nothing between calls. A problem with `meta["tool_schemas"]` has
+tools of its own; if nobody can carry them out, its first turn is the answer (BFCL's single-turn items). Where
+`meta["environment"]` names an Environment, by its name in `plugins.ENVIRONMENTS` or as 'package.module:name', that class answers: it
+executes calls on a state that lasts for the attempt, and speaks for the user when a turn calls no tool (BFCL's
+multi-turn items).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mentor_kit.core.plugins import ENVIRONMENTS, load_object
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Turn, escape_chat_markup, render_environment, render_user
+
+OWN = "own"  # names the toolbox of problems that bring their own tools
+
+
+@dataclass(frozen=True)
+class EnvResponse:
+    """What follows an assistant turn: the results of its well-formed calls, in order, or the user's next message.
+
+    `tools`: schemas of tools that the user's message adds. Neither can speak for the chat: marks are escaped.
+    """
+
+    results: Sequence[str] = ()
+    message: str = ""
+    tools: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "results", tuple(escape_chat_markup(r) for r in self.results))
+        object.__setattr__(self, "message", escape_chat_markup(self.message))
+
+    @property
+    def text_with_tools(self) -> str:
+        """The user's message after the added tools, one a line, for a model that is told its tools in text."""
+        return "".join(escape_chat_markup(json.dumps(tool)) + "\n" for tool in self.tools) + self.message
+
+    @property
+    def text(self) -> str:
+        """The text between this turn and the next, as `Turn.env_response` keeps it."""
+        return render_environment(self.results) if self.results else render_user(self.text_with_tools)
+
+
+class Environment:
+    """One attempt at a problem whose tools nobody can carry out: its first turn is its answer.
+
+    `schemas`: the tools on offer now; `max_turns`: the most assistant turns an attempt has.
+    """
+
+    max_turns = 1
+
+    def __init__(self, problem: Problem) -> None:
+        self.schemas: list[Mapping[str, Any]] = list(problem.meta["tool_schemas"])
+
+    def step(self, turn: Turn) -> EnvResponse | None:
+        """What follows this turn; None where the attempt is over."""
+        return None
+
+
+def make_environment(problem: Problem) -> Environment | None:
+    """A new attempt at a problem with tools of its own; None for a problem that is solved with its toolbox.
+
+    Raises:
+        UserError: `meta["environment"]` cannot be imported.
+    """
+    if "tool_schemas" not in problem.meta:
+        return None
+    name = problem.meta.get("environment")
+    return load_object(ENVIRONMENTS.get(name, name), "environment")(problem) if name else Environment(problem)

@@ -1,0 +1,46 @@
+"""Names to objects: what the kit brings by short name, and anything importable as `package.module:name`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from mentor_kit.errors import UserError
+
+TOOLBOXES = {"arithmetic": "mentor_kit.toolboxes.arithmetic:ARITHMETIC",
+             "search": "mentor_kit.toolboxes.search:SEARCH"}
+PROBLEM_SOURCES = {"gsm_symbolic": "mentor_kit.problems.gsm_symbolic:load",
+                   "arithmetic_stories": "mentor_kit.problems.stories.source:load",
+                   "hub_math": "mentor_kit.problems.hub_math:load",
+                   "mentor_data": "mentor_kit.problems.mentor_data:load",
+                   "question_set": "mentor_kit.problems.question_set:load",
+                   "multihop": "mentor_kit.problems.multihop:load",
+                   "bfcl": "mentor_kit.bfcl.items:load"}
+TEACHERS = {"worked_solution": "mentor_kit.teachers.worked_solution:WorkedSolutionTeacher",
+            "chat_endpoint": "mentor_kit.teachers.chat_endpoint:ChatEndpointTeacher",
+            "local_model": "mentor_kit.teachers.local_model:LocalModelTeacher",
+            "released_tools": "mentor_kit.teachers.released_tools:ReleasedToolsTeacher"}
+ENVIRONMENTS = {"bfcl_multi_turn": "mentor_kit.bfcl.multi_turn:MultiTurnEnvironment"}
+
+
+def load_object(spec: str, what: str) -> Any:
+    """Import `package.module:name`. Raises UserError that says what was looked for and where."""
+    module, _, name = spec.partition(":")
+    if not module or not name:
+        raise UserError(f"{what} {spec!r} is neither a built-in name nor of the form 'package.module:name'.")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{what} {spec!r} cannot be imported ({error}); is the module on PYTHONPATH?") from error
+
+
+def find(registry: Mapping[str, str], spec: str, what: str) -> Any:
+    """What `registry` or 'package.module:name' names.
+
+    Raises:
+        UserError: neither; says what was looked for.
+    """
+    if ":" not in spec and spec not in registry:
+        raise UserError(f"Unknown {what} {spec!r}: use one of {sorted(registry)} or 'package.module:name'.")
+    return load_object(registry.get(spec, spec), what)

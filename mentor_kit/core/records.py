@@ -1,0 +1,104 @@
+"""The one stored form of trajectories: a Parquet file of problem, trajectory and reference.
+
+Teacher collection, training rollouts and evaluation all write this form, so any of them can be
+scored, compared and plotted by the same code. Written atomically (temporary file, then rename) and
+without dates, so the same content gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mentor_kit.core.html import record_html
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.errors import UserError
+
+COLUMNS = ("problem_id", "question", "answers", "source", "split", "toolbox", "problem_meta",
+           "producer", "sample", "response", "finish", "meta", "reference")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A trajectory with its problem and, where there is one, the teacher's reference trajectory."""
+
+    problem: Problem
+    trajectory: Trajectory
+    reference: Trajectory | None = None
+
+    def _repr_html_(self) -> str:
+        return record_html(self)
+
+
+def to_json(value: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces. For columns whose content varies."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def record_to_row(record: Record) -> dict[str, Any]:
+    problem, trajectory = record.problem, record.trajectory
+    row = {"problem_id": problem.id, "question": problem.question, "answers": [_utf8(a) for a in problem.answers],
+           "source": problem.source, "split": problem.split, "toolbox": problem.toolbox,
+           "problem_meta": to_json(problem.meta), "producer": trajectory.producer, "sample": trajectory.sample,
+           "response": trajectory.to_text(), "finish": trajectory.finish, "meta": to_json(trajectory.meta),
+           "reference": record.reference.to_text() if record.reference else None}
+    return {column: _utf8(value) if isinstance(value, str) else value for column, value in row.items()}
+
+
+def _utf8(text: str) -> str:
+    """Parquet text is UTF-8: unpaired surrogates, which an endpoint's JSON may hold, become question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def row_to_record(row: dict[str, Any]) -> Record:
+    problem = Problem(row["problem_id"], row["question"], tuple(row["answers"]), row["source"], row["split"],
+                      row["toolbox"], json.loads(row["problem_meta"]))
+    trajectory = Trajectory.from_text(row["response"], problem.id, finish=row["finish"], producer=row["producer"],
+                                      sample=row["sample"], meta=json.loads(row["meta"]))
+    reference = Trajectory.from_text(row["reference"], problem.id) if row["reference"] is not None else None
+    return Record(problem, trajectory, reference)
+
+
+def save_records(path: Path | str, records: Iterable[Record]) -> Path:
+    """Write records to a Parquet file that `datasets.load_dataset("parquet", ...)` reads."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = pa.string()
+    schema = pa.schema([(c, {"answers": pa.list_(text), "sample": pa.int64()}.get(c, text)) for c in COLUMNS])
+    table = pa.Table.from_pylist([record_to_row(r) for r in records], schema=schema)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    os.replace(temporary, path)
+    return path
+
+
+def load_records(path: Path | str) -> list[Record]:
+    """Read a Parquet file of trajectories.
+
+    Raises:
+        UserError: the file is missing, damaged, or not a trajectory file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not Path(path).is_file():
+        raise UserError(f"No trajectory file at {str(path)!r}: run the stage that writes it first.")
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+        missing = [c for c in COLUMNS if c not in table.column_names]
+        records = [] if missing else [row_to_record(row) for row in table.to_pylist()]
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:  # damage shows as any of these
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{str(path)!r} is not a readable Parquet file of trajectories ({reason}); if a "
+                        "stage wrote it, delete it and run the stage again.") from error
+    if missing:
+        raise UserError(f"{str(path)!r} is not a trajectory file: column {missing[0]!r} is missing.")
+    return records

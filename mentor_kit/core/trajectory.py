@@ -1,0 +1,309 @@
+"""A trajectory: the steps of reasoning, tool use and observation that lead to an answer.
+
+Made by a teacher or a student, in training or evaluation; always kept as the exact text that was
+written (ChatML turns, Hermes tool calls), so that text -> Trajectory -> text is the identity. What the
+steps are, which calls were executed and how each ended is derived from that text, in one place.
+
+The text of a trajectory is what follows the first `<|im_start|>assistant\\n`:
+
+    reasoning <tool_call>
+    {"name": "add", "arguments": {"a": 1, "b": 2}}
+    </tool_call><|im_end|>
+    <|im_start|>user
+    <tool_response>
+    3
+    </tool_response><|im_end|>
+    <|im_start|>assistant
+    The answer is \\boxed{3}.<|im_end|>
+
+Where the user speaks again, the user's next message stands in the place of the tool results.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal
+
+from mentor_kit.core.html import trajectory_html
+from mentor_kit.core.toolbox import Observation
+from mentor_kit.errors import UserError
+
+EOS = "<|im_end|>"
+ASSISTANT = "<|im_start|>assistant\n"
+Finish = Literal["eos", "length", "tool_cap", "error"]
+FINISHES = ("eos", "length", "tool_cap", "error")
+
+CALL_RE = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+RESPONSE_RE = re.compile(r"<tool_response>\n?(.*?)\n?</tool_response>", re.DOTALL)
+THINK_RE = re.compile(r"</?think>")
+USER_RE = re.compile(r"\s*<\|im_start\|>user\n(?!<tool_response>)(.*)<\|im_end\|>\s*<\|im_start\|>assistant\n",
+                     re.DOTALL)
+MARK_RE = re.compile(r"<(?=\|im_(?:start|end)\||/?tool_(?:call|response)>)")
+# how an error begins: ours and TRL's; BFCL's tools, BFCL's executor
+ERROR_PREFIXES = ("{'error':", '{"error":', "Error during execution:")
+
+
+def _until_last(end: str, text: str) -> str:
+    """The text up to its last `end`. Beyond it no opened mark is closed, and searching there for the end of each
+    (a model that repeats one mark for ever) would take quadratic time."""
+    return text[:text.rfind(end) + len(end)] if end in text else ""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One `<tool_call>` as written, and what became of it.
+
+    `name` is None for malformed calls (no JSON object with a text under "name"); `observation` is
+    None for calls that were never executed.
+    """
+
+    text: str
+    name: str | None
+    arguments: Any
+    observation: Observation | None = None
+
+    @property
+    def executed(self) -> bool:
+        return self.observation is not None
+
+    @property
+    def ok(self) -> bool:
+        return self.observation is not None and self.observation.ok
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the drawn trajectory: R(easoning), T(ool use), O(bservation), A(nswer), or U: the user's next
+    message."""
+
+    kind: Literal["R", "T", "O", "A", "U"]
+    text: str
+    call: ToolCall | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One assistant turn: its exact text without the end token, how it finished, and the exact text
+    of the environment that follows it (tool results or the user's next message, with chat markup; empty on the last
+    turn)."""
+
+    text: str
+    finish: Finish = "eos"
+    env_response: str = ""
+
+    @cached_property
+    def calls(self) -> tuple[ToolCall, ...]:
+        written = [_parse_call(m) for m in CALL_RE.findall(_until_last("</tool_call>", self.text))]
+        results = [_observation(r) for r in RESPONSE_RE.findall(_until_last("</tool_response>", self.env_response))]
+        wellformed = [c for c in written if c.name is not None]
+        targets = wellformed if len(results) <= len(wellformed) else written
+        done = {id(c): o for c, o in zip(targets, results, strict=False)}
+        return tuple(replace(c, observation=done.get(id(c))) for c in written)
+
+    @property
+    def user(self) -> str | None:
+        """The user's next message, where one follows this turn."""
+        found = USER_RE.fullmatch(self.env_response)
+        return found[1] if found else None
+
+    @property
+    def reasoning(self) -> str:
+        """The text around the calls, without think tags."""
+        return THINK_RE.sub("", self.without_calls).strip()
+
+    @property
+    def without_calls(self) -> str:
+        closed = _until_last("</tool_call>", self.text)
+        return CALL_RE.sub("", closed) + self.text[len(closed):]
+
+
+def _parse_call(text: str) -> ToolCall:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return ToolCall(text, None, None)
+    if not isinstance(data, dict) or not isinstance(data.get("name"), str):
+        return ToolCall(text, None, None)
+    return ToolCall(text, data["name"], data.get("arguments"))
+
+
+def _observation(content: str) -> Observation:
+    return Observation(content, ok=not content.startswith(ERROR_PREFIXES))
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The turns of one attempt at one problem.
+
+    Args:
+        problem_id: the `Problem.id` it answers.
+        turns: assistant turns in order, at least one.
+        producer: who made it, e.g. `teacher:worked_solution`, `student:mentor`.
+        sample: index among the attempts of this producer at this problem.
+        meta: JSON-able facts added later (verdict, reward terms, training step, ...).
+    """
+
+    problem_id: str
+    turns: tuple[Turn, ...]
+    producer: str = ""
+    sample: int = 0
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_text(cls, text: str, problem_id: str = "", *, finish: Finish | None = None, eos: str = EOS,
+                  **kwargs: Any) -> Trajectory:
+        """Split response text into turns. Any text is accepted. `finish` says how the last turn ended;
+        without it, or where the text contradicts it, a text with the end token is `eos`, one without `length`."""
+        boundary = re.compile(re.escape(eos) + r"(\s*<\|im_start\|>(?:user|tool)\n.*?" + re.escape(eos) + r"\s*"
+                              + re.escape(ASSISTANT) + ")", re.DOTALL)
+        between = re.compile(re.escape(eos) + r"\s*" + re.escape(ASSISTANT))
+        last = max((m.end() for m in between.finditer(text)), default=0)  # no boundary beyond: see _until_last
+        pieces = boundary.split(text[:last])
+        pieces[-1] += text[last:]
+        turns = [Turn(pieces[i], "eos", pieces[i + 1]) for i in range(0, len(pieces) - 1, 2)]
+        ended = pieces[-1].endswith(eos)
+        if finish not in (("eos", "tool_cap") if ended else ("length", "error")):
+            finish = "eos" if ended else "length"
+        turns.append(Turn(pieces[-1].removesuffix(eos), finish))
+        return cls(problem_id, tuple(turns), **kwargs)
+
+    def to_text(self, eos: str = EOS) -> str:
+        """The exact response text. A last turn that finished by `length` or `error` has no end token."""
+        parts = [t.text + eos + t.env_response for t in self.turns[:-1]]
+        last = self.turns[-1]
+        return "".join(parts) + last.text + ("" if last.finish in ("length", "error") else eos)
+
+    @property
+    def finish(self) -> Finish:
+        return self.turns[-1].finish
+
+    @cached_property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """Every written call in order, malformed ones included."""
+        return tuple(call for turn in self.turns for call in turn.calls)
+
+    @property
+    def tool_names(self) -> tuple[str, ...]:
+        """Names of the well-formed calls, in order, with repetitions."""
+        return tuple(c.name for c in self.calls if c.name is not None)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The drawn form: R, T, O steps, A for the last turn (and for one that the user replies to) when it holds no
+        call, and U for what the user says next."""
+        return tuple(step for turn in self.turns for step in _steps(turn, turn is self.turns[-1]))
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Chat messages (assistant with `tool_calls`, then `tool` or `user`), arguments as JSON objects."""
+        return [m for turn in self.turns for m in _messages(turn)]
+
+    @classmethod
+    def from_messages(cls, messages: Iterable[Mapping[str, Any]], problem_id: str = "", **kwargs: Any) -> Trajectory:
+        """The trajectory of assistant, tool and later user messages. `finish` may be given for the last turn.
+
+        Raises:
+            UserError: for another role, a tool or user message in front, two assistant messages with nothing between
+                them, a user message that does not stand between two assistant messages, or no message at all.
+        """
+        finish = kwargs.pop("finish", "eos")
+        messages = list(messages)
+        _check_roles([str(m["role"]) for m in messages])
+        turns: list[Turn] = []
+        results: list[str] = []
+        for message in messages:
+            if message["role"] == "tool":
+                results.append(str(message["content"]))
+            elif message["role"] == "user":
+                turns[-1] = replace(turns[-1], env_response=render_user(str(message["content"])))
+            else:
+                if results:
+                    turns[-1] = replace(turns[-1], env_response=render_environment(results))
+                turns.append(Turn(render_turn(message)))
+                results = []
+        if results:
+            turns[-1] = replace(turns[-1], env_response=render_environment(results))
+            turns.append(Turn(""))
+        turns[-1] = replace(turns[-1], finish=finish)
+        return cls(problem_id, tuple(turns), **kwargs)
+
+    def with_meta(self, **facts: Any) -> Trajectory:
+        return replace(self, meta={**self.meta, **facts})
+
+    def _repr_html_(self) -> str:
+        return trajectory_html(self)
+
+
+def _check_roles(roles: list[str]) -> None:
+    other = [r for r in roles if r not in ("assistant", "tool", "user")] or [r for r in roles[:1] if r == "user"]
+    if other:
+        raise UserError(f"A trajectory has no message of role {other[0]!r}: leave out what comes before the first "
+                        "assistant message.")
+    apart = {("assistant", "assistant"), ("user", "user"), ("user", "tool"), ("tool", "user")}
+    if roles[:1] != ["assistant"] or roles[-1] == "user" or apart & set(pairwise(roles)):
+        raise UserError(f"Messages of roles {roles[:12]} are no trajectory: it starts with an assistant message, and "
+                        "tool messages or a user's message stand between two assistant messages.")
+
+
+def _steps(turn: Turn, last: bool) -> Iterable[Step]:
+    if turn.reasoning:
+        answers = not turn.calls and (last or turn.user is not None)
+        yield Step("A" if answers else "R", turn.reasoning)
+    for call in turn.calls:
+        yield Step("T", call.text.strip(), call)
+    for call in turn.calls:
+        if call.observation is not None:
+            yield Step("O", call.observation.content, call)
+    if turn.user is not None:
+        yield Step("U", turn.user)
+
+
+def _messages(turn: Turn) -> Iterable[dict[str, Any]]:
+    message: dict[str, Any] = {"role": "assistant", "content": turn.text}
+    calls = turn.calls
+    if calls and all(c.name is not None for c in calls):
+        message["content"] = turn.without_calls.strip()
+        message["tool_calls"] = [{"type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+                                 for c in calls]
+    yield message
+    for call in calls:
+        if call.observation is not None:
+            yield {"role": "tool", "name": call.name or "", "content": call.observation.content}
+    if turn.user is not None:
+        yield {"role": "user", "content": turn.user}
+
+
+def render_call(name: str, arguments: Any) -> str:
+    """A call in Hermes form, exactly as our chat template and Qwen's write it."""
+    name, arguments = (json.dumps(x, ensure_ascii=False) for x in (name, arguments))
+    return f'<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>'
+
+
+def render_turn(message: Mapping[str, Any]) -> str:
+    """The text of an assistant message with `content` and `tool_calls`."""
+    parts = [message.get("content") or ""] if message.get("content") else []
+    for call in message.get("tool_calls") or []:
+        function = call.get("function", call)
+        parts.append(render_call(function["name"], function.get("arguments")))
+    return "\n".join(parts)
+
+
+def render_environment(results: Iterable[str], eos: str = EOS) -> str:
+    """Tool results as the text between two assistant turns."""
+    body = "".join(f"\n<tool_response>\n{r}\n</tool_response>" for r in results)
+    return f"\n<|im_start|>user{body}{eos}\n{ASSISTANT}"
+
+
+def render_user(text: str, eos: str = EOS) -> str:
+    """The user's next message as the text between two assistant turns."""
+    return f"\n<|im_start|>user\n{text}{eos}\n{ASSISTANT}"
+
+
+def escape_chat_markup(text: str) -> str:
+    """A text that cannot speak for the chat: where it would open or close a turn, a call or a result, `&lt;` stands
+    for the `<`. Unpaired surrogates, which no tokenizer takes, become question marks."""
+    return MARK_RE.sub("&lt;", text.encode("utf-8", "replace").decode())

@@ -1,0 +1,136 @@
+"""The process that runs the symbolic graders: `python -m mentor_kit.judging.grading_process`.
+
+Math-Verify and MathRuler parse text by evaluating it (SymPy's `parse_expr`), and some expressions
+never end, so they run here, away from training: one JSON line in, one JSON line out, with limits on
+memory, files, processes and CPU time. `mentor_kit.judging.judge` starts it, feeds it and kills it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+MEMORY_BYTES = 2 << 30
+DEADLINES = (0.3, 0.55, 0.75)  # CPU share of a request after which the first, second, third grader must be done
+HARD_SHARE = 0.85  # CPU share after which the kernel ends this process, whatever it is doing
+WARM_UP = (("2x+\\frac{1}{2}", "\\frac{1}{2}+2x"), ("(1,2]", "(1,2]"), ("\\sqrt{12}", "2\\sqrt{3}"), ("1/2", "0.5"))
+
+
+class OutOfTime(BaseException):
+    """Raised by the CPU timer inside a grader; not an Exception, or graders would swallow it."""
+
+
+class Graders:
+    """The three graders of the released judge, in the order cheapest first; their verdicts are OR-ed."""
+
+    def __init__(self) -> None:
+        from math_verify import parse, verify
+        from math_verify.metric import math_metric
+        from math_verify.parser import ExprExtractionConfig, LatexExtractionConfig
+        from mathruler.grader import grade_answer
+
+        self._parse, self._verify, self._grade_answer = parse, verify, grade_answer
+        self._metric = math_metric(gold_extraction_target=(LatexExtractionConfig(),),
+                                   pred_extraction_target=(ExprExtractionConfig(), LatexExtractionConfig()))
+
+    def mathruler(self, prediction: str, golds: list[list[str]]) -> bool:
+        """MathRuler takes the gold as given; an error ends the search through the golds."""
+        return any(self._grade_answer(prediction, raw) for raw, _ in golds)
+
+    def math_verify(self, prediction: str, golds: list[list[str]]) -> bool:
+        """Math-Verify's parse and verify on the bare contents."""
+        parsed = self._parse(prediction)
+        return any(self._verify(self._parse(bare), parsed) for _, bare in golds)
+
+    def math_verify_metric(self, prediction: str, golds: list[list[str]]) -> bool:
+        """Math-Verify's metric: the gold boxed again, the prediction bare; an error skips only that gold."""
+        return any(self._metric_one(prediction, bare) for _, bare in golds)
+
+    def _metric_one(self, prediction: str, bare: str) -> bool:
+        try:
+            return self._metric([f"\\boxed{{{bare}}}"], [prediction])[0] > 0
+        except Exception:  # noqa: BLE001 (an unreadable gold raises ValueError, SymPy raises anything: it counts as no)
+            return False
+
+
+def grade(graders: Graders, prediction: str, golds: list[list[str]], seconds: float) -> str:
+    """The name of the first grader that says yes, else `none`, or `timeout` where one ran out of CPU time."""
+    late = False
+    signal.setitimer(signal.ITIMER_VIRTUAL, HARD_SHARE * seconds)
+    used = 0.0
+    for name, share in zip(("mathruler", "math_verify", "math_verify_metric"), DEADLINES, strict=True):
+        start = time.process_time()
+        yes, out_of_time = _timed(getattr(graders, name), prediction, golds, max(share * seconds - used, 0.01))
+        used += time.process_time() - start
+        late |= out_of_time
+        if yes:
+            break
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    return name if yes else "timeout" if late else "none"
+
+
+def _timed(grader: Callable[..., bool], prediction: str, golds: list[list[str]], seconds: float) -> tuple[bool, bool]:
+    """(verdict, ran out of time). Any error of a grader counts as no, as in the released judge."""
+    fired = []
+
+    def ring(*_: Any) -> None:
+        fired.append(True)
+        raise OutOfTime
+
+    signal.signal(signal.SIGPROF, ring)
+    try:
+        try:
+            # rings again and again: graders hold bare `except:` clauses that swallow the first ring
+            signal.setitimer(signal.ITIMER_PROF, seconds, 0.02)
+            return bool(grader(prediction, golds)), bool(fired)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+    except OutOfTime:
+        return False, True
+    except Exception:  # noqa: BLE001 (RecursionError, MemoryError, whatever SymPy raises)
+        return False, bool(fired)
+
+
+def limit_resources() -> None:
+    """No more memory than MEMORY_BYTES, no file written, no process started."""
+    import resource
+
+    limits = ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NPROC, 0),
+              (resource.RLIMIT_CORE, 0))
+    for kind, value in limits:
+        try:
+            resource.setrlimit(kind, (value, value))
+        except (ValueError, OSError):  # macOS knows no RLIMIT_AS; the others still hold
+            continue
+
+
+def main() -> int:
+    """Serve requests from stdin until it closes."""
+    replies = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints must not mix with the replies
+    logging.disable(logging.CRITICAL)
+    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+    try:
+        graders = Graders()
+    except ImportError as error:
+        replies.write(json.dumps({"missing": str(error)}) + "\n")
+        return 1
+    for prediction, gold in WARM_UP:
+        grade(graders, prediction, [[gold, gold]], 60.0)
+    limit_resources()
+    replies.write(json.dumps({"ready": True}) + "\n")
+    for line in sys.stdin:
+        request = json.loads(line)
+        by = grade(graders, request["prediction"], request["golds"], request["seconds"])
+        replies.write(json.dumps({"by": by}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

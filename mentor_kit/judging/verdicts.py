@@ -1,0 +1,39 @@
+"""The judge's verdict on a trajectory: right, wrong, or why it has no judged answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mentor_kit.core.problem import Problem
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.judging.judge import final_answer, judge, require_graders
+
+FAILURES = ("overlong", "tool_cap", "error", "no_answer")
+BY_FINISH = {"length": "overlong", "tool_cap": "tool_cap", "error": "error"}
+
+
+def failure_kind(trajectory: Trajectory) -> str | None:
+    """Why a rollout has no judged answer, or None: overlong, tool_cap, error, no_answer."""
+    if trajectory.finish in BY_FINISH:
+        return BY_FINISH[trajectory.finish]
+    return None if final_answer(trajectory) else "no_answer"
+
+
+def verdict_facts(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
+    """The judge's verdict as facts for the trajectory's meta: correct, judged_by, failure."""
+    failure = failure_kind(trajectory)
+    if failure:
+        return {"correct": False, "judged_by": "failure", "failure": failure}
+    verdict = judge(final_answer(trajectory), problem.answers)
+    return {"correct": verdict.correct, "judged_by": verdict.by, "failure": None}
+
+
+def judge_answers(problems: Sequence[Problem], trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
+    """The scorer of mathematics: `verdict_facts` of each.
+
+    Raises:
+        UserError: a grader is missing.
+    """
+    require_graders()
+    return [verdict_facts(p, t) for p, t in zip(problems, trajectories, strict=True)]

@@ -1,0 +1,1 @@
+"""Numbers about trajectories, and intervals around them."""

@@ -1,0 +1,257 @@
+"""Metrics of stored trajectories: pure functions, no model, no torch.
+
+The denominator of every rate is every record handed in: an overlong, crashed or unanswered item is a
+wrong one and is counted by its kind. Only comparisons with a teacher are limited to the records that
+have a reference (`n_reference` says how many those are).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from mentor_kit.core.problem import known_tools
+from mentor_kit.core.records import Record
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.errors import UserError
+
+UNKNOWN = "<unknown>"  # the one bin of all names that the toolbox does not have
+RATES = ("correct", "boxed", "set_match", "sequence_similarity", "similarity", "n_calls", "n_executed", "n_ok",
+         "n_failed", "n_unknown", "n_malformed", "unknown_tool", "turns", "repeats_teacher_exactly")
+
+
+def tool_names(trajectory: Trajectory, known_names: Iterable[str]) -> tuple[str, ...]:
+    """Names of the parsed calls in order, executed or not; names outside the toolbox become `<unknown>`."""
+    known = set(known_names)
+    return tuple(n if n in known else UNKNOWN for n in trajectory.tool_names)
+
+
+def tool_counts(trajectories: Iterable[Trajectory], known_names: Iterable[str]) -> Counter[str]:
+    """How often each tool was called, over parsed calls; unknown names share the bin `<unknown>`."""
+    known = tuple(known_names)
+    return Counter(n for t in trajectories for n in tool_names(t, known))
+
+
+def count_similarity(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
+    """`tool_similarity` of count arrays of shape (..., tools); returns shape (...)."""
+    p, q = np.asarray(teacher, float), np.asarray(student, float)
+    totals = p.sum(-1) * q.sum(-1)
+    p, q = (x / np.maximum(x.sum(-1, keepdims=True), 1e-300) for x in (p, q))
+    m = (p + q) / 2
+    divergence = (_relative_entropy(p, m) + _relative_entropy(q, m)) / 2
+    return np.where(totals > 0, np.clip(1 - divergence, 0, 1), 0.0)
+
+
+def _relative_entropy(p: np.ndarray, m: np.ndarray) -> np.ndarray:
+    ratio = np.divide(p, m, out=np.ones_like(p), where=p > 0)
+    return (p * np.log2(ratio)).sum(-1)
+
+
+def tool_similarity(teacher_counts: Mapping[str, float], student_counts: Mapping[str, float]) -> float:
+    """1 - Jensen-Shannon divergence in bits of two tool distributions: 1 the same, 0 disjoint.
+
+    The divergence is scipy's `jensenshannon(p, q, base=2) ** 2`. Without any call on either side the
+    similarity is 0. The paper plots "1 - JSD" and is silent about base and bins: bits keep it in 0..1.
+    """
+    names = sorted(set(teacher_counts) | set(student_counts))
+    p, q = ([counts.get(n, 0) for n in names] for counts in (teacher_counts, student_counts))
+    return float(count_similarity(np.array(p), np.array(q)))
+
+
+def set_match(reference: Trajectory, student: Trajectory, known_names: Iterable[str] | None = None) -> bool:
+    """Whether student and teacher use the same set of tools: order, counts and arguments do not matter.
+
+    With `known_names` the student's unknown names are left out first, as the released reward does; the
+    unknown names are a metric of their own (`unknown_tool`).
+    """
+    names = set(student.tool_names)
+    return set(reference.tool_names) == (names if known_names is None else names & set(known_names))
+
+
+def sequence_similarity(reference: Trajectory, student: Trajectory) -> float:
+    """Longest common subsequence of the two tool-name sequences over the longer one's length (1: equal order).
+
+    The paper is silent; the longer length is the denominator so that extra calls cost as missing ones do.
+    """
+    a, b = reference.tool_names, student.tool_names
+    row = [0] * (len(b) + 1)
+    for x in a:
+        previous = row
+        row = [0]
+        for j, y in enumerate(b):
+            row.append(previous[j] + 1 if x == y else max(previous[j + 1], row[j]))
+    return row[-1] / max(len(a), len(b)) if a or b else 1.0
+
+
+def call_counts(trajectory: Trajectory, known_names: Iterable[str]) -> dict[str, int]:
+    """Counts of written, executed, successful, failed, unknown and malformed calls."""
+    calls, known = trajectory.calls, set(known_names)
+    return {"n_calls": len(calls), "n_executed": sum(c.executed for c in calls), "n_ok": sum(c.ok for c in calls),
+            "n_failed": sum(c.executed and not c.ok for c in calls),
+            "n_unknown": sum(c.name is not None and c.name not in known for c in calls),
+            "n_malformed": sum(c.name is None for c in calls)}
+
+
+def repeats_teacher_exactly(record: Record) -> bool:
+    """Whether the written calls equal the teacher's in names, arguments and order (and there are any)."""
+    if record.reference is None:
+        return False
+    teacher, student = ([(c.name, c.arguments) for c in t.calls] for t in (record.reference, record.trajectory))
+    return bool(teacher) and teacher == student
+
+
+def _last_result(trajectory: Trajectory) -> str | None:
+    results = [c.observation.content for c in trajectory.calls if c.observation is not None]
+    return results[-1] if results else None
+
+
+def _same_value(a: str, b: str) -> bool:
+    try:
+        return float(a.replace(",", "")) == float(b.replace(",", ""))
+    except ValueError:
+        return a.strip() == b.strip()
+
+
+def is_miscopied_last_result(record: Record) -> bool:
+    """Whether the last tool result is the teacher's, yet the boxed answer is another value."""
+    from mentor_kit.judging.judge import final_answer
+
+    if record.reference is None:
+        return False
+    answer, seen = final_answer(record.trajectory), _last_result(record.trajectory)
+    expected = _last_result(record.reference)
+    if answer is None or seen is None or expected is None:
+        return False
+    return _same_value(seen, expected) and not _same_value(answer, seen)
+
+
+def exact_repeats_with_wrong_answer(records: Iterable[Record]) -> list[Record]:
+    """Records whose calls repeat the teacher's exactly and which were still judged wrong.
+
+    Each should be a mis-copied last result (`is_miscopied_last_result`); any other one points to a bug
+    in the rollout loop.
+    """
+    return [r for r in records if not r.trajectory.meta["correct"] and repeats_teacher_exactly(r)]
+
+
+def record_metrics(record: Record, known_names: Iterable[str]) -> dict[str, Any]:
+    """Every metric of one judged record; comparisons with the teacher are None without a reference.
+
+    Raises:
+        UserError: the record bears no verdict (`meta["correct"]`).
+    """
+    from mentor_kit.judging.judge import final_answer
+
+    trajectory, reference, known = record.trajectory, record.reference, tuple(known_names)
+    if "correct" not in trajectory.meta:
+        raise UserError(f"The trajectory of {record.problem.id!r} has no verdict: judge it before measuring it.")
+    counts = call_counts(trajectory, known)
+    facts = {"correct": bool(trajectory.meta["correct"]), "boxed": bool(final_answer(trajectory)),
+             "set_match": None, "sequence_similarity": None, "similarity": None, **counts,
+             "unknown_tool": counts["n_unknown"] > 0, "turns": len(trajectory.turns), "finish": trajectory.finish,
+             "failure": trajectory.meta.get("failure"), "repeats_teacher_exactly": repeats_teacher_exactly(record)}
+    if reference is not None:
+        facts["set_match"] = set_match(reference, trajectory, known)
+        facts["sequence_similarity"] = sequence_similarity(reference, trajectory)
+        facts["similarity"] = tool_similarity(tool_counts([reference], known), tool_counts([trajectory], known))
+    return facts
+
+
+def summarise(records: Sequence[Record], known: Iterable[str] | None = None) -> dict[str, float]:
+    """Means over all records of `record_metrics`, plus counts and the pooled tool similarity.
+
+    Args:
+        known: the tool names of all records; without it each record's own (`known_tools`).
+
+    Keys: `n`, `n_reference`, the names in `RATES` (means; comparisons with the teacher over the records
+    that have one, nan without any), `similarity_pooled` (1 - JSD of all calls together), `tokens` (mean of the
+    completions whose length is known), `score/<name>` (means of a scorer's further numbers), and `failure/<kind>`
+    and `finish/<kind>` (shares of all records).
+    """
+    if not records:
+        raise UserError("No records to summarise: evaluate at least one item.")
+    shared = None if known is None else tuple(known)
+    names = [known_tools(r.problem) if shared is None else shared for r in records]
+    rows = [record_metrics(r, n) for r, n in zip(records, names, strict=True)]
+    summary: dict[str, float] = {"n": len(rows), "n_reference": sum(r.reference is not None for r in records)}
+    summary |= {name: _mean(row[name] for row in rows) for name in RATES}
+    teacher, student = _pooled_counts(records, names)
+    summary["similarity_pooled"] = tool_similarity(teacher, student) if summary["n_reference"] else float("nan")
+    summary["tokens"] = _mean(r.trajectory.meta.get("tokens") for r in records)
+    for name in sorted({s for r in records for s in r.trajectory.meta.get("scores", {})}):
+        summary[f"score/{name}"] = _mean(r.trajectory.meta.get("scores", {}).get(name) for r in records)
+    for kind in ("finish", "failure"):
+        shares = Counter(row[kind] for row in rows if row[kind] is not None)
+        summary |= {f"{kind}/{name}": shares[name] / len(rows) for name in sorted(shares)}
+    return summary
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    found = [float(v) for v in values if v is not None]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _pooled_counts(records: Sequence[Record], names: Sequence[tuple[str, ...]]) -> tuple[Counter[str], Counter[str]]:
+    """Tool counts of the references and of the students, over the records that have a reference."""
+    teacher: Counter[str] = Counter()
+    student: Counter[str] = Counter()
+    for record, known in zip(records, names, strict=True):
+        if record.reference is not None:
+            teacher.update(tool_names(record.reference, known))
+            student.update(tool_names(record.trajectory, known))
+    return teacher, student
+
+
+def mean_at_k(correct: Sequence[bool]) -> float:
+    """Share of the k samples of one problem that are right."""
+    return sum(map(bool, correct)) / len(correct)
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Unbiased probability that at least one of k samples is right, from c right ones of n (Chen et al. 2021).
+
+    Raises:
+        UserError: unless 0 <= c <= n and 1 <= k <= n.
+    """
+    if not (0 <= c <= n and 1 <= k <= n):
+        raise UserError(f"pass@{k} from {c} right of {n} samples: right must be 0 to samples, and k 1 to samples.")
+    return 1 - comb(n - c, k) / comb(n, k)
+
+
+def maj_at_k(answers: Sequence[str | None], correct: Sequence[bool]) -> float:
+    """Whether the most frequent answer of one problem's samples is right; 0 when none answered.
+
+    Answers are compared as texts; samples without an answer do not vote; among tied answers the result
+    is the share that is right, i.e. what a fair random choice gives on average.
+    """
+    votes = Counter(a for a in answers if a is not None)
+    if not votes:
+        return 0.0
+    verdict = {a: bool(ok) for a, ok in zip(answers, correct, strict=True)}
+    tied = [a for a, n in votes.items() if n == max(votes.values())]
+    return sum(verdict[a] for a in tied) / len(tied)
+
+
+def sample_metrics(records: Iterable[Record]) -> dict[str, float]:
+    """mean@k, pass@k and maj@k over problems, with k the number of samples of every problem.
+
+    Raises:
+        UserError: the problems do not all have the same number of samples.
+    """
+    from mentor_kit.judging.judge import final_answer
+
+    samples: dict[str, list[tuple[str | None, bool]]] = defaultdict(list)
+    for r in records:
+        samples[r.problem.id].append((final_answer(r.trajectory), bool(r.trajectory.meta["correct"])))
+    sizes = {len(s) for s in samples.values()}
+    if len(sizes) != 1:
+        raise UserError(f"Problems with {sorted(sizes)} samples: every problem needs the same number; ask them again.")
+    k = sizes.pop()
+    right = {p: [ok for _, ok in s] for p, s in samples.items()}
+    return {"k": k, "mean_at_k": float(np.mean([mean_at_k(ok) for ok in right.values()])),
+            "pass_at_k": float(np.mean([pass_at_k(k, sum(ok), k) for ok in right.values()])),
+            "maj_at_k": float(np.mean([maj_at_k([a for a, _ in s], right[p]) for p, s in samples.items()]))}

@@ -1,0 +1,1 @@
+"""Worked solutions as verified tool calls."""

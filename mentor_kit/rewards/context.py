@@ -1,0 +1,93 @@
+"""What a reward term may look at: one problem, the teacher's trajectory, the student's, and what follows from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mentor_kit.core.problem import Problem, known_tools
+from mentor_kit.core.trajectory import ToolCall, Trajectory, Turn
+from mentor_kit.judging.judge import Verdict, final_answer, judge
+
+
+@dataclass(frozen=True)
+class Case:
+    """One rollout to be scored. Everything is derived on demand, once.
+
+    With `executed_only`, the student's calls are those that were carried out without an error; otherwise every
+    well-formed call to a known tool counts, read over the whole text as the released code reads it (an unclosed
+    call swallows the text up to the next closing tag, in whichever turn that stands).
+    """
+
+    problem: Problem
+    reference: Trajectory | None
+    student: Trajectory
+    executed_only: bool = False
+
+    @cached_property
+    def answer(self) -> str | None:
+        return final_answer(self.student)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        return judge(self.answer, self.problem.answers)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        return frozenset(known_tools(self.problem))
+
+    @cached_property
+    def named_calls(self) -> tuple[ToolCall, ...]:
+        """Well-formed calls as written, known or not."""
+        return tuple(c for c in Turn(self.student.to_text()).calls if c.name)
+
+    @cached_property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The student's calls that count."""
+        if self.executed_only:
+            return tuple(c for c in self.student.calls if c.ok and c.name in self.known)
+        return tuple(c for c in self.named_calls if c.name in self.known)
+
+    @property
+    def names(self) -> list[str]:
+        return [c.name for c in self.calls]
+
+    @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """Names of well-formed calls to tools that do not exist."""
+        return tuple(c.name for c in self.named_calls if c.name not in self.known)
+
+    @cached_property
+    def attempts(self) -> int:
+        """Calls the student tried to write: well-formed, malformed and never closed alike."""
+        return sum(max(len(t.calls), t.text.count("<tool_call>")) for t in self.student.turns)
+
+    @cached_property
+    def malformed(self) -> int:
+        return self.attempts - sum(bool(c.name) for c in self.student.calls)
+
+    @cached_property
+    def reference_calls(self) -> tuple[ToolCall, ...]:
+        return tuple(c for c in self.reference.calls if c.name) if self.reference else ()
+
+    @property
+    def reference_names(self) -> list[str]:
+        return [c.name for c in self.reference_calls]
+
+
+def canonical(value: Any) -> str:
+    """A JSON value as text for comparison: keys sorted, 4.0 written as 4."""
+    try:
+        return json.dumps(_whole(value), sort_keys=True)
+    except RecursionError:  # thousands of nested brackets: equal to nothing sensible
+        return "too deep"
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _whole(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_whole(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
