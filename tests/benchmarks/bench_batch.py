@@ -21,7 +21,7 @@ from pathlib import Path
 from time import perf_counter
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 from tiny_project import write_notebook, write_study
 
 CELLS, WORKERS, LEAST_SHARE = 24, 2, 0.9

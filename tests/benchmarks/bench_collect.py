@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 os.environ["MENTOR_KIT_QUIET"] = "1"
 
 from fault_server import load, running
