@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from bfcl_gold import DONE, gold_turns, play, say
+from small_student import learn_by_heart, shaken
 
 from mentor_kit.bfcl import checker as bfcl
 from mentor_kit.bfcl.executor import Sandbox, sandbox
@@ -265,38 +266,22 @@ def learner() -> tuple[list[Problem], Student]:
              for p in problems for s in p.meta["tool_schemas"]]
     texts = [t for p, g in zip(problems, gold, strict=True) for t in (p.question, g.to_text())]
     tokenizer = build_tokenizer((texts + tools) * 8, 1500)
-    torch.set_num_threads(1)
     model = build_model(tokenizer, hidden_size=64, layers=2, heads=2, kv_heads=1, ffn_size=128)
     student = Student(model, tokenizer, Toolbox("none", []), "learner")
-    learn(student, problems, gold)
+    learn_by_heart(student, [encoded(student, p, g) for p, g in zip(problems, gold, strict=True)])
+    shaken(model)
     return problems, student
 
 
-def learn(student: Student, problems: list[Problem], gold: list[Trajectory], most: int = 150) -> None:
-    """Train on what the assistant says until it is known by heart."""
-    data = [ids_and_targets(student, p, t) for p, t in zip(problems, gold, strict=True)]
-    optimizer = torch.optim.AdamW(student.model.parameters(), lr=1e-2)
-    for _ in range(most):
-        worst = 0.0
-        for ids, targets in data:
-            logits = student.model(ids).logits[0, :-1]
-            loss = torch.nn.functional.cross_entropy(logits, targets[0, 1:])
-            loss.backward()
-            worst = max(worst, loss.item())
-        optimizer.step()
-        optimizer.zero_grad()
-        if worst < 0.05:
-            break
-
-
-def ids_and_targets(student: Student, problem: Problem, trajectory: Trajectory) -> tuple[torch.Tensor, torch.Tensor]:
+def encoded(student: Student, problem: Problem, trajectory: Trajectory) -> dict[str, list[int]]:
+    """As `Student.encode`, with the item's own messages and tools."""
     ids = list(prompt_ids(student, problem))
-    targets = [-100] * len(ids)
+    mask = [0] * len(ids)
     for turn in trajectory.turns:
-        for text, said in ((turn.text + EOS, True), (turn.env_response, False)):
+        for text, said in ((turn.text + EOS, 1), (turn.env_response, 0)):
             piece = student.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-            ids, targets = ids + piece, targets + (piece if said else [-100] * len(piece))
-    return torch.tensor([ids]), torch.tensor([targets])
+            ids, mask = ids + piece, mask + [said] * len(piece)
+    return {"input_ids": ids, "assistant_masks": mask}
 
 
 @needs_environment
