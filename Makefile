@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 STUDY ?= params/demo.yaml
 
-.PHONY: help demo test test-unsloth test-server gpu-check lint format lab bench chaos clean
+.PHONY: help demo test test-numeric test-unsloth test-server gpu-check lint format lab bench chaos clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -37,6 +37,9 @@ demo: $(STAMP)  ## run the demo study, or continue it (STUDY=params/other.yaml f
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
+
+test-numeric: $(STAMP)  ## run the tests that train or sample (ATEN_CPU_CAPABILITY=default: as on another CPU)
+	$(BIN)/python -m pytest -m 'numeric and not slow'
 
 test-unsloth: $(UNSLOTH)/installed.stamp  ## train through Unsloth's CPU backend, in an environment of its own
 	$(UNSLOTH)/bin/python -m pytest -m unsloth tests/students/test_unsloth.py

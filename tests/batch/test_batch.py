@@ -123,6 +123,7 @@ def test_a_killed_runner_takes_its_kernels_along_and_a_restart_continues(hanging
         run_batch(study)
     assert not is_free(run_dir / ".lock")
     process.kill()
+    process.wait()
     wait_for(lambda: is_free(run_dir / ".lock"), 10)
     assert cell_state(run_dir) == ("waiting", "")  # interrupted, not failed
     (study.root / "mended").touch()

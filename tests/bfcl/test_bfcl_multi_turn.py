@@ -284,6 +284,7 @@ def encoded(student: Student, problem: Problem, trajectory: Trajectory) -> dict[
     return {"input_ids": ids, "assistant_masks": mask}
 
 
+@pytest.mark.numeric
 @needs_environment
 def test_a_real_student_answers_multi_turn_items_end_to_end(learner, tmp_path):
     problems, student = learner
@@ -299,6 +300,7 @@ def test_a_real_student_answers_multi_turn_items_end_to_end(learner, tmp_path):
     assert [v["correct"] for v in multi_turn_verdicts(asked, [r.trajectory for r in again])] == [True] * 3 + [False]
 
 
+@pytest.mark.numeric
 @needs_environment
 def test_a_local_model_as_a_teacher_answers_them_too(learner, tmp_path):
     from mentor_kit.teachers import load_teacher
@@ -312,6 +314,7 @@ def test_a_local_model_as_a_teacher_answers_them_too(learner, tmp_path):
     assert len(evaluate(teacher, single, {}, scorer=bfcl.bfcl_verdicts)[0].trajectory.turns) == 1
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_command_line_on_twelve_items(learner, tmp_path):

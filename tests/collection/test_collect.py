@@ -151,6 +151,7 @@ def test_why_an_attempt_is_no_reference(turns, reason):
     assert reject_reason(Trajectory("p", tuple(made)), problem) == reason
 
 
+@pytest.mark.numeric
 def test_a_local_model_teaches_in_batches(tmp_path):
     """The kit's own tiny student as the teacher; it knows these problems by heart."""
     by_heart(8).save(tmp_path / "model")

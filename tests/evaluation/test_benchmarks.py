@@ -26,6 +26,7 @@ from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.runs.locks import lock_folder
 from mentor_kit.runs.parameters import configure
 
+pytestmark = pytest.mark.numeric
 LOCAL = {"version": 1, "problems": "question_set", "toolbox": "arithmetic", "scorer": "judge", "licence": "none"}
 
 

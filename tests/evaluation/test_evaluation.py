@@ -30,6 +30,7 @@ from mentor_kit.students.decoding import Decoder
 from mentor_kit.students.rollout import Sampling
 from mentor_kit.teachers import load_teacher
 
+pytestmark = pytest.mark.numeric
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "04_evaluation.ipynb"
 TRAIN, TEST, LONGER = (teacher_records(n, s) for n, s in ((12, "train"), (6, "in_domain"), (4, "longer_chains")))
 

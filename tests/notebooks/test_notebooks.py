@@ -14,6 +14,7 @@ import pytest
 from mentor_kit.core.records import load_records
 from mentor_kit.runs.open import load_run
 
+pytestmark = pytest.mark.numeric
 ROOT = Path(__file__).parents[2]
 
 

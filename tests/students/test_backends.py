@@ -28,6 +28,7 @@ from mentor_kit.training import stage
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.trainer_config import FILE, changed, exactly
 
+pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(8)
 LORA = LoadConfig(finetuning="lora", lora_rank=4, seed=1)
 SMALL = {"method": "mentor", "start_run": "none", "finetuning": "lora", "lora_rank": 4, "steps": 2,

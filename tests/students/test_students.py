@@ -29,6 +29,7 @@ from mentor_kit.students.rollout import Sampling, decode_completion, execute_tur
 from mentor_kit.students.student import Student, load_student, prepare_tokenizer, prompt_messages
 from mentor_kit.students.tiny import build_model, build_tokenizer
 
+pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(16)
 
 

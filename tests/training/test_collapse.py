@@ -19,6 +19,7 @@ from mentor_kit.training.grpo import train_grpo
 from mentor_kit.training.sft import train_sft
 from mentor_kit.training.watch import TrainingCollapsed, Watch
 
+pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(12)
 SMALL = {"prompts_per_step": 3, "group_size": 4, "micro_batch": 12, "max_new_tokens": 96, "temperature": 0.7}
 

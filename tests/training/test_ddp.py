@@ -23,6 +23,7 @@ from mentor_kit.runs.parameters import configure
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.stage import STUDENT
 
+pytestmark = pytest.mark.numeric
 TESTS = Path(__file__).parents[1]
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 

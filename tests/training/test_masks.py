@@ -15,6 +15,7 @@ from mentor_kit.training.optimizers import Cooldown
 from mentor_kit.training.scorer import RolloutScorer
 from mentor_kit.training.sft import sft_rows, sft_trainer
 
+pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(12)
 
 

@@ -15,6 +15,7 @@ from mentor_kit.rewards.diagnostics import score_frame
 from mentor_kit.training import grpo
 from mentor_kit.training.config import TrainConfig
 
+pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(12)
 
 

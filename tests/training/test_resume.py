@@ -20,8 +20,18 @@ from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.grpo import train_grpo
 from mentor_kit.training.sft import train_sft
 
+pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(12)
 FORK = multiprocessing.get_context("fork")  # a child has the test's student and libraries at once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """A fork has none of its parent's threads: one that waits for them waits for ever."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(usual)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from mentor_kit.training.grpo import train_grpo
 from mentor_kit.training.optimizers import Cooldown, MuonWithAdamW
 from mentor_kit.training.sft import sft_rows, train_sft
 
+pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(12)
 SMALL = {"prompts_per_step": 3, "group_size": 4, "micro_batch": 6, "max_new_tokens": 96, "validate_every": 0,
          "temperature": 0.7}
