@@ -1,4 +1,5 @@
-"""Declared benchmarks, and `mentor-kit evaluate` on a checkpoint folder: killed and started again, the same bytes."""
+"""Declared benchmarks, and `mentor-kit evaluate` on a checkpoint folder: killed and started again, the same bytes on one
+kind of CPU."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_stage_evaluates_all_splits_and_stores_them(student, tmp_path):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, tmp_path, monkeypatch, temperature):
-    """And the same bytes come out, greedily and sampled."""
+    """And the same bytes come out on one kind of CPU, greedily and sampled."""
     collection, under_way = Collection(tuple(TRAIN + TEST + LONGER)), 4
     config = configure(EvaluateConfig, batch_size=under_way, temperature=temperature, samples=2 if temperature else 1)
     whole, broken = new_run(tmp_path / "a", "evaluate"), new_run(tmp_path / "b", "evaluate")

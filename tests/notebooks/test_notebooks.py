@@ -100,7 +100,7 @@ def test_artefacts_hold_no_dates_or_paths(project):
 
 @pytest.mark.slow
 def test_same_seed_gives_the_same_bytes(project, tmp_path):
-    """DONE lists every artefact's hash: trajectories, metrics, students, tables, figures."""
+    """On one kind of CPU. DONE lists every artefact's hash: trajectories, metrics, students, tables, figures."""
     again = fresh_project(tmp_path)
     listed = [{p.relative_to(root): json.loads(p.read_text())["artefacts"] for p in (root / "results").rglob("DONE")}
               for root in (project, again)]

@@ -5,8 +5,8 @@
 With --cells the study is one of so many tiny but real cells (tests/helpers/tiny_project.py). The moments are drawn uniformly
 over the time the undisturbed run took; each victim, the runner or one of its kernels, drawn too. After a kill of the
 runner the same command is started again; a killed kernel's cell fails, and the command is started again with
---retry-failed once it ends. Then every artefact of every run must have the same bytes, and `mentor-kit status` must
-show the same table.
+--retry-failed once it ends. Then every artefact of every run must have the same bytes (as on one kind of CPU it has),
+and `mentor-kit status` must show the same table.
 """
 
 from __future__ import annotations

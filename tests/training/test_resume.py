@@ -1,4 +1,5 @@
-"""Trainings killed with SIGKILL again and again end as one that was never stopped: weights, metrics, rollouts."""
+"""Trainings killed with SIGKILL again and again end as one that was never stopped, on one kind of CPU: weights, metrics,
+rollouts."""
 
 from __future__ import annotations
 

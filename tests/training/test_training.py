@@ -1,4 +1,4 @@
-"""Training: masks, determinism, exact resume, the reward TRL sees, the budget that is reported."""
+"""Training: masks, determinism and exact resume on one kind of CPU, the reward TRL sees, the budget that is reported."""
 
 from __future__ import annotations
 
