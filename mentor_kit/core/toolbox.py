@@ -23,6 +23,7 @@ MAX_NUMBER = 1e30  # larger magnitudes are refused as arguments and as results
 MAX_LIST = 1000  # items of a list argument
 MAX_TEXT = 10_000  # characters of a text argument
 MAX_NAME = 200  # characters of an unknown tool's name that its error repeats
+NOT_AN_OBJECT = "*"  # TRL passes arguments by keyword; those that are not an object come under this name
 NUMBER_RE = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d*)(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
 JSON_TYPES = {float: {"type": "number"}, int: {"type": "integer"}, str: {"type": "string"},
               list[float]: {"type": "array", "items": {"type": "number"}}}
@@ -72,7 +73,8 @@ class Tool:
                            "required": [n for n, (_, required) in self.parameters.items() if required]}}}
 
     def bind(self, arguments: Any) -> dict[str, Any]:
-        """Check and coerce arguments (see `coerce`); raises ToolError with the reason."""
+        """Check and coerce arguments (see `coerce`); raises ToolError with the reason. None is no arguments."""
+        arguments = {} if arguments is None else arguments
         if not isinstance(arguments, Mapping):
             raise ToolError(f"{self.name}: arguments must be an object.")
         unexpected = [str(n)[:40] for n in arguments if n not in self.parameters]
@@ -175,7 +177,7 @@ class Toolbox:
     def _as_function(self, tool: Tool) -> Callable[..., str]:
         def call(**arguments: Any) -> str:
             try:
-                return format_result(tool.function(**tool.bind(arguments)))
+                return format_result(tool.function(**tool.bind(arguments.get(NOT_AN_OBJECT, arguments))))
             except (ArithmeticError, ValueError, TypeError) as error:
                 raise ToolError(str(error)) from None
 

@@ -39,6 +39,8 @@ Finish = Literal["eos", "length", "tool_cap", "error"]
 FINISHES = ("eos", "length", "tool_cap", "error")
 
 CALL_RE = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+# A call, or thoughts (closed or not), in which a call is only a draft
+CALL_OR_THOUGHT_RE = re.compile(r"<think>.*?(?:</think>|\Z)|" + CALL_RE.pattern, re.DOTALL)
 RESPONSE_RE = re.compile(r"<tool_response>\n?(.*?)\n?</tool_response>", re.DOTALL)
 THINK_RE = re.compile(r"</?think>")
 USER_RE = re.compile(r"\s*<\|im_start\|>user\n(?!<tool_response>)(.*)<\|im_end\|>\s*<\|im_start\|>assistant\n",
@@ -98,12 +100,19 @@ class Turn:
 
     @cached_property
     def calls(self) -> tuple[ToolCall, ...]:
-        written = [_parse_call(m) for m in CALL_RE.findall(_until_last("</tool_call>", self.text))]
+        """The calls in order, malformed ones included; those inside `<think>` are drafts and not calls."""
+        found = CALL_OR_THOUGHT_RE.finditer(_until_last("</tool_call>", self.text))
+        written = [_parse_call(m[1]) for m in found if m[1] is not None]
         results = [_observation(r) for r in RESPONSE_RE.findall(_until_last("</tool_response>", self.env_response))]
         wellformed = [c for c in written if c.name is not None]
         targets = wellformed if len(results) <= len(wellformed) else written
         done = {id(c): o for c, o in zip(targets, results, strict=False)}
         return tuple(replace(c, observation=done.get(id(c))) for c in written)
+
+    @property
+    def runnable_calls(self) -> tuple[ToolCall, ...]:
+        """What a rollout executes: every call, or none where one of them is malformed."""
+        return self.calls if all(c.name is not None for c in self.calls) else ()
 
     @property
     def user(self) -> str | None:
@@ -119,7 +128,7 @@ class Turn:
     @property
     def without_calls(self) -> str:
         closed = _until_last("</tool_call>", self.text)
-        return CALL_RE.sub("", closed) + self.text[len(closed):]
+        return CALL_OR_THOUGHT_RE.sub(lambda m: m[0] if m[1] is None else "", closed) + self.text[len(closed):]
 
 
 def _parse_call(text: str) -> ToolCall:
@@ -265,7 +274,7 @@ def _steps(turn: Turn, last: bool) -> Iterable[Step]:
 def _messages(turn: Turn) -> Iterable[dict[str, Any]]:
     message: dict[str, Any] = {"role": "assistant", "content": turn.text}
     calls = turn.calls
-    if calls and all(c.name is not None for c in calls):
+    if turn.runnable_calls:
         message["content"] = turn.without_calls.strip()
         message["tool_calls"] = [{"type": "function", "function": {"name": c.name, "arguments": c.arguments}}
                                  for c in calls]

@@ -2,7 +2,7 @@
 
 A run that was killed repeats only what was under way, and ends with the same bytes as an undisturbed one: an answer
 depends on its problem and sample, never on what else is asked (float ties aside, where a device's sums depend on the
-batch; see `mentor_kit.students.decoding`).
+batch; see `mentor_kit.students.kv_decoder`).
 """
 
 from __future__ import annotations

@@ -1,14 +1,19 @@
-"""Multi-turn rollouts for evaluation and validation: generate a turn, execute its calls, go on.
+"""Multi-turn rollouts: write a turn, execute its calls, go on. Evaluation, validation and training use this engine.
 
-The same rules as TRL's tool loop in training: token ids are joined and never re-encoded; a turn whose
-calls cannot all be parsed ends the rollout; at most `max_turns` assistant turns, and calls of the last one are
-not executed; the completion (all turns and tool results) has one token budget. A problem with tools of its own is
-answered by its Environment instead, which may also speak for the user (`mentor_kit.core.environment`).
+The rules, which TRL's tool loop follows too where it samples in training:
+
+- Token ids are joined and never encoded again.
+- A turn whose calls cannot all be parsed ends the rollout (`Turn.runnable_calls`; a call inside `<think>` is a draft).
+- At most `max_turns` assistant turns; the calls of the last one are not executed.
+- All turns and tool results share one token budget. Results that pass it, or the model's last position, are dropped,
+  and the rollout ends with the calls that asked for them.
+
+A problem with tools of its own is answered by its Environment instead, which may also speak for the user
+(`mentor_kit.core.environment`).
 """
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,12 +26,21 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from mentor_kit.core.environment import Environment, make_environment
 from mentor_kit.core.problem import Problem, sample_indices
-from mentor_kit.core.toolbox import Toolbox
+from mentor_kit.core.toolbox import MAX_NAME, NOT_AN_OBJECT, Toolbox
 from mentor_kit.core.trajectory import EOS, Finish, Trajectory, Turn, render_environment
 from mentor_kit.students.constrained import KnownToolNames
-from mentor_kit.students.decoding import Decoder, Draw, can_keep_cache, next_tokens, sampling_processors
+from mentor_kit.students.kv_decoder import KVDecoder, can_keep_cache
+from mentor_kit.students.sampling import (
+    Draw,
+    Sampling,
+    check_finite,
+    log_probabilities,
+    next_tokens,
+    sampling_processors,
+    turn_generator,
+)
 
-REFILL = 16  # a share of 1/REFILL of the places is free before new prompts are read: together they are read faster
+REFILL = 16  # a share of 1/REFILL of the rows is free before new prompts are read: together they are read faster
 SEEN = 32  # last tokens that logits processors look at
 
 
@@ -38,48 +52,45 @@ class Answerer(Protocol):
     toolbox: Toolbox
     name: str
     tool_schemas: list[dict[str, Any]]
+    positions: int
 
     def prompt_ids(self, question: str) -> list[int]: ...
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How each turn is sampled. Temperature 0 is greedy (top-k and top-p are then unused).
+@dataclass
+class Rollout:
+    """One rollout, under way or done: token ids, and the turns they spell.
 
-    The released evaluation uses 0.6, top-p 0.95, top-k 20; it ignored per-turn settings, ours are applied
-    each turn and stored with the result.
+    Args:
+        number: its place among those that were asked for.
+        completion: ids of all turns and tool results.
+        written: 1 where the student wrote the id, 0 where it is a tool result's.
+        logprobs: of the ids that the student wrote (0.0 elsewhere), where they were asked for.
+        begun: where in the completion the present turn begins.
     """
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_turns: int = 5
-    max_new_tokens: int = 256
-    constrain_tool_names: bool = False
-    seed: int = 0
-
-
-@dataclass
-class _Row:
-    """One rollout under way: what it has written in its present turn, and all of its completion before."""
-
-    place: int
+    number: int
     problem: Problem
     prompt: list[int]
     sample: int
     completion: list[int] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     environment: Environment | None = None
     random: np.random.Generator | None = None
+    begun: int = 0
     done: bool = False
+
+    def trajectory(self, producer: str, **facts: Any) -> Trajectory:
+        return Trajectory(self.problem.id, tuple(self.turns), producer, self.sample, facts)
 
 
 def rollout(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
             samples: Sequence[int] | None = None) -> list[Trajectory]:
     """One trajectory per problem, in order; see `rollouts`."""
     found = dict(rollouts(student, problems, sampling, batch_size=batch_size, samples=samples))
-    return [found[place] for place in range(len(problems))]
+    return [found[number] for number in range(len(problems))]
 
 
 def rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
@@ -93,17 +104,33 @@ def rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling,
         batch_size: the most rollouts under way; the next problem takes the place of one that is finished.
         samples: each problem's sample index; without it, how often the problem stood before it in the list.
     """
+    for row in run_rollouts(student, problems, sampling, batch_size=batch_size, samples=samples):
+        applied = replace(sampling, max_turns=_max_turns(row, sampling))
+        yield row.number, row.trajectory(f"student:{student.name}", sampling=asdict(applied),
+                                         tokens=len(row.completion))
+
+
+def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
+                 samples: Sequence[int] | None = None, logprobs: bool = False) -> Iterator[Rollout]:
+    """`rollouts` with their token ids.
+
+    Args:
+        logprobs: keep the log-probabilities of what is written; sampled rollouts of a model whose cache can be kept.
+    """
     was_training = student.model.training
     student.model.eval()
     try:
         indices = sample_indices(problems) if samples is None else samples
-        rows = [_Row(place, p, prompt_ids(student, p), sample, environment=make_environment(p))
-                for place, (p, sample) in enumerate(zip(problems, indices, strict=True))]
-        run = _run_cached if can_keep_cache(student.model) else _run_generate
-        for row in run(student, rows, sampling, batch_size):
-            applied = replace(sampling, max_turns=_max_turns(row, sampling))
-            facts = {"sampling": asdict(applied), "tokens": len(row.completion)}
-            yield row.place, Trajectory(row.problem.id, tuple(row.turns), f"student:{student.name}", row.sample, facts)
+        prompts: dict[int, list[int]] = {}  # samples of one problem share its prompt
+        for problem in problems:
+            if id(problem) not in prompts:
+                prompts[id(problem)] = prompt_ids(student, problem)
+        rows = [Rollout(number, p, prompts[id(p)], sample, environment=make_environment(p))
+                for number, (p, sample) in enumerate(zip(problems, indices, strict=True))]
+        if can_keep_cache(student.model):
+            yield from _run_cached(student, rows, sampling, batch_size, logprobs)
+        else:
+            yield from _run_generate(student, rows, sampling, batch_size)
     finally:
         student.model.train(was_training)
         if was_training and hasattr(student.model, "for_training"):
@@ -119,132 +146,145 @@ def prompt_ids(student: Answerer, problem: Problem) -> list[int]:
         messages, tools=problem.meta["tool_schemas"], add_generation_prompt=True, tokenize=True, return_dict=False)
 
 
-def _run_cached(student: Answerer, rows: Sequence[_Row], sampling: Sampling, slots: int) -> Iterator[_Row]:
+def _run_cached(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, slots: int, logprobs: bool
+                ) -> Iterator[Rollout]:
     """Finished rows, with a cache kept between turns. A row's number in the decoder is its place in `active`."""
     waiting, active, slots = deque(rows), [], min(slots, len(rows))
-    decoder = Decoder(student.model, slots, _shared([r.prompt for r in rows]))
+    prompts = [r.prompt for r in rows]
+    shared = min(len(commonprefix(prompts)), min(map(len, prompts), default=1) - 1)  # each has at least one token more
+    decoder = KVDecoder(student.model, slots, rows[0].prompt[:shared] if rows else ())
     while waiting or active:
         if len(active) + max(slots // REFILL, 1) <= slots:
             for _ in range(min(slots - len(active), len(waiting))):
-                active.append(_open_turn(waiting.popleft(), sampling))
-                decoder.admit(active[-1].prompt)
-        for numbers, scores in decoder.passes():
-            asked = [active[n] for n in numbers]
-            for n, row, token in zip(numbers, asked, _choose(student, asked, scores, sampling), strict=True):
+                active.append(_begin_turn(waiting.popleft(), sampling))
+                decoder.add_row(active[-1].prompt)
+        wide = any(len(ids) > 1 for ids in decoder.pending)
+        passes = decoder.prefill() if wide else [(range(len(active)), decoder.decode_step())]
+        for numbers, scores in passes:
+            read = [active[n] for n in numbers]
+            tokens = _choose(student, read, scores, sampling)
+            if logprobs:
+                for row, logprob in zip(read, log_probabilities(scores, tokens, sampling.temperature), strict=True):
+                    row.logprobs.append(logprob)
+            for n, row, token in zip(numbers, read, tokens, strict=True):
                 decoder.pending[n] = _write(student, row, token, sampling)
         for n in reversed([n for n, row in enumerate(active) if row.done]):
             yield active[n]
-            decoder.release(n)
+            decoder.free_row(n)
             active[n] = active[-1]
             active.pop()
 
 
-def _shared(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The tokens with which all prompts begin; each has at least one more."""
-    return list(commonprefix([list(p) for p in prompts]))[:min(map(len, prompts), default=1) - 1]
-
-
-def _processors(student: Answerer, rows: Sequence[_Row], sampling: Sampling) -> LogitsProcessorList:
+def _processors(student: Answerer, rows: Sequence[Rollout], sampling: Sampling) -> LogitsProcessorList:
     """What changes the scores of these rows' next tokens before they are chosen, given the last tokens."""
     processors = LogitsProcessorList(sampling_processors(sampling.temperature, sampling.top_k, sampling.top_p))
     if sampling.constrain_tool_names:
-        processors.insert(0, KnownToolNames(student.tokenizer, [_known_names(student, r) for r in rows]))
+        names = [tuple(s["function"]["name"] for s in r.environment.schemas) if r.environment else student.toolbox.names
+                 for r in rows]
+        processors.insert(0, KnownToolNames(student.tokenizer, names))
     return processors
 
 
-def _known_names(student: Answerer, row: _Row) -> tuple[str, ...]:
-    """The tools on offer to a row now."""
-    return tuple(s["function"]["name"] for s in row.environment.schemas) if row.environment else student.toolbox.names
-
-
-def _open_turn(row: _Row, sampling: Sampling) -> _Row:
+def _begin_turn(row: Rollout, sampling: Sampling) -> Rollout:
     """Give a row that samples the random numbers of its next turn."""
     if sampling.temperature > 0:
-        who = zlib.crc32(row.problem.id.encode("utf-8", "replace"))
-        row.random = np.random.default_rng(np.random.SeedSequence([sampling.seed, who, row.sample, len(row.turns)]))
+        row.random = turn_generator(sampling.seed, row.problem.id, row.sample, len(row.turns))
     return row
 
 
-def _choose(student: Answerer, rows: Sequence[_Row], scores: torch.Tensor, sampling: Sampling) -> list[int]:
+def _choose(student: Answerer, rows: Sequence[Rollout], scores: torch.Tensor, sampling: Sampling) -> list[int]:
     """Each row's next token."""
+    check_finite(scores)
     if processors := _processors(student, rows, sampling):
-        last = [(r.prompt[-SEEN:] + r.completion[-SEEN:] + r.written)[-SEEN:] for r in rows]
+        last = [(r.prompt[-SEEN:] + r.completion[-SEEN:])[-SEEN:] for r in rows]
         pad = student.tokenizer.pad_token_id
         seen = torch.tensor([[pad] * (SEEN - len(ids)) + ids for ids in last], device=scores.device)
         scores = processors(seen, scores)
     return next_tokens(scores, [r.random for r in rows])
 
 
-def _write(student: Answerer, row: _Row, token: int, sampling: Sampling) -> list[int]:
+def _write(student: Answerer, row: Rollout, token: int, sampling: Sampling) -> list[int]:
     """Add a token to a row, and end its turn where that is over. Returns what the row reads next."""
-    row.written.append(token)
-    left = sampling.max_new_tokens - len(row.completion) - len(row.written)
-    if token != student.tokenizer.eos_token_id and left > 0:
-        return [token]
-    ids, before = row.written, len(row.completion)
-    row.written = []
-    _advance(student, row, ids, sampling, last=len(row.turns) == _max_turns(row, sampling) - 1)
-    _open_turn(row, sampling)
-    return row.completion[before + len(ids) - 1:]
+    row.completion.append(token)
+    row.written.append(1)
+    read = len(row.completion) - 1
+    if token == student.tokenizer.eos_token_id or len(row.completion) == sampling.max_new_tokens:
+        _end_turn(student, row, sampling)
+    return row.completion[read:]
 
 
-def _max_turns(row: _Row, sampling: Sampling) -> int:
+def _max_turns(row: Rollout, sampling: Sampling) -> int:
     return row.environment.max_turns if row.environment else sampling.max_turns
 
 
-def _run_generate(student: Answerer, rows: Sequence[_Row], sampling: Sampling, slots: int) -> Iterator[_Row]:
+def _run_generate(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, slots: int) -> Iterator[Rollout]:
     """Finished rows, turn by turn through the model's own `generate`."""
     for start in range(0, len(rows), slots):
-        active = [_open_turn(row, sampling) for row in rows[start:start + slots]]
+        active = [_begin_turn(row, sampling) for row in rows[start:start + slots]]
         while active:
             for row, ids in zip(active, _generate(student, active, sampling), strict=True):
-                _advance(student, row, ids, sampling, last=len(row.turns) == _max_turns(row, sampling) - 1)
-                _open_turn(row, sampling)
+                row.completion += ids
+                row.written += [1] * len(ids)
+                _end_turn(student, row, sampling)
             yield from (row for row in active if row.done)
             active = [row for row in active if not row.done]
 
 
 @torch.no_grad()
-def _generate(student: Answerer, rows: Sequence[_Row], sampling: Sampling) -> list[list[int]]:
+def _generate(student: Answerer, rows: Sequence[Rollout], sampling: Sampling) -> list[list[int]]:
     """The next turn of each row, up to and including the end token. What samples is our own last processor, so that
     a row's tokens do not depend on its neighbours."""
     tokenizer, device = student.tokenizer, student.model.device
     contexts = [r.prompt + r.completion for r in rows]
-    budget = max(sampling.max_new_tokens - len(r.completion) for r in rows)
+    budgets = [sampling.max_new_tokens - len(r.completion) for r in rows]
     batch = tokenizer.pad({"input_ids": contexts}, padding_side="left", return_tensors="pt").to(device)
-    config = GenerationConfig(max_new_tokens=budget, do_sample=False, eos_token_id=tokenizer.eos_token_id,
+    config = GenerationConfig(max_new_tokens=max(budgets), do_sample=False, eos_token_id=tokenizer.eos_token_id,
                               pad_token_id=tokenizer.pad_token_id)
     processors = _processors(student, rows, sampling)
     if sampling.temperature > 0:
         processors.append(Draw([r.random for r in rows]))
     output = student.model.generate(**batch, generation_config=config, logits_processor=processors)
     width = batch["input_ids"].shape[1]
-    return [_until_eos(ids, tokenizer.eos_token_id, sampling.max_new_tokens - len(row.completion))
-            for row, ids in zip(rows, output[:, width:].tolist(), strict=True)]
+    return [_until_eos(ids, tokenizer.eos_token_id)[:budget]
+            for budget, ids in zip(budgets, output[:, width:].tolist(), strict=True)]
 
 
-def _until_eos(ids: list[int], eos: int, budget: int) -> list[int]:
-    end = ids.index(eos) + 1 if eos in ids else len(ids)
-    return ids[:min(end, budget)]
+def _until_eos(ids: list[int], eos: int) -> list[int]:
+    return ids[:ids.index(eos) + 1] if eos in ids else ids
 
 
-def _advance(student: Answerer, row: _Row, ids: list[int], sampling: Sampling, last: bool) -> None:
-    """Add a generated turn to a row and what follows it, and decide whether the rollout goes on."""
+def _end_turn(student: Answerer, row: Rollout, sampling: Sampling) -> None:
+    """Close the turn that a row has written, add what follows it, and decide whether the rollout goes on."""
+    ids = row.completion[row.begun:]
     ended = bool(ids) and ids[-1] == student.tokenizer.eos_token_id
-    row.completion += ids
-    turn = Turn(student.tokenizer.decode(ids[:-1] if ended else ids), "eos" if ended else "length")
-    environment = "" if last or not ended else _environment(student, row, turn)
-    suffix = student.tokenizer(environment, add_special_tokens=False)["input_ids"] if environment else []
-    row.done = not environment or len(row.completion) + len(suffix) >= sampling.max_new_tokens
-    if not row.done:
-        row.completion += suffix
-        row.turns.append(Turn(turn.text, "eos", environment))
+    text = student.tokenizer.decode(ids[:-1] if ended else ids)
+    last = len(row.turns) == _max_turns(row, sampling) - 1
+    response = _env_response(student, row, Turn(text)) if ended and not last else ""
+    results = student.tokenizer(response, add_special_tokens=False)["input_ids"] if response else []
+    length = len(row.completion) + len(results)
+    if not results or length > sampling.max_new_tokens or len(row.prompt) + length >= student.positions:
+        row.turns.append(last_turn(text, ended))
+        row.done = True
         return
-    stopped = last or row.environment is not None
-    row.turns.append(Turn(turn.text, _finish(turn, ended, stopped, bool(environment))))
+    row.turns.append(Turn(text, "eos", response))
+    row.completion += results
+    row.written += [0] * len(results)
+    row.logprobs += [0.0] * len(results) if row.logprobs else []
+    row.begun = length
+    if length == sampling.max_new_tokens:  # nothing is left for another turn
+        row.turns.append(Turn("", "length"))
+        row.done = True
+        return
+    _begin_turn(row, sampling)
 
 
-def _environment(student: Answerer, row: _Row, turn: Turn) -> str:
+def last_turn(text: str, ended: bool) -> Turn:
+    """A rollout's last turn, which nothing follows: where it holds calls that could have been executed, they were not."""
+    finish: Finish = "eos" if ended else "length"
+    return Turn(text, "tool_cap" if ended and Turn(text).runnable_calls else finish)
+
+
+def _env_response(student: Answerer, row: Rollout, turn: Turn) -> str:
     """What follows a turn: the results of its calls, or what the user says next; "" ends the rollout."""
     if row.environment is not None:
         response = row.environment.step(turn)
@@ -253,27 +293,28 @@ def _environment(student: Answerer, row: _Row, turn: Turn) -> str:
     return render_environment(results) if results else ""
 
 
-def _finish(turn: Turn, ended: bool, stopped: bool, overlong: bool) -> Finish:
-    if not ended:
-        return "length"
-    return "tool_cap" if overlong or (stopped and turn.calls) else "eos"
-
-
 def execute_turn(student: Answerer, turn: Turn) -> list[str]:
-    """Results of a turn's calls, in order; empty if there are none or one cannot be parsed (as in TRL)."""
-    calls = turn.calls
-    if any(c.name is None for c in calls):
-        return []
-    return [student.toolbox.execute(c.name, c.arguments).content for c in calls]
+    """Results of a turn's calls, in order; empty if there are none or one cannot be parsed."""
+    return [student.toolbox.execute(c.name, c.arguments).content for c in turn.runnable_calls]
 
 
 def decode_completion(tokenizer: Any, ids: Sequence[int], problem_id: str, **kwargs: Any) -> Trajectory:
-    """The trajectory of a completion sampled by TRL: its ids decoded, special tokens kept, calls of a last turn at
-    the turn limit marked as never executed."""
-    text = tokenizer.decode([i for i in ids if i != tokenizer.pad_token_id])
-    trajectory = Trajectory.from_text(text, problem_id, eos=EOS, **kwargs)
+    """The trajectory of a completion sampled by TRL: its ids decoded, special tokens kept."""
+    trajectory = Trajectory.from_text(tokenizer.decode(ids), problem_id, eos=EOS, **kwargs)
     last = trajectory.turns[-1]
-    if last.finish == "eos" and last.calls and all(c.name is not None for c in last.calls):
-        turns = (*trajectory.turns[:-1], Turn(last.text, "tool_cap"))
-        return Trajectory(problem_id, turns, **kwargs)
-    return trajectory
+    return replace(trajectory, turns=(*trajectory.turns[:-1], last_turn(last.text, last.finish == "eos")))
+
+
+def turn_message(tokenizer: Any, ids: Sequence[int]) -> dict[str, Any]:
+    """An assistant turn as the chat message that TRL's tool loop reads, calls found by the kit's rules.
+
+    A call's arguments that are not an object come under one name, `NOT_AN_OBJECT`, because TRL passes them by keyword.
+    """
+    turn = Turn(tokenizer.decode(ids).removesuffix(EOS))
+    message: dict[str, Any] = {"role": "assistant", "content": turn.text}
+    if calls := turn.runnable_calls:
+        message["content"] = turn.without_calls.strip()
+        message["tool_calls"] = [{"type": "function", "function": {
+            "name": c.name[:MAX_NAME], "arguments": c.arguments if isinstance(c.arguments, dict | None)
+            else {NOT_AN_OBJECT: c.arguments}}} for c in calls]
+    return message

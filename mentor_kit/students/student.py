@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from transformers import GenerationConfig
 from transformers.utils import get_json_schema
 from transformers.utils import logging as transformers_logging
 
@@ -21,7 +23,8 @@ from mentor_kit.judging.verdicts import verdict_facts
 from mentor_kit.students import torch_setup  # noqa: F401 - for its effect
 from mentor_kit.students.adapters import has_adapters, save_adapter, save_merged, trained_parameters
 from mentor_kit.students.loading import LoadConfig
-from mentor_kit.students.rollout import Sampling, rollout
+from mentor_kit.students.rollout import rollout
+from mentor_kit.students.sampling import Sampling
 from mentor_kit.students.tiny import IM_START, PAD, chat_template
 
 transformers_logging.disable_progress_bar()  # theirs would bury ours
@@ -67,8 +70,14 @@ class Student:
 
     def __post_init__(self) -> None:
         prepare_tokenizer(self.tokenizer)
-        self.model.generation_config.pad_token_id = self.tokenizer.pad_token_id
-        self.model.generation_config.eos_token_id = self.tokenizer.eos_token_id
+        # a checkpoint's own (repetition penalty, suppressed tokens, ...) would change what a Sampling asks for
+        self.model.generation_config = GenerationConfig(pad_token_id=self.tokenizer.pad_token_id,
+                                                        eos_token_id=self.tokenizer.eos_token_id)
+
+    @property
+    def positions(self) -> int:
+        """The most tokens that the model can read: prompt and completion."""
+        return getattr(self.model.config, "max_position_embeddings", None) or sys.maxsize
 
     @cached_property
     def tool_schemas(self) -> list[dict[str, Any]]:
@@ -87,12 +96,13 @@ class Student:
         """
         ids = self.prompt_ids(question)
         mask = [0] * len(ids)
+        texts = []
         for turn in trajectory.turns:
             ended = turn.finish in ("eos", "tool_cap")
-            for text, flag in ((turn.text + (EOS if ended else ""), 1), (turn.env_response, 0)):
-                piece = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-                ids += piece
-                mask += [flag] * len(piece)
+            texts += [turn.text + (EOS if ended else ""), turn.env_response]
+        for number, piece in enumerate(self.tokenizer(texts, add_special_tokens=False)["input_ids"]):
+            ids += piece
+            mask += [1 - number % 2] * len(piece)
         return {"input_ids": ids, "assistant_masks": mask}
 
     def rollout(self, problems: Sequence[Problem], sampling: Sampling | None = None,

@@ -19,7 +19,7 @@ class SFTPlan(NamedTuple):
 
     steps: int  # optimizer steps; an upper bound where target_accuracy is above 0
     batch_size: int  # trajectories per optimizer step, of all processes together
-    per_pass: int  # trajectories per forward and backward pass of one process
+    micro_batch: int  # trajectories per forward and backward pass of one process; 0: as many as suit
     learning_rate: float  # of AdamW; with `muon` that of embeddings and norms
     muon: bool = False  # Muon on the matrices, AdamW on the rest
     muon_learning_rate: float = 0.0
@@ -65,7 +65,7 @@ class TrainConfig(LoadConfig):
     cold_start_muon_learning_rate: float = Field(2e-2, gt=0, description="Muon, on matrices")
     habit_probability: float = Field(0.6, ge=0, le=1, description="bad tool habit per step of a demonstration")
     sft_batch: int = Field(128, ge=1, description="trajectories per optimizer step of SFT")
-    sft_micro_batch: int = Field(0, ge=0, description="trajectories per backward pass of SFT; 0 is all of them")
+    sft_micro_batch: int = Field(0, ge=0, description="trajectories per backward pass of SFT; 0 is as many as suit")
     sft_learning_rate: float = Field(1e-3, gt=0, description="AdamW")
     prompts_per_step: int = Field(16, ge=1, description="prompts per rollout batch")
     group_size: int = Field(8, ge=2, description="rollouts per prompt (released: 10, or 5)")
@@ -98,6 +98,9 @@ class TrainConfig(LoadConfig):
         20, ge=0, description="steps without an executed call, or without reward differences, that stop; 0 is never")
     num_processes: int = Field(1, ge=1, description="above 1, training runs in as many child processes")
     accelerate_config: str = Field("", description='on GPUs: "" is ddp | fsdp | zero3 | a path of a YAML')
+    rollout_engine: Literal["auto", "kit", "trl"] = Field(
+        "auto", description="kit (of validation and evaluation) | trl (its tool loop) | auto (kit where it can)")
+    shared_prompts: bool = Field(True, description="updates read each prompt once, where the student allows it")
     vllm_server: str = Field("", description="address of a vLLM server that samples the rollouts")
 
     @property
@@ -127,11 +130,10 @@ class TrainConfig(LoadConfig):
     def sft_plan(self) -> SFTPlan:
         """What the cold start or method `sft` does."""
         if self.kind == "cold_start":
-            return SFTPlan(self.cold_start_steps, self.cold_start_batch, self.cold_start_batch // self.num_processes,
-                           self.cold_start_learning_rate, True, self.cold_start_muon_learning_rate,
+            return SFTPlan(self.cold_start_steps, self.cold_start_batch, 0, self.cold_start_learning_rate,
+                           True, self.cold_start_muon_learning_rate,
                            self.cold_start_accuracy, self.cold_start_cooldown)
-        return SFTPlan(self.steps, self.sft_batch, self.sft_micro_batch or self.sft_batch // self.num_processes,
-                       self.sft_learning_rate)
+        return SFTPlan(self.steps, self.sft_batch, self.sft_micro_batch, self.sft_learning_rate)
 
     def loading(self, *, embedded: bool) -> LoadConfig:
         """How the student is loaded.

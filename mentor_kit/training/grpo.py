@@ -7,6 +7,7 @@ teacher's reference by the reward every other part of the kit uses. Tool results
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,13 +19,17 @@ from mentor_kit.errors import UserError
 from mentor_kit.rewards import Reward
 from mentor_kit.runs.run import Run
 from mentor_kit.students.adapters import keep_adapters_float32
+from mentor_kit.students.kv_decoder import ARCHITECTURES, can_keep_cache
+from mentor_kit.students.rollout import turn_message
 from mentor_kit.students.student import Student, prompt_messages
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
 from mentor_kit.training.config import TrainConfig
+from mentor_kit.training.grpo_trainer import KitRollouts, SharedPromptTrainer
 from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.scorer import RolloutScorer, join_rollouts
 from mentor_kit.training.sft import common_arguments, finish_training, quiet
+from mentor_kit.training.shared_prefix import can_share
 from mentor_kit.training.trainer_config import check_unchanged, exactly, store_trainer_config
 
 
@@ -70,19 +75,52 @@ def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, 
         rewards = scorer.by_term()
         aggregation = {"multi_objective_aggregation": "normalize_then_sum",
                        "reward_weights": [r.weight for r in rewards]}
-    asked = _arguments(config, student, run, **aggregation)
-    trainer = quiet(GRPOTrainer(
+    engine, shared = choose_engine(config, student), config.shared_prompts and can_share(student.model)
+    asked = _arguments(config, student, run, whole_updates=shared, **aggregation)
+    # turns are read by the kit's rules, whoever samples
+    student.tokenizer.parse_response = lambda ids, prefix=None: turn_message(student.tokenizer, ids)
+    if engine == "kit":
+        sampler = {"rollout_func": KitRollouts(student, scorer.records, order, config)}
+        warnings.filterwarnings("ignore", "You are using 'rollout_func'")
+    else:
+        sampler = {"tools": student.toolbox.as_functions()}
+    trainer = quiet((SharedPromptTrainer if shared else GRPOTrainer)(
         model=student.model, processing_class=student.tokenizer, args=exactly(GRPOConfig, asked),
-        reward_funcs=rewards, train_dataset=dataset, tools=student.toolbox.as_functions(), callbacks=[monitor]))
+        reward_funcs=rewards, train_dataset=dataset, callbacks=[monitor], **sampler))
+    trainer.micro_batch = config.micro_batch
     keep_adapters_float32(student.model)
     check_unchanged(trainer, asked)
     store_trainer_config(trainer, student, run)
     return trainer
 
 
-def _arguments(config: TrainConfig, student: Student, run: Run, **aggregation: Any) -> dict[str, Any]:
-    """The released recipe in TRL's words; everything that changes the method is set here, never inherited."""
-    micro_batches = config.rollouts // (config.micro_batch * config.num_processes)
+def choose_engine(config: TrainConfig, student: Student) -> str:
+    """Who samples the rollouts: `kit`, the engine of validation and evaluation, or `trl`, its native tool loop.
+
+    Raises:
+        UserError: the kit is asked for where it cannot sample.
+    """
+    against = ""
+    if config.vllm_server or (student.origin.loading is not None and student.origin.loading.fast_inference):
+        against = "vLLM is to sample"
+    elif processes.sharded():
+        against = "the weights are spread over processes, which rollouts of different length cannot read in step"
+    elif not can_keep_cache(student.model):
+        against = f"it keeps a cache of plain {', '.join(ARCHITECTURES)} models of transformers only"
+    if config.rollout_engine == "kit" and against:
+        raise UserError(f"rollout_engine='kit' cannot sample here: {against}. Use rollout_engine='auto' or 'trl'.")
+    return "trl" if against or config.rollout_engine == "trl" else "kit"
+
+
+def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_updates: bool, **aggregation: Any
+               ) -> dict[str, Any]:
+    """The released recipe in TRL's words; everything that changes the method is set here, never inherited.
+
+    Args:
+        whole_updates: a batch of TRL's is an update; else a micro-batch.
+    """
+    batches = config.updates_per_batch if whole_updates else \
+        config.rollouts // (config.micro_batch * config.num_processes)
     vllm = {}
     if config.vllm_server:
         vllm = {"vllm_mode": "server", "vllm_server_base_url": config.vllm_server}
@@ -90,8 +128,9 @@ def _arguments(config: TrainConfig, student: Student, run: Run, **aggregation: A
         vllm = {"vllm_mode": "colocate"}
     return dict(
         output_dir=str(run.path("checkpoints")), max_steps=config.steps, seed=config.seed,
-        per_device_train_batch_size=config.micro_batch, steps_per_generation=micro_batches,
-        gradient_accumulation_steps=micro_batches // config.updates_per_batch, num_generations=config.group_size,
+        per_device_train_batch_size=config.rollouts // (batches * config.num_processes),
+        steps_per_generation=batches, gradient_accumulation_steps=batches // config.updates_per_batch,
+        num_generations=config.group_size,
         num_iterations=config.num_iterations, shuffle_dataset=False, max_completion_length=config.max_new_tokens,
         max_tool_calling_iterations=config.max_turns - 1, temperature=config.temperature,
         top_k=config.top_k or (-1 if vllm else 0), top_p=config.top_p,

@@ -13,13 +13,14 @@ from transformers import TrainerCallback
 from mentor_kit.core.records import Record
 from mentor_kit.evaluation.evaluate import validation_metrics
 from mentor_kit.runs.run import Run
+from mentor_kit.students.sampling import ScoresNotFinite
 from mentor_kit.students.student import Student
 from mentor_kit.training import processes
 from mentor_kit.training.bar import StepBar
 from mentor_kit.training.checkpoints import drop_older_best, save_best
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.optimizers import Cooldown
-from mentor_kit.training.watch import ACCURACY, Watch, not_a_number
+from mentor_kit.training.watch import ACCURACY, PROBABILITY, Watch, not_a_number
 
 WALL_CLOCK = ("step_time", "profiling", "train_", "epoch", "total_flos", "_runtime", "per_second")
 
@@ -85,8 +86,11 @@ class Monitor(TrainerCallback):
         """Greedy rollouts on the validation items, judged; logged under `val/`."""
         if not self.validation:
             return
-        with self.run.time("validation"):
-            metrics = processes.share(validation_metrics(self.student, self.validation))
+        try:
+            with self.run.time("validation"):
+                metrics = processes.share(validation_metrics(self.student, self.validation))
+        except ScoresNotFinite as error:
+            raise not_a_number(PROBABILITY, None, step) from error
         line = {"step": step, **{f"val/{k}": v for k, v in metrics.items()}}
         self.run.log(line)
         self.bar.show({"step": step, ACCURACY: line[ACCURACY]})

@@ -9,6 +9,7 @@ from typing import Any
 from mentor_kit.collection.collection import TRAJECTORIES
 from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record, load_records, save_records
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.judging.verdicts import verdict_facts
 from mentor_kit.metrics.trajectories import record_metrics
 from mentor_kit.rewards import Reward, Score
@@ -42,12 +43,17 @@ class RolloutScorer:
         return [s.total for s in self.score_batch(**batch)]
 
     def score_batch(self, *, completion_ids: Sequence[Sequence[int]], record: Sequence[int], trainer_state: Any,
-                    log_metric: Any, **_: Any) -> list[Score]:
-        """The scores of this process's rollouts; `record` says which training record each one answers."""
+                    log_metric: Any, trajectory: Sequence[Trajectory] | None = None, **_: Any) -> list[Score]:
+        """The scores of this process's rollouts; `record` says which training record each one answers, `trajectory`
+        comes where the kit's engine sampled."""
         step = trainer_state.global_step + 1
         first = processes.rank() * len(record)  # rollouts are numbered over all processes
-        scored = [self._score(ids, self.records[index], first + i, step)
-                  for i, (ids, index) in enumerate(zip(completion_ids, record, strict=True))]
+        trajectory = trajectory or [
+            decode_completion(self.tokenizer, ids, self.records[index].problem.id, producer=self.producer,
+                              sample=first + i)
+            for i, (ids, index) in enumerate(zip(completion_ids, record, strict=True))]
+        scored = [self._score(t, len(ids), self.records[index], step)
+                  for t, ids, index in zip(trajectory, completion_ids, record, strict=True)]
         everything = processes.gather([(*pair, index) for pair, index in zip(scored, record, strict=True)])
         rollouts, scores, groups = (list(column) for column in zip(*everything, strict=True))
         if processes.is_first():
@@ -63,10 +69,9 @@ class RolloutScorer:
         return [TermReward(self if i == 0 else None, shared, name, weight)
                 for i, (name, weight) in enumerate(weights.items())]
 
-    def _score(self, ids: Sequence[int], teacher: Record, sample: int, step: int) -> tuple[Record, Score]:
-        trajectory = decode_completion(self.tokenizer, ids, teacher.problem.id, producer=self.producer, sample=sample)
+    def _score(self, trajectory: Trajectory, tokens: int, teacher: Record, step: int) -> tuple[Record, Score]:
         score = self.reward(teacher.problem, teacher.trajectory, trajectory)
-        facts = {"step": step, "reward": score.total, "terms": score.terms, "tokens": len(ids)}
+        facts = {"step": step, "reward": score.total, "terms": score.terms, "tokens": tokens}
         facts |= verdict_facts(teacher.problem, trajectory)  # the judge's word, never the training reward
         return Record(teacher.problem, trajectory.with_meta(**facts), teacher.trajectory), score
 

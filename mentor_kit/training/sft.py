@@ -18,15 +18,19 @@ from mentor_kit.errors import UserError
 from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.run import SCRATCH, Run
 from mentor_kit.students.adapters import keep_adapters_float32
+from mentor_kit.students.sampling import ScoresNotFinite
 from mentor_kit.students.student import Student
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import kept_checkpoints, last_checkpoint, restore_best, tiled_order
 from mentor_kit.training.config import SFTPlan, TrainConfig
 from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.optimizers import Cooldown, MuonWithAdamW
+from mentor_kit.training.sft_trainer import SharedPrefixTrainer
+from mentor_kit.training.shared_prefix import can_share
 from mentor_kit.training.trainer_config import check_unchanged, exactly, store_trainer_config
-from mentor_kit.training.watch import not_a_number
+from mentor_kit.training.watch import PROBABILITY, not_a_number
 
+ROWS_OF_A_PASS = 8  # of rows sorted by length, where sft_micro_batch is 0: more hold more padding
 INTERRUPTED: WeakSet[torch.nn.Module] = WeakSet()  # models of this process in or after a training that did not end
 
 
@@ -65,11 +69,13 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
 def sft_trainer(student: Student, rows: Sequence[dict[str, list[int]]], config: TrainConfig, run: Run,
                 monitor: Monitor, cooldown: Cooldown) -> SFTTrainer:
     """TRL's trainer for `rows` (see `sft_rows`), taken in this order."""
-    optimizer, asked = make_optimizer(student, config.sft_plan), _arguments(config, student, run)
-    trainer = quiet(SFTTrainer(model=student.model, args=exactly(SFTConfig, asked),
-                               train_dataset=Dataset.from_list([labelled(r) for r in rows]),
-                               processing_class=student.tokenizer, callbacks=[monitor],
-                               optimizers=(optimizer, LambdaLR(optimizer, cooldown))))
+    plan, shared = config.sft_plan, config.shared_prompts and can_share(student.model)
+    optimizer, asked = make_optimizer(student, plan), _arguments(config, student, run, whole_steps=shared)
+    trainer = quiet((SharedPrefixTrainer if shared else SFTTrainer)(
+        model=student.model, args=exactly(SFTConfig, asked), processing_class=student.tokenizer, callbacks=[monitor],
+        train_dataset=Dataset.from_list([labelled(r) for r in rows]),
+        optimizers=(optimizer, LambdaLR(optimizer, cooldown))))
+    trainer.micro_batch = plan.micro_batch or ROWS_OF_A_PASS
     keep_adapters_float32(student.model)
     check_unchanged(trainer, asked)
     store_trainer_config(trainer, student, run)
@@ -91,13 +97,18 @@ def make_optimizer(student: Student, plan: SFTPlan) -> torch.optim.Optimizer:
     return torch.optim.AdamW(trained, lr=plan.learning_rate, weight_decay=0.0)
 
 
-def _arguments(config: TrainConfig, student: Student, run: Run) -> dict[str, Any]:
-    """Everything that changes the method is set here, never inherited. The optimizer and its schedule are ours."""
+def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_steps: bool) -> dict[str, Any]:
+    """Everything that changes the method is set here, never inherited. The optimizer and its schedule are ours.
+
+    Args:
+        whole_steps: a batch of TRL's is a process's share of a step; else a micro-batch.
+    """
     plan = config.sft_plan
     share = plan.batch_size // config.num_processes
+    batch = share if whole_steps else plan.micro_batch or share
     return dict(
         output_dir=str(run.path("checkpoints")), max_steps=plan.steps, seed=config.seed,
-        per_device_train_batch_size=plan.per_pass, gradient_accumulation_steps=share // plan.per_pass,
+        per_device_train_batch_size=batch, gradient_accumulation_steps=share // batch,
         learning_rate=plan.learning_rate, lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0,
         max_grad_norm=1.0, packing=False, padding_free=False, max_length=None, shuffle_dataset=False,
         train_sampling_strategy="sequential",
@@ -139,10 +150,11 @@ def finish_training(trainer: Any, monitor: Monitor, resume: str | None) -> int:
     try:
         trainer.train(resume_from_checkpoint=resume)
         INTERRUPTED.discard(trainer.model)
-    except RuntimeError as error:
-        if "probability tensor contains" not in str(error):  # how torch refuses to sample from what is no number
+    except (RuntimeError, ScoresNotFinite) as error:
+        # torch refuses to sample from what is not a number in these words
+        if not isinstance(error, ScoresNotFinite) and "probability tensor contains" not in str(error):
             raise
-        raise not_a_number("a token's probability", None, trainer.state.global_step + 1) from error
+        raise not_a_number(PROBABILITY, None, trainer.state.global_step + 1) from error
     if processes.sharded():
         _gather_weights(trainer, monitor)
     _settle(monitor)

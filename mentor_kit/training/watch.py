@@ -14,6 +14,7 @@ from mentor_kit.errors import UserError
 ACCURACY = "val/accuracy"
 GOOD = 0.9  # validation accuracy from which equal rewards in every group mean mastery, not collapse
 NUMBERS = {"loss": "the loss", "reward": "the reward", "grad_norm": "the gradient's norm"}
+PROBABILITY = "a token's probability"
 NO_CALLS = "no rollout executed a tool call"
 NO_DIFFERENCE = "all rewards were equal in every group while validation accuracy is below its best"
 REMEDIES = {

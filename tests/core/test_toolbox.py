@@ -116,7 +116,7 @@ def test_whole_numbers_lists_and_texts():
 @pytest.mark.parametrize(("name", "arguments", "message"), [
     ("add", {"a": 1}, "add: missing argument 'b'."), ("add", {}, "add: missing argument 'a'."),
     ("add", {"a": 1, "b": 2, "c": 3}, "add: unexpected argument 'c'."),
-    ("add", None, "add: arguments must be an object."), ("add", [1, 2], "add: arguments must be an object."),
+    ("add", None, "add: missing argument 'a'."), ("add", [1, 2], "add: arguments must be an object."),
     ("add", "{}", "add: arguments must be an object."), ("add", {"a": 1e30, "b": 1e30}, "result is too large."),
     ("divide", {"a": 1, "b": 0}, "division by zero."), ("modulo", {"a": 1, "b": 0.0}, "division by zero."),
     ("sqrt", {"x": -1}, "square root of a negative number."), ("power", {"a": 0, "b": -1}, "zero to a negative power."),

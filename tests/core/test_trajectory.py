@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mentor_kit.core.trajectory import (
+    CALL_OR_THOUGHT_RE,
     CALL_RE,
     EOS,
     RESPONSE_RE,
@@ -70,8 +71,9 @@ def test_splitting_is_what_the_plain_expressions_say(text, eos):
                           + r"\s*<\|im_start\|>assistant\n", re.DOTALL)
     assert [t.text for t in trajectory.turns[:-1]] == boundary.split(text)[:-1]
     for turn in trajectory.turns:
-        assert [c.text for c in turn.calls] == CALL_RE.findall(turn.text)
-        assert turn.without_calls == CALL_RE.sub("", turn.text)
+        found = list(CALL_OR_THOUGHT_RE.finditer(turn.text))
+        assert [c.text for c in turn.calls] == [m[1] for m in found if m[1] is not None]
+        assert turn.without_calls == CALL_OR_THOUGHT_RE.sub(lambda m: m[0] if m[1] is None else "", turn.text)
         assert sum(c.executed for c in turn.calls) == min(len(RESPONSE_RE.findall(turn.env_response)), len(turn.calls))
 
 

@@ -23,8 +23,8 @@ from mentor_kit.evaluation.tasks import Task, evaluate_tasks
 from mentor_kit.metrics.trajectories import sample_metrics, summarise
 from mentor_kit.runs.parameters import configure
 from mentor_kit.students import rollout
-from mentor_kit.students.decoding import Draw
 from mentor_kit.students.rollout import Sampling
+from mentor_kit.students.sampling import Draw
 from mentor_kit.students.student import Student
 from mentor_kit.teachers.attempt import Attempt
 
@@ -45,7 +45,7 @@ class ScriptedModel(torch.nn.Module):
     def __init__(self, tokenizer) -> None:
         super().__init__()
         self.tokenizer, self.device = tokenizer, torch.device("cpu")
-        self.generation_config, self.asked = SimpleNamespace(), []
+        self.config, self.asked = SimpleNamespace(max_position_embeddings=None), []
 
     def generate(self, input_ids, attention_mask, generation_config, logits_processor):
         self.asked.append(logits_processor)

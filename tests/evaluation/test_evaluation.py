@@ -26,7 +26,7 @@ from mentor_kit.evaluation.evaluate import evaluate, sample_groups, validation_m
 from mentor_kit.evaluation.report import interval_table
 from mentor_kit.judging.verdicts import failure_kind, verdict_facts
 from mentor_kit.runs.parameters import configure
-from mentor_kit.students.decoding import Decoder
+from mentor_kit.students.kv_decoder import KVDecoder
 from mentor_kit.students.rollout import Sampling
 from mentor_kit.teachers import load_teacher
 
@@ -91,7 +91,7 @@ def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, 
     whole, broken = new_run(tmp_path / "a", "evaluate"), new_run(tmp_path / "b", "evaluate")
     records = stage.evaluate_splits(config, student, collection, "test", whole)
     admitted, stored, stops, before = [], [], [1, 3, 5, 0], 0
-    admit, add, told = Decoder.admit, AttemptStore.add, broken.path("progress.txt")
+    admit, add, told = KVDecoder.add_row, AttemptStore.add, broken.path("progress.txt")
 
     def add_and_stop(store, record, *args):
         add(store, record, *args)
@@ -100,7 +100,7 @@ def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, 
             assert told.read_text().endswith(f" of {len(records)} items\n")
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Decoder, "admit", lambda self, ids: (admitted.append(ids), admit(self, ids)))
+    monkeypatch.setattr(KVDecoder, "add_row", lambda self, ids: (admitted.append(ids), admit(self, ids)))
     monkeypatch.setattr(AttemptStore, "add", add_and_stop)
     for stop in list(stops):
         with pytest.raises(KeyboardInterrupt) if stop else nullcontext():

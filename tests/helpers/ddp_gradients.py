@@ -2,7 +2,8 @@
 
     python [-m torch.distributed.run --nproc_per_node 2] ddp_gradients.py ROLLOUTS OUT
 
-GRPO's rollouts are scripted, stored by the one process and taken from there by the two, each its share.
+GRPO's rollouts are scripted. Those of TRL's tool loop are stored by the one process and taken from there by the two,
+each its share.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
-from small_student import scripted, teacher_records, untrained, varied
+from small_student import scripted, scripted_trl, teacher_records, untrained, varied
 
 from mentor_kit.rewards import load_reward
 from mentor_kit.runs.open import start_run
@@ -26,7 +27,7 @@ RECORDS = teacher_records(12)
 KEPT: dict[str, torch.Tensor] = {}
 
 
-class Stored(scripted(RECORDS, varied)):
+class Stored(scripted_trl(RECORDS, varied)):
     def _generate(self, prompts):
         if processes.count() == 1:
             STORED.write_bytes(pickle.dumps((prompts, super()._generate(prompts))))
@@ -50,13 +51,15 @@ def run_of(name):
 
 def main():
     processes.begin()
-    Monitor.on_pre_optimizer_step, grpo.GRPOTrainer = keep_gradient, Stored
+    Monitor.on_pre_optimizer_step, grpo.GRPOTrainer, grpo.KitRollouts = keep_gradient, Stored, scripted(RECORDS, varied)
     each = {"steps": 1, "validate_every": 0, "save_every": 0, "num_processes": processes.count()}
     train_sft(untrained(RECORDS), RECORDS, [], TrainConfig(method="sft", sft_batch=8, sft_learning_rate=3.0e-3, **each), run_of("sft"))
     gradients = {"sft": KEPT.pop("now")}
-    settings = TrainConfig(prompts_per_step=4, group_size=4, micro_batch=4, max_new_tokens=256, **each)
-    grpo.train_grpo(untrained(RECORDS), RECORDS, [], load_reward("mentor"), settings, run_of("grpo"))
-    gradients["grpo"] = KEPT.pop("now")
+    for engine in ("kit", "trl"):
+        config = TrainConfig(prompts_per_step=4, group_size=4, micro_batch=4, max_new_tokens=256, rollout_engine=engine,
+                             shared_prompts=engine == "kit", **each)
+        grpo.train_grpo(untrained(RECORDS), RECORDS, [], load_reward("mentor"), config, run_of(engine))
+        gradients[engine] = KEPT.pop("now")
     if processes.is_first():
         torch.save(gradients, OUT / "gradients.pt")
 

@@ -95,13 +95,38 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def scripted(records: Sequence[Record], script: Callable[[Record, int, int], list[str]]) -> type:
-    """A GRPOTrainer whose rollouts are scripted; its tools, rewards, advantages, loss and steps are the real ones.
+    """A `KitRollouts` whose tokens are scripted; the engine, its tools, the trainer, rewards and loss are the real ones.
 
     Args:
         records: whose problems are asked.
         script: (record, number in its group, optimizer steps done) -> the rollout's turns. One that calls tools is
             followed by their results and the next.
     """
+    from mentor_kit.students import rollout
+    from mentor_kit.training import grpo_trainer
+
+    class Scripted(grpo_trainer.KitRollouts):
+        def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, list[Any]]:
+            tokenizer, ids = self.student.tokenizer, {}
+
+            def choose(student: Student, rows: Sequence[Any], scores: torch.Tensor, sampling: Any) -> list[int]:
+                for row in (r for r in rows if r.sample not in ids):
+                    record = next(r for r in records if r.problem.id == row.problem.id)
+                    turns = script(record, row.sample % self.config.group_size, trainer.state.global_step)
+                    ids[row.sample] = tokenizer("".join(t + EOS for t in turns), add_special_tokens=False)["input_ids"]
+                return [ids[row.sample][sum(row.written)] for row in rows]
+
+            usual, rollout._choose = rollout._choose, choose
+            try:
+                return super().__call__(prompts, trainer)
+            finally:
+                rollout._choose = usual
+
+    return Scripted
+
+
+def scripted_trl(records: Sequence[Record], script: Callable[[Record, int, int], list[str]]) -> type:
+    """A GRPOTrainer whose rollouts by TRL's tool loop are scripted; see `scripted`."""
     from mentor_kit.training import grpo
 
     class Scripted(grpo.GRPOTrainer):

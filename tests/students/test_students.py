@@ -24,8 +24,9 @@ from mentor_kit.errors import UserError
 from mentor_kit.students import rollout
 from mentor_kit.students.backends import resolve_backend
 from mentor_kit.students.constrained import KnownToolNames
-from mentor_kit.students.decoding import Decoder, can_keep_cache, next_tokens
-from mentor_kit.students.rollout import Sampling, decode_completion, execute_turn, rollouts
+from mentor_kit.students.kv_decoder import KVDecoder, can_keep_cache
+from mentor_kit.students.rollout import decode_completion, execute_turn, rollouts
+from mentor_kit.students.sampling import Sampling, next_tokens
 from mentor_kit.students.student import Student, load_student, prepare_tokenizer, prompt_messages
 from mentor_kit.students.tiny import build_model, build_tokenizer
 
@@ -147,7 +148,7 @@ def test_samples_of_a_problem_differ_and_are_numbered(student):
 
 @pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Qwen3"])
 def test_decoder_reads_as_the_model_does(name):
-    """Rows admitted, fed in pieces and released: each row's scores are those of one plain pass over all its tokens."""
+    """Rows that come, are fed in pieces and go: each row's scores are those of one plain pass over all its tokens."""
     torch.manual_seed(0)
     config = getattr(transformers, f"{name}Config")(
         vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
@@ -155,12 +156,14 @@ def test_decoder_reads_as_the_model_does(name):
     model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
     assert can_keep_cache(model)
     chance, shared = random.Random(1), [3, 1, 4, 1, 5]
-    decoder, texts = Decoder(model, 4, shared), []
+    decoder, texts = KVDecoder(model, 4, shared), []
     for step in range(60):
         while len(texts) < 4:
-            texts.append(shared + chance.choices(range(97), k=chance.randint(1, 40)))
-            decoder.admit(texts[-1])
-        for rows, scores in decoder.passes():
+            twin = len(texts) == 3 and step % 2  # a second row with the prompt of the first
+            texts.append(texts[0][:] if twin else shared + chance.choices(range(97), k=chance.randint(1, 40)))
+            decoder.add_row(texts[-1])
+        wide = any(len(ids) > 1 for ids in decoder.pending)
+        for rows, scores in decoder.prefill() if wide else [(range(len(texts)), decoder.decode_step())]:
             for row, score in zip(rows, scores, strict=True):
                 with torch.no_grad():
                     expected = model(torch.tensor([texts[row]])).logits[0, -1]
@@ -169,7 +172,7 @@ def test_decoder_reads_as_the_model_does(name):
                 texts[row] = texts[row] + decoder.pending[row]
         if step % 5 == 4:
             row = chance.randrange(4)
-            decoder.release(row)
+            decoder.free_row(row)
             texts[row] = texts[-1]
             texts.pop()
 
@@ -218,7 +221,7 @@ def test_turns_execute_as_in_trl(fresh):
 
 def test_completion_of_trl_becomes_a_trajectory(fresh):
     text = render_call("add", {"a": 1, "b": 2}) + EOS + render_environment(["3"]) + "The answer is \\boxed{3}." + EOS
-    ids = fresh.tokenizer(text, add_special_tokens=False)["input_ids"] + [fresh.tokenizer.pad_token_id] * 3
+    ids = fresh.tokenizer(text, add_special_tokens=False)["input_ids"]
     trajectory = decode_completion(fresh.tokenizer, ids, "p")
     assert trajectory.to_text() == text and trajectory.finish == "eos" and trajectory.calls[0].ok
     capped = decode_completion(fresh.tokenizer, ids[:ids.index(fresh.tokenizer.eos_token_id) + 1], "p")

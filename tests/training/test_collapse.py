@@ -76,11 +76,11 @@ def nothing_stored(run):
     return not names & {"student", "student.tmp", "budget.json", "best.json", "trajectories.parquet", "DONE"}
 
 
-def collapse(learner, folder, match):
+def collapse(learner, folder, match, validation=RECORDS[:2]):
     settings = TrainConfig(**SMALL, steps=9, save_every=1, validate_every=2, collapse_patience=4)
     run = new_run(folder)
     with pytest.raises(TrainingCollapsed, match=match):
-        train_grpo(learner, RECORDS, RECORDS[:2], load_reward("mentor"), settings, run)
+        train_grpo(learner, RECORDS, validation, load_reward("mentor"), settings, run)
     assert nothing_stored(run) and all("step" in line for line in run.metrics())
 
 
@@ -91,7 +91,7 @@ def test_grpo_that_unlearns_tool_calls_stops(student, tmp_path, monkeypatch):
             return varied(record, number)
         return varied(record, 3) if number % 2 else [record.trajectory.turns[-1].text]
 
-    monkeypatch.setattr(grpo, "GRPOTrainer", scripted(RECORDS, unlearnt))
+    monkeypatch.setattr(grpo, "KitRollouts", scripted(RECORDS, unlearnt))
     collapse(clone(student), tmp_path, "step 5: no rollout executed a tool call since step 2; .*lower learning_rate")
 
 
@@ -101,8 +101,14 @@ def test_grpo_on_weights_that_are_no_number_stops(student, tmp_path, monkeypatch
     learner = clone(student)
     torch.nn.init.constant_(learner.model.model.norm.weight, float("nan"))
     if not samples:
-        monkeypatch.setattr(grpo, "GRPOTrainer", scripted(RECORDS, lambda record, number, step: varied(record, number)))
-    collapse(learner, tmp_path, f"{match}; try a lower learning_rate")
+        monkeypatch.setattr(grpo, "KitRollouts", scripted(RECORDS, lambda record, number, step: varied(record, number)))
+    collapse(learner, tmp_path, f"{match}; try a lower learning_rate", validation=[])
+
+
+def test_validation_of_weights_that_are_no_number_stops(student, tmp_path):
+    learner = clone(student)
+    torch.nn.init.constant_(learner.model.model.norm.weight, float("nan"))
+    collapse(learner, tmp_path, "a token's probability is no finite number since step 0")
 
 
 def test_sft_on_weights_that_are_no_number_stops(student, tmp_path):

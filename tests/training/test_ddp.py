@@ -43,7 +43,7 @@ def gradients(out, *launcher):
 
 def test_first_gradients_of_two_processes_are_those_of_one(tmp_path):
     one, two = gradients(tmp_path / "one"), gradients(tmp_path / "two", *TWO)
-    for kind in ("sft", "grpo"):
+    for kind in ("sft", "kit", "trl"):
         assert one[kind].norm() > 1e-3
         assert (one[kind] - two[kind]).norm() / one[kind].norm() < 1e-5, kind
 

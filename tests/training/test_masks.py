@@ -69,10 +69,10 @@ def test_sft_gradients_ignore_tool_results(student, tmp_path):
 
 
 def test_grpo_gradients_ignore_tool_results(student, tmp_path, monkeypatch):
-    monkeypatch.setattr(grpo, "GRPOTrainer", scripted(RECORDS, varied))
+    monkeypatch.setattr(grpo, "KitRollouts", scripted(RECORDS, varied))
     learner, run = student, new_run(tmp_path)
     settings = TrainConfig(steps=1, prompts_per_step=6, group_size=4, micro_batch=24, max_new_tokens=256,
-                            validate_every=0, temperature=1.0)
+                            validate_every=0, temperature=1.0, shared_prompts=False)  # test_policy_loss compares
     scorer = RolloutScorer(learner.tokenizer, RECORDS, load_reward("mentor"), run, "student:test")
     trainer = grpo.grpo_trainer(learner, range(6), scorer, settings, run, Monitor(run, learner, [], settings))
     trainer.current_gradient_accumulation_steps = 1

@@ -24,13 +24,14 @@ def step(tmp_path_factory):
     """A GRPO step on scripted rollouts, real but for these: its run, and what TRL's trainer logged."""
     run, trainers = new_run(tmp_path_factory.mktemp("run")), []
 
-    class Kept(scripted(RECORDS, varied)):
+    class Kept(grpo.SharedPromptTrainer):
         def __init__(self, **options):
             super().__init__(**options)
             trainers.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grpo, "GRPOTrainer", Kept)
+        patch.setattr(grpo, "SharedPromptTrainer", Kept)
+        patch.setattr(grpo, "KitRollouts", scripted(RECORDS, varied))
         settings = TrainConfig(steps=1, prompts_per_step=6, group_size=4, micro_batch=24, max_new_tokens=256,
                                 validate_every=0, save_every=1)
         grpo.train_grpo(untrained(RECORDS), RECORDS, RECORDS[:2], load_reward("mentor"), settings, run)

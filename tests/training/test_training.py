@@ -79,10 +79,10 @@ def test_sft_is_deterministic_and_counts_tokens(tmp_path):
 
 
 def test_sft_stops_at_the_target_and_counts_the_rows_it_saw(student, tmp_path, monkeypatch):
-    from transformers import Trainer
+    from mentor_kit.training.sft_trainer import SharedPrefixTrainer
 
-    seen, step = [], Trainer.training_step
-    monkeypatch.setattr(Trainer, "training_step", lambda self, model, inputs, *args: (
+    seen, step = [], SharedPrefixTrainer.training_step
+    monkeypatch.setattr(SharedPrefixTrainer, "training_step", lambda self, model, inputs, *args: (
         seen.append(inputs["labels"].clone()), step(self, model, inputs, *args))[1])
     settings = TrainConfig(method="cold_start", cold_start_steps=9, cold_start_batch=4, cold_start_accuracy=0.1,
                            cold_start_cooldown=0, validate_every=2, save_every=0, seed=5, cold_start_learning_rate=1e-9,
@@ -241,12 +241,13 @@ def test_gdpo_trains_on_our_per_term_advantages(student, tmp_path, monkeypatch):
 
     trainers = []
 
-    class Kept(scripted(RECORDS, varied)):
+    class Kept(module.SharedPromptTrainer):
         def __init__(self, **options):
             super().__init__(**options)
             trainers.append(self)
 
-    monkeypatch.setattr(module, "GRPOTrainer", Kept)
+    monkeypatch.setattr(module, "SharedPromptTrainer", Kept)
+    monkeypatch.setattr(module, "KitRollouts", scripted(RECORDS, varied))
     _, run, _ = grpo(student, tmp_path, steps=1, advantage="gdpo", max_new_tokens=256)
     rollouts = load_records(run.dir / "rollouts" / "step-000001.parquet")
     weights = {t.name: t.weight for t in load_reward("mentor").terms} | {"gate": 1.0}
