@@ -90,7 +90,7 @@ def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, 
     trainer.micro_batch = config.micro_batch
     keep_adapters_float32(student.model)
     check_unchanged(trainer, asked)
-    store_trainer_config(trainer, student, run)
+    store_trainer_config(trainer, student, run, rollout_engine=engine, shared_prompts=shared)
     return trainer
 
 

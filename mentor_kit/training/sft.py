@@ -78,7 +78,7 @@ def sft_trainer(student: Student, rows: Sequence[dict[str, list[int]]], config: 
     trainer.micro_batch = plan.micro_batch or ROWS_OF_A_PASS
     keep_adapters_float32(student.model)
     check_unchanged(trainer, asked)
-    store_trainer_config(trainer, student, run)
+    store_trainer_config(trainer, student, run, shared_prompts=shared)
     return trainer
 
 

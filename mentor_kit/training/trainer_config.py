@@ -91,8 +91,12 @@ def check_unchanged(trainer: Any, asked: dict[str, Any]) -> None:
                         "the pinned versions of constraints.txt.")
 
 
-def store_trainer_config(trainer: Any, student: Student, run: Run) -> None:
-    """Write `trainer_config.json`: the resolved arguments and how the student was loaded. No paths, no dates."""
+def store_trainer_config(trainer: Any, student: Student, run: Run, **chosen: Any) -> None:
+    """Write `trainer_config.json`: the resolved arguments and how the student was loaded. No paths, no dates.
+
+    Args:
+        chosen: what was resolved besides (`rollout_engine`, `shared_prompts`).
+    """
     if not processes.is_first():
         return
     facts = {"backend": student.origin.backend, "trainer": type(trainer).__name__.removeprefix("Unsloth"),
@@ -101,7 +105,7 @@ def store_trainer_config(trainer: Any, student: Student, run: Run) -> None:
              "parameters": sum(p.numel() for p in student.model.parameters()),
              "trained_parameters": trained_parameters(student.model),
              "unsloth": {n: os.environ.get(n) for n in PACKING} if student.origin.backend == "unsloth" else None,
-             "arguments": resolved_arguments(trainer.args)}
+             **chosen, "arguments": resolved_arguments(trainer.args)}
     write_atomic(run.path(FILE), json.dumps(facts, sort_keys=True, indent=1) + "\n")
 
 

@@ -163,9 +163,10 @@ def test_the_resolved_trainer_config_is_stored_without_host_facts(run):
              "entropy_coef": 0.001, "mask_truncated_completions": False, "use_bias_correction_kl": False,
              "temperature": 0.6, "top_k": 20,
              "top_p": 0.99, "optim": "adamw_torch", "learning_rate": 1e-2, "warmup_steps": 1, "weight_decay": 0.01,
-             "lr_scheduler_type": "constant_with_warmup", "steps_per_generation": 2, "gradient_accumulation_steps": 2,
-             "per_device_train_batch_size": 4, "num_generations": 4, "seed": 0, "scale_rewards": "group"}
+             "lr_scheduler_type": "constant_with_warmup", "steps_per_generation": 1, "gradient_accumulation_steps": 1,
+             "per_device_train_batch_size": 8, "num_generations": 4, "seed": 0, "scale_rewards": "group"}
     assert asked.items() <= facts["arguments"].items()
+    assert (facts["trainer"], facts["rollout_engine"], facts["shared_prompts"]) == ("SharedPromptTrainer", "kit", True)
     assert facts["backend"] == "transformers" and facts["loading"]["finetuning"] == "lora" and facts["unsloth"] is None
     assert facts["trained_parameters"] < facts["parameters"] and facts["dtype"] == "float32"
     assert str(run.dir.parent) not in text and os.uname().nodename not in text

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.unsloth
 TESTS = Path(__file__).parents[1]
 PARAMS = {"start_run": "none", "finetuning": "lora", "lora_rank": 4, "steps": 2, "prompts_per_step": 2, "group_size": 4,
           "micro_batch": 4, "sft_batch": 4, "sft_micro_batch": 2, "max_new_tokens": 48, "max_seq_length": 512,
-          "validate_every": 1, "validation_items": 2, "save_every": 1, "learning_rate": 1e-3, "loss_type": "dr_grpo"}
+          "rollout_engine": "trl", "shared_prompts": False, "validate_every": 1, "validation_items": 2, "save_every": 1, "learning_rate": 1e-3, "loss_type": "dr_grpo"}
 COLD = ("student_source=tiny", "finetuning=auto", "student_hidden=64", "student_layers=1", "vocab_size=400",
         "cold_start_steps=2", "cold_start_batch=4", "cold_start_accuracy=0.9")
 CASES = {"grpo-lora": ("method=mentor",), "sft-lora": ("method=sft", "gradient_checkpointing=true"),

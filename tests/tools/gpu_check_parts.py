@@ -69,13 +69,14 @@ def lessons(sizes: Sizes) -> stage.Lessons:
 
 
 def config(case: dict[str, Any], work: Path, sizes: Sizes, **changes: Any) -> TrainConfig:
-    """GRPO with LoRA as a user would ask for it, by `student_backend` alone on either backend."""
+    """GRPO with LoRA as a user would ask for it, by `student_backend` alone on either backend; what is compared is
+    TRL's own sampling and update."""
     asked = {"method": "mentor", "start_run": "none", "student_source": str(work / case["student"]),
              "student_backend": case["backend"], "grpo_packing": case.get("packing", False), "finetuning": "lora",
              "lora_rank": 8 if sizes is TINY else 32, "steps": sizes.steps, "prompts_per_step": sizes.prompts,
              "group_size": sizes.group, "micro_batch": sizes.micro // case.get("split", 1), "learning_rate": 1e-5,
              "max_new_tokens": sizes.tokens, "max_seq_length": 1024, "validate_every": 0, "save_every": 0,
-             "collapse_patience": 0, "temperature": 1.0, "top_k": 20, "max_grad_norm": 1e9}
+             "rollout_engine": "trl", "shared_prompts": False, "collapse_patience": 0, "temperature": 1.0, "top_k": 20, "max_grad_norm": 1e9}
     return configure(TrainConfig, **asked | changes)
 
 
