@@ -49,8 +49,9 @@ class KitRollouts:
             raise RuntimeError("TRL asks for other prompts than the order of this training says.")
         sampling = Sampling(config.temperature, config.top_p, config.top_k, config.max_turns,
                             config.max_new_tokens, seed=step_seed(config.seed, trainer.state.global_step + 1))
-        rows = sorted(run_rollouts(self.student, problems, sampling, samples=numbers, logprobs=True),
-                      key=lambda row: row.number)
+        with trainer.accelerator.autocast():  # the precision of the update
+            rows = sorted(run_rollouts(self.student, problems, sampling, samples=numbers, logprobs=True),
+                          key=lambda row: row.number)
         return {"prompt_ids": [r.prompt for r in rows], "completion_ids": [r.completion for r in rows],
                 "logprobs": [r.logprobs for r in rows], "env_mask": [r.written for r in rows],
                 "trajectory": [r.trajectory(f"student:{self.student.name}") for r in rows]}

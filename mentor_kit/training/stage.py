@@ -139,16 +139,21 @@ def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: 
 
 
 def _check_lengths(config: TrainConfig, student: Student, lessons: Lessons) -> None:
-    """Unsloth cuts what is longer than it was loaded for, without a word; a cut trajectory has no answer."""
-    limit, name = config.max_seq_length, "max_seq_length"
+    """Unsloth cuts what is longer than it was loaded for, without a word; a cut trajectory has no answer. Beyond its
+    last position a model reads nothing well, and rollouts drop tool results there."""
     if config.kind == "grpo":
         longest = max(len(student.prompt_ids(r.problem.question)) for r in lessons.train) + config.max_new_tokens
-        name = "max_seq_length (prompt and max_new_tokens)"
+        lesson = "longest prompt and max_new_tokens together have"
     else:
         longest = max(len(student.encode(r.problem.question, r.trajectory)["input_ids"]) for r in lessons.train)
-    if longest > limit:
-        raise UserError(f"The longest lesson has {longest} tokens, above {name} = {limit}: raise max_seq_length to "
-                        f"{longest}, or leave such problems out.")
+        lesson = "longest lesson has"
+    if longest > config.max_seq_length:
+        raise UserError(f"The {lesson} {longest} tokens, above max_seq_length = {config.max_seq_length}: raise "
+                        f"max_seq_length to {longest}, or leave such problems out.")
+    if longest > student.positions:
+        raise UserError(f"The {lesson} {longest} tokens, above the {student.positions} positions that the student can "
+                        "read: lower max_new_tokens, prompt it with student_template=kit (fewer tokens for the tools), "
+                        "or take another student.")
 
 
 def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,

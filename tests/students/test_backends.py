@@ -241,6 +241,9 @@ def test_a_lesson_that_would_be_cut_is_refused(folder, lessons):
     config = configure(TrainConfig, **SMALL | {"max_seq_length": 100}, student_source=str(folder))
     with pytest.raises(UserError, match="raise max_seq_length to"):
         stage.make_student(config, lessons, None)
+    config = configure(TrainConfig, **SMALL | {"max_seq_length": 4096, "max_new_tokens": 1000}, student_source=str(folder))
+    with pytest.raises(UserError, match="above the 1024 positions that the student can read: lower max_new_tokens"):
+        stage.make_student(config, lessons, None)
 
 
 @pytest.mark.parametrize("name", ["qwen2_5", "qwen3", "qwen3_instruct_2507"])
