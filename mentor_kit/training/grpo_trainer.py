@@ -3,7 +3,7 @@
 Both stand in the doors that are least likely to move with the next TRL. Rollouts come by `rollout_func`, which TRL
 documents; a missing key is an error there and not a silent change. The update overrides `training_step` and
 `_prepare_inputs`, which transformers' Trainer offers to subclasses, and takes from TRL only the dict of tensors that a
-micro-batch is. `tests/test_policy_loss.py` compares every loss with TRL's own, so a change of it is seen.
+micro-batch is. `tests/training/test_policy_loss.py` compares every loss with TRL's own, so a change of it is seen.
 """
 
 from __future__ import annotations

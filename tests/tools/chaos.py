@@ -26,7 +26,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
-from tiny_project import make_project, study_of  # noqa: E402
+from tiny_project import make_project, study_of
 
 
 class Chaos:

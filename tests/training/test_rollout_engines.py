@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_student import BOX, by_heart, teacher_records
-from test_policy_loss import trainer_of
+from small_student import BOX, by_heart, grpo_trainer_of, teacher_records
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from mentor_kit.core.records import load_records
@@ -18,8 +17,10 @@ from mentor_kit.students import rollout
 from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.training import processes
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.grpo import choose_engine
 
+pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(60)
 ADD, TIMES = render_call("add", {"a": 1, "b": 2}), render_call("multiply", {"a": 3, "b": 4})
 ANSWER = "The answer is \\boxed{3}." + EOS
@@ -95,9 +96,8 @@ def play(monkeypatch, student, folder, engine, scripts, **options):
         padded = [r + [tokenizer.pad_token_id] * (width - len(r)) for r in rows]
         return torch.cat([input_ids, torch.tensor(padded)], dim=1)
 
-    trainer = trainer_of(student, folder, RECORDS, rollout_engine=engine, prompts_per_step=len(scripts), group_size=2,
+    trainer = grpo_trainer_of(student, folder, RECORDS, rollout_engine=engine, prompts_per_step=len(scripts), group_size=2,
                          micro_batch=2 * len(scripts), **{"max_new_tokens": BUDGET, **options})
-    trainer.model.train()
     with monkeypatch.context() as patch:
         patch.setattr(rollout, "_choose", choose)
         patch.setattr(trainer.model, "generate", generate)
@@ -154,7 +154,7 @@ def test_results_at_the_model_s_last_position(student, tmp_path, monkeypatch, mo
 
 
 def test_a_rollout_does_not_depend_on_processes_or_torch_s_random_state(tmp_path, monkeypatch):
-    trainer = trainer_of(by_heart(), tmp_path / "run", RECORDS[:12], temperature=1.0)
+    trainer = grpo_trainer_of(by_heart(), tmp_path / "run", RECORDS[:12], temperature=1.0)
     prompts = [row["prompt"] for row in next(iter(trainer.get_train_dataloader()))]
     whole = trainer.rollout_func(prompts, trainer)
     torch.manual_seed(99)
@@ -174,8 +174,6 @@ def test_a_rollout_does_not_depend_on_processes_or_torch_s_random_state(tmp_path
 
 def test_the_engine_is_chosen_by_the_student(student, tmp_path):
     def engine(student, **options):
-        from mentor_kit.training.config import TrainConfig
-
         return choose_engine(TrainConfig(**options), student)
 
     assert engine(student) == "kit" and engine(student, rollout_engine="trl") == "trl"

@@ -14,6 +14,7 @@ from mentor_kit.training.optimizers import Cooldown
 from mentor_kit.training.sft import sft_rows, sft_trainer
 from mentor_kit.training.sft_trainer import rows_of
 
+pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(12)
 
 

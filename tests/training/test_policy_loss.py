@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_student import BOX, by_heart, new_run, teacher_records, untrained
+from small_student import BOX, by_heart, grpo_trainer_of, teacher_records, untrained
 
-from mentor_kit.rewards import load_reward
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.student import load_student
-from mentor_kit.training.config import TrainConfig
-from mentor_kit.training.grpo import grpo_trainer
 from mentor_kit.training.grpo_trainer import SharedPromptTrainer, rows_of, whole_groups, written_mask
-from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.policy_loss import LOSSES
-from mentor_kit.training.scorer import RolloutScorer
 from mentor_kit.training.shared_prefix import micro_batches
 
+pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(12)
-GROUPS, GROUP = 3, 4
-
-
-def trainer_of(student, folder, records=RECORDS, **options):
-    """A trainer of the kit's on the first of `records`, with TRL's own update unless `shared_prompts`."""
-    settings = TrainConfig(**{"steps": 1, "prompts_per_step": GROUPS, "group_size": GROUP, "micro_batch": GROUPS * GROUP,
-                               "max_new_tokens": 96, "validate_every": 0, "shared_prompts": False, **options})
-    run = new_run(folder)
-    scorer = RolloutScorer(student.tokenizer, records, load_reward("mentor"), run, "student:test")
-    trainer = grpo_trainer(student, range(settings.prompts_per_step), scorer, settings, run, Monitor(run, student, [], settings))
-    trainer.current_gradient_accumulation_steps = 1
-    return trainer
 
 
 def batch_of(seed=0):
     """A batch as TRL makes it: prompts padded on the left, completions with tool results on the right."""
     chance, size = torch.Generator().manual_seed(seed), 200  # bytes; special tokens come after them
-    prompts = [torch.randint(5, size, (n,), generator=chance).tolist() for n in (7, 12, 3) for _ in range(GROUP)]
+    prompts = [torch.randint(5, size, (n,), generator=chance).tolist() for n in (7, 12, 3) for _ in range(4)]
     lengths = torch.randint(2, 30, (len(prompts),), generator=chance).tolist()
     longest, widest = max(lengths), max(map(len, prompts))
     batch = {
@@ -74,7 +58,7 @@ def test_gradients_are_those_of_trl(tmp_path, loss, beta, entropy, weights, old)
     if beta:
         student.model.save_pretrained(tmp_path / "reference")
         student.model.config._name_or_path = str(tmp_path / "reference")
-    trainer = trainer_of(student, tmp_path / "run", loss_type=loss, kl_beta=beta, entropy_coef=entropy, temperature=0.7)
+    trainer = grpo_trainer_of(student, tmp_path / "run", RECORDS, loss_type=loss, kl_beta=beta, entropy_coef=entropy, temperature=0.7)
     model, batch = trainer.model.train(), batch_of()
     with torch.no_grad():
         ids, mask = (torch.cat([batch[f"prompt_{n}"], batch[f"completion_{n}"]], dim=1) for n in ("ids", "mask"))
@@ -101,7 +85,7 @@ def test_gradients_are_those_of_finite_differences(tmp_path):
     """Nothing of TRL: a loss without kinks, at weights moved a little, in double precision (but for the norms)."""
     student = untrained(RECORDS)
     student.model.double()
-    trainer = trainer_of(student, tmp_path, loss_type="sapo", entropy_coef=0.1)
+    trainer = grpo_trainer_of(student, tmp_path, RECORDS, loss_type="sapo", entropy_coef=0.1)
     trainer.micro_batch, batch = 5, batch_of()
     with torch.no_grad():  # off policy, where the ratios matter
         batch["old_per_token_logps"] = -7 + torch.randn(batch["completion_ids"].shape, dtype=torch.float64,
@@ -161,8 +145,7 @@ def test_updates_of_a_batch_hold_whole_groups():
 def test_sampler_and_trainer_agree_on_log_probabilities(tmp_path):
     """Importance ratios at the first update are 1, whatever temperature, top-k and top-p the sampler used."""
     for number, options in enumerate(({"temperature": 1.0}, {"temperature": 0.6, "top_k": 20, "top_p": 0.9})):
-        trainer = trainer_of(by_heart(), tmp_path / f"run-{number}", shared_prompts=True, micro_batch=6, **options)
-        trainer.model.train()
+        trainer = grpo_trainer_of(by_heart(), tmp_path / f"run-{number}", RECORDS, shared_prompts=True, micro_batch=6, **options)
         batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
         ids, mask = (torch.cat([batch[f"prompt_{n}"], batch[f"completion_{n}"]], dim=1) for n in ("ids", "mask"))
         now = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, batch["completion_ids"].shape[1])[0]
