@@ -9,7 +9,8 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """Bad input. The message is one clear line; the command line prints it and exits with code 2."""
+    """Bad input. The message is one clear line; the command line prints it and exits with code
+    2."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -19,8 +20,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}."
 
 
-def check_options(made_by: Callable[..., Any], options: Iterable[str], what: str, given: int = 0) -> None:
-    """Raise UserError for the first option that is no parameter of a function, its first `given` ones aside."""
+def check_options(made_by: Callable[..., Any], options: Iterable[str], what: str,
+                  given: int = 0) -> None:
+    """Raise UserError for the first option that is no parameter of a function, its first `given`
+    ones aside."""
     taken = dict(list(inspect.signature(made_by).parameters.items())[given:])
     unknown = [name for name in options if name not in taken]
     if unknown and all(p.kind is not p.VAR_KEYWORD for p in taken.values()):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background a suite ignores Ctrl-C, its children too
+# started in the background a suite ignores Ctrl-C, its children too
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ["HF_HUB_OFFLINE"] = "1"

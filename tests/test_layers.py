@@ -1,7 +1,9 @@
-"""Who may import whom: a room imports only rooms on lower floors, and no file is in a circle of imports.
+"""Who may import whom: a room imports only rooms on lower floors, and no file is in a circle of
+imports.
 
-Every import counts: at the top of a file, inside a function, and for types only. A new file goes into the room whose
-neighbours it needs; a new room gets a line in FLOORS, one floor above the highest room that it imports.
+Every import counts: at the top of a file, inside a function, and for types only. A new file goes
+into the room whose neighbours it needs; a new room gets a line in FLOORS, one floor above the
+highest room that it imports.
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FACE = {"__init__", "__main__"}  # of the package: may name anything
-# Rooms that torch, transformers and TRL are kept out of, so that scoring, batches and figures start at once.
-WITHOUT_TORCH = ("core", "runs", "judging", "problems", "bfcl", "toolboxes", "metrics", "rewards", "collection",
+# Rooms that torch, transformers and TRL are kept out of, so that scoring, batches and figures start
+# at once.
+WITHOUT_TORCH = ("core", "runs", "judging", "problems", "bfcl", "toolboxes", "metrics", "rewards",
+                 "collection",
                  "analysis", "batch", "cli")
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "unsloth"}
 
@@ -83,7 +87,9 @@ def test_imports_go_down(module):
     here = FLOOR[room(module)]
     climbing = [f"{target} (line {line})" for target, line in sorted(imports(module))
                 if room(target) != room(module) and FLOOR[room(target)] >= here]
-    assert not climbing, f"{module} is on floor {here} ({room(module)}) and imports {', '.join(climbing)}"
+    assert not climbing, (
+        f"{module} is on floor {here} ({room(module)}) and imports {', '.join(climbing)}"
+    )
 
 
 def test_no_file_is_in_a_circle_of_imports():

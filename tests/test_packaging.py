@@ -1,4 +1,5 @@
-"""pyproject.toml, constraints.txt and environment.yml say the same; importing the package is light."""
+"""pyproject.toml, constraints.txt and environment.yml say the same; importing the package is
+light."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
-NAMED = ("jupyterlab", "papermill", "torch", "transformers", "unsloth", "trl", "datasets", "matplotlib", "seaborn")
+NAMED = ("jupyterlab", "papermill", "torch", "transformers", "unsloth", "trl", "datasets",
+         "matplotlib", "seaborn")
 
 
 def normal(name: str) -> str:
@@ -64,7 +66,8 @@ def test_the_conda_environment_equals_the_pins_of_core_gpu_and_api(project, cons
 
 
 def test_unsloth_accepts_the_pins(constraints, project):
-    caps = {"torch": "<2.15.0,>=2.4.0", "transformers": "<=5.17.0", "trl": "<=1.15.0", "datasets": "<5.0.0,!=4.5.0",
+    caps = {"torch": "<2.15.0,>=2.4.0", "transformers": "<=5.17.0", "trl": "<=1.15.0",
+            "datasets": "<5.0.0,!=4.5.0",
             "peft": ">=0.18.0"}  # what unsloth 2026.10.9 asks for
     assert "unsloth==2026.10.9" in project["optional-dependencies"]["gpu"]
     for name, cap in caps.items():
@@ -92,27 +95,32 @@ def test_unsloths_environment_takes_the_versions_of_the_gpu_extra(project):
 
 def test_the_package_carries_its_data_files():
     package = ROOT / "mentor_kit"
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["mentor_kit"]
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "package-data"
+    ]["mentor_kit"]
     carried = {path for pattern in patterns for path in package.glob(pattern)}
-    data = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    data = {path for path in package.rglob("*") if path.is_file()
+            and path.suffix not in (".py", ".pyc")}
     assert data <= carried
     assert {path.suffix for path in carried} == {".yaml", ".jinja", ".mplstyle"}
 
 
 def test_importing_the_package_and_its_command_line_loads_nothing_heavy():
     heavy = "torch transformers datasets pandas numpy matplotlib papermill pydantic yaml"
-    code = (f"import sys, mentor_kit, mentor_kit.cli.app, mentor_kit.runs.run; print([m for m in '{heavy}'.split() "
-            "if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    code = ("import sys, mentor_kit, mentor_kit.cli.app, mentor_kit.runs.run; print([m for m in "
+            f"'{heavy}'.split() if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+                          check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_scoring_analysis_and_the_nouns_do_not_import_torch():
-    modules = ("judging.judge rewards cli.app cli.score core.trajectory core.toolbox core.records problems teachers analysis.figures "
-               "analysis.report batch.study batch.run")
+    modules = ("judging.judge rewards cli.app cli.score core.trajectory core.toolbox core.records "
+               "problems teachers analysis.figures analysis.report batch.study batch.run")
     code = ("import importlib, sys\n"
             f"for name in '{modules}'.split():\n"
             "    importlib.import_module('mentor_kit.' + name)\n"
             "    assert not {'torch', 'transformers'} & set(sys.modules), name")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+                          check=False)
     assert done.returncode == 0, done.stderr

@@ -1,1 +1,2 @@
-"""From stored runs to statistics, figures and tables. Reads results/ only; imports neither torch nor training."""
+"""From stored runs to statistics, figures and tables. Reads results/ only; imports neither torch
+nor training."""

@@ -37,26 +37,33 @@ PANELS = (("reward", "Reward", False), ("judge_accuracy", "Training accuracy", T
           ("val/accuracy", "Validation accuracy", True), ("val/set_match", "Tool-set match", True),
           ("val/unknown_tool", "Unknown-tool rate", True), ("val/similarity", "1 − JSD", True))
 ROLLOUTS = [column for column, *_ in PANELS if not column.startswith("val/")]
-CROWD = 4  # bands of more methods would hide each other where lines waver as those of training rollouts do
+# bands of more methods would hide each other where lines waver as those of training rollouts do
+CROWD = 4
 TERM_COLORS = ("#3b4f6b", "#8fb3cf", "#e0a458", "#9a6a8c", "#a9b98c", "#c9c1b6", "#7d7d7d")
 
 
 def seed_table(curves: pd.DataFrame, method: str, column: str) -> pd.DataFrame:
-    """One column of the curves of a method: index step, one column a seed; steps that every seed has."""
+    """One column of the curves of a method: index step, one column a seed; steps that every seed
+    has."""
     if column not in curves:
         return pd.DataFrame()
     rows = curves.loc[curves["method"] == method, ["step", "seed", column]].dropna()
     return rows.pivot_table(index="step", columns="seed", values=column).dropna()
 
 
-def draw_seeds(axes: Axes, table: pd.DataFrame, method: str, among: Sequence[str], band: bool) -> None:
-    """Mean line over the seeds; if wanted, a band from the lowest to the highest where there are at least two."""
+def draw_seeds(axes: Axes, table: pd.DataFrame, method: str, among: Sequence[str],
+               band: bool) -> None:
+    """Mean line over the seeds; if wanted, a band from the lowest to the highest where there are at
+    least two."""
     s = method_style(method, among)
     every = max(1, len(table) // 4)  # few marks, at other steps for each method
-    axes.plot(table.index, table.mean(axis=1), color=s.color, linestyle=s.linestyle, marker=s.marker, markersize=3,
-              markevery=(list(among).index(method) * every // len(among), every), label=s.label, clip_on=False)
+    axes.plot(table.index, table.mean(axis=1), color=s.color, linestyle=s.linestyle,
+              marker=s.marker, markersize=3,
+              markevery=(list(among).index(method) * every // len(among), every), label=s.label,
+              clip_on=False)
     if band and table.shape[1] >= 2:
-        axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=s.color, alpha=0.18, linewidth=0)
+        axes.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=s.color,
+                          alpha=0.18, linewidth=0)
 
 
 @picture
@@ -64,9 +71,11 @@ def training_curves(curves: pd.DataFrame, expected: Sequence[str] = EXPECTED) ->
     """Reward, accuracies, teacher likeness, tool calls and response length over optimizer steps.
 
     Args:
-        curves: columns method, seed, step and any of `reward`, `judge_accuracy`, `tool_calls`, `response_length`
-            (training rollouts), `val/accuracy`, `val/set_match`, `val/unknown_tool`, `val/similarity` (validation).
-        expected: methods whose absence the figure notes (the cold start has no training curve of its own).
+        curves: columns method, seed, step and any of `reward`, `judge_accuracy`, `tool_calls`,
+            `response_length` (training rollouts), `val/accuracy`, `val/set_match`,
+            `val/unknown_tool`, `val/similarity` (validation).
+        expected: methods whose absence the figure notes (the cold start has no training curve of
+            its own).
 
     Raises:
         UserError: no rows.
@@ -82,14 +91,16 @@ def training_curves(curves: pd.DataFrame, expected: Sequence[str] = EXPECTED) ->
         axes.set_ylabel(label)
     for axes in grid[1]:
         axes.set_xlabel("optimizer step")
-    figure.legend(handles=[legend_handle(m, methods, markersize=3.5) for m in methods], ncols=min(len(methods), 6),
+    figure.legend(handles=[legend_handle(m, methods, markersize=3.5) for m in methods],
+                  ncols=min(len(methods), 6),
                   loc="outside upper left")
-    note = f"{_silent_note(curves, methods)} {missing_note(methods, [m for m in expected if m != 'cold_start'])}".strip()
+    missing = missing_note(methods, [m for m in expected if m != "cold_start"])
+    note = f"{_silent_note(curves, methods)} {missing}".strip()
     note_below(figure, note)
-    return figure, f"""Training at equal optimizer steps ({seeds_said(curves)} a method; lines: means over seeds;
-        {_bands_said(curves, methods)}). Top: sampled training rollouts; bottom: validation by the
-        judge on the same items for every method. Rewards of different presets are on different scales and cannot be
-        compared; the judge's accuracy can. {note}"""
+    return figure, f"""Training at equal optimizer steps ({seeds_said(curves)} a method; lines:
+        means over seeds; {_bands_said(curves, methods)}). Top: sampled training rollouts; bottom:
+        validation by the judge on the same items for every method. Rewards of different presets are
+        on different scales and cannot be compared; the judge's accuracy can. {note}"""
 
 
 def _silent(curves: pd.DataFrame, methods: Sequence[str]) -> list[str]:
@@ -101,7 +112,11 @@ def _silent(curves: pd.DataFrame, methods: Sequence[str]) -> list[str]:
 def _silent_note(curves: pd.DataFrame, methods: Sequence[str]) -> str:
     silent = _silent(curves, methods)
     names = ", ".join(method_style(m, methods).label for m in silent)
-    return f"{names}: no training rollouts, so no line in the top row." if 0 < len(silent) < len(methods) else ""
+    return (
+        f"{names}: no training rollouts, so no line in the top row."
+        if 0 < len(silent) < len(methods)
+        else ""
+    )
 
 
 def _bands_said(curves: pd.DataFrame, methods: Sequence[str]) -> str:
@@ -110,17 +125,24 @@ def _bands_said(curves: pd.DataFrame, methods: Sequence[str]) -> str:
     several = [method_style(m, methods).label for m in methods if seeds[m] >= 2]
     if not several:
         return "no bands: one seed"
-    whose = "" if len(several) == len(methods) else f" of {', '.join(several)}; one seed has no band"
+    whose = (
+        "" if len(several) == len(methods) else f" of {', '.join(several)}; one seed has no band"
+    )
     crowd = len(methods) - len(_silent(curves, methods)) > CROWD
-    return f"bands: lowest to highest seed{whose}" + "; bottom row only, above they would hide each other" * crowd
+    return (
+        f"bands: lowest to highest seed{whose}"
+        + "; bottom row only, above they would hide each other" * crowd
+    )
 
 
-def _panel(axes: Axes, curves: pd.DataFrame, methods: list[str], column: str, title: str, rate: bool) -> None:
+def _panel(axes: Axes, curves: pd.DataFrame, methods: list[str], column: str, title: str,
+           rate: bool) -> None:
     axes.set_title(title)
     tables = {m: seed_table(curves, m, column) for m in methods}
     drawn = [m for m in methods if len(tables[m])]
     for method in drawn:
-        draw_seeds(axes, tables[method], method, methods, band=column not in ROLLOUTS or len(drawn) <= CROWD)
+        draw_seeds(axes, tables[method], method, methods, band=column not in ROLLOUTS
+                   or len(drawn) <= CROWD)
     if rate:
         unit_axis(axes)
     else:
@@ -135,26 +157,30 @@ def _panel(axes: Axes, curves: pd.DataFrame, methods: list[str], column: str, ti
 
 @picture
 def run_curves(run: Run) -> Picture:
-    """Everything that one run logged, training rollouts and validation; for notebook 03, also while it trains.
+    """Everything that one run logged, training rollouts and validation; for notebook 03, also while
+    it trains.
 
     Raises:
         UserError: nothing was logged yet.
     """
     curves = run_frame(run)
-    panels = [p for p in (("loss", "Loss", False), *PANELS) if p[0] in curves and curves[p[0]].notna().any()]
+    panels = [p for p in (("loss", "Loss", False), *PANELS) if p[0] in curves
+              and curves[p[0]].notna().any()]
     if not panels:
         raise UserError(f"The run {str(run)!r} has logged nothing to draw: train it first.")
-    columns = min(len(panels), min((4, 5, 3), key=lambda n: -len(panels) % n))  # as few empty places as possible
+    # as few empty places as possible
+    columns = min(len(panels), min((4, 5, 3), key=lambda n: -len(panels) % n))
     rows, width = -(-len(panels) // columns), min(TEXT, max(columns, 2) * TEXT / 4)
     figure, methods = Figure(figsize=(width, 0.3 + 1.45 * rows)), list(curves["method"].unique())
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (column, title, rate) in zip(grid.flat, panels, strict=False):
         _panel(axes, curves, methods, column, title, rate)
-        axes.set(ylabel="validation" if column.startswith("val/") else "training", xlabel="optimizer step")
+        axes.set(ylabel="validation" if column.startswith("val/") else "training",
+                 xlabel="optimizer step")
     for axes in list(grid.flat)[len(panels):]:
         axes.axis("off")
-    return figure, f"""{method_style(methods[0]).label}, one run (seed {curves["seed"].iloc[0]}): training batches, and
-        validation by the judge."""
+    return figure, f"""{method_style(methods[0]).label}, one run (seed {curves["seed"].iloc[0]}):
+        training batches, and validation by the judge."""
 
 
 def term_names(curves: pd.DataFrame) -> list[str]:
@@ -168,16 +194,19 @@ def reward_terms(curves: pd.DataFrame) -> Picture:
     """What the training reward consists of, stacked over steps, one panel a method.
 
     Args:
-        curves: columns method, seed, step and `term/<name>` (mean contribution of a term; they sum to the reward).
+        curves: columns method, seed, step and `term/<name>` (mean contribution of a term; they sum
+            to the reward).
 
     Raises:
         UserError: no term was logged.
     """
     names = term_names(curves)
-    has_terms = curves[curves[[f"term/{n}" for n in names]].notna().any(axis=1)] if names else curves.iloc[:0]
+    has_terms = curves[curves[[f"term/{n}"
+                               for n in names]].notna().any(axis=1)] if names else curves.iloc[:0]
     methods = ordered(has_terms["method"].unique())
     if not methods:
-        raise UserError("No reward terms in the training curves: only RL methods log `term/<name>`.")
+        raise UserError("No reward terms in the training curves: only RL methods log "
+                        "`term/<name>`.")
     columns = len(methods) if len(methods) <= 5 else 4
     rows = -(-len(methods) // columns)
     figure = Figure(figsize=(TEXT, 0.7 + 1.4 * rows))
@@ -192,10 +221,12 @@ def reward_terms(curves: pd.DataFrame) -> Picture:
         axes.set_xlabel("optimizer step")
     for axes in grid[:, 0]:
         axes.set_ylabel("mean reward")
-    figure.legend(handles=[Patch(color=colors[n], label=n.replace("_", " ")) for n in names], ncols=min(len(names), 6),
+    figure.legend(handles=[Patch(color=colors[n], label=n.replace("_", " ")) for n in names],
+                  ncols=min(len(names), 6),
                   loc="outside upper left")
-    return figure, f"""Contribution of each reward term to the mean training reward (means over {seeds_said(has_terms)};
-        the stack's upper edge is the reward). "gate" is what truncated or unboxed rollouts receive."""
+    return figure, f"""Contribution of each reward term to the mean training reward (means over
+        {seeds_said(has_terms)}; the stack's upper edge is the reward). "gate" is what truncated or
+        unboxed rollouts receive."""
 
 
 def _stack(axes: Axes, curves: pd.DataFrame, method: str, colors: dict[str, str]) -> None:
@@ -215,7 +246,8 @@ def data_scaling(items: pd.DataFrame) -> Picture:
     """Accuracy against the number of training references, in domain and over all shifted splits.
 
     Args:
-        items: evaluated items with `train_size`; methods with one size, or none, are drawn as level lines.
+        items: evaluated items with `train_size`; methods with one size, or none, are drawn as level
+            lines.
 
     Raises:
         UserError: fewer than two training sizes.
@@ -223,13 +255,16 @@ def data_scaling(items: pd.DataFrame) -> Picture:
     varying = items.groupby("method")[SIZE].transform("nunique") > 1
     sizes = sorted(items.loc[varying, SIZE].unique())
     if len(sizes) < 2:
-        raise UserError(f"Data scaling needs at least two values of {SIZE!r} in the study's grid; found {len(sizes)}.")
+        raise UserError(f"Data scaling needs at least two values of {SIZE!r} in the study's grid; "
+                        f"found {len(sizes)}.")
     items, methods = in_and_out(items), ordered(items["method"].unique())
     splits = list(dict.fromkeys(items["split"]))
     figure = Figure(figsize=(TEXT * 0.72, 2.5))
-    for axes, split in zip(figure.subplots(1, len(splits), sharey=True, squeeze=False)[0], splits, strict=True):
+    for axes, split in zip(figure.subplots(1, len(splits), sharey=True, squeeze=False)[0], splits,
+                           strict=True):
         for i, method in enumerate(methods):
-            _scaling_line(axes, items[(items["split"] == split) & (items["method"] == method)], method,
+            _scaling_line(axes, items[(items["split"] == split) & (items["method"] == method)],
+                          method,
                           methods, nudge=1 + 0.03 * (i - len(methods) / 2))
         axes.set(title=split_label(split).capitalize(), xscale="log", xlabel="training references")
         axes.set_xticks(sizes, [f"{s:g}" for s in sizes])
@@ -238,17 +273,21 @@ def data_scaling(items: pd.DataFrame) -> Picture:
     figure.axes[0].set_ylabel("accuracy")
     figure.legend(handles=[legend_handle(m, methods) for m in methods], ncols=min(4, len(methods)),
                   loc="outside upper left")
-    return figure, f"""Accuracy against training references ({seeds_said(items)} a method; bars: 95% bootstrap intervals
-        over items, each item's mean over seeds; level lines: methods whose number of references does not vary)."""
+    return figure, f"""Accuracy against training references ({seeds_said(items)} a method; bars: 95%
+        bootstrap intervals over items, each item's mean over seeds; level lines: methods whose
+        number of references does not vary)."""
 
 
-def _scaling_line(axes: Axes, items: pd.DataFrame, method: str, among: list[str], nudge: float) -> None:
+def _scaling_line(axes: Axes, items: pd.DataFrame, method: str, among: list[str],
+                  nudge: float) -> None:
     s = method_style(method, among)
     if items[SIZE].nunique() < 2:
         if len(items):
             axes.axhline(items["correct"].mean(), color=s.color, linestyle=s.linestyle)
         return
-    rows = pd.concat([metric_intervals(group, "correct").assign(size=size) for size, group in items.groupby(SIZE)])
+    rows = pd.concat([metric_intervals(group, "correct").assign(size=size) for size,
+                      group in items.groupby(SIZE)])
     spread = np.abs(rows[["low", "high"]].to_numpy().T - rows["estimate"].to_numpy())
-    axes.errorbar(rows["size"] * nudge, rows["estimate"], spread, color=s.color, linestyle=s.linestyle, marker=s.marker,
+    axes.errorbar(rows["size"] * nudge, rows["estimate"], spread, color=s.color,
+                  linestyle=s.linestyle, marker=s.marker,
                   elinewidth=0.8)

@@ -1,10 +1,11 @@
 """Tidy frames of finished runs: one row a run, a training step, an evaluated item.
 
-A run is a finished folder results/<study>/<stage>/<key>/ (see `mentor_kit.runs.run`). Read are its parameters,
-`metrics.jsonl` (curves), `budget.json` and `timing.jsonl` (what a training run used), and
-`trajectories.parquet` of evaluations. Stages are known by the beginning of their name: `train...`,
-`evaluate...`, `figures`. A parameter that a run does not have itself is that of the runs it was made
-from. Everything is sorted, so the same runs give the same frames wherever they lie.
+A run is a finished folder results/<study>/<stage>/<key>/ (see `mentor_kit.runs.run`). Read are its
+parameters, `metrics.jsonl` (curves), `budget.json` and `timing.jsonl` (what a training run used),
+and `trajectories.parquet` of evaluations. Stages are known by the beginning of their name:
+`train...`, `evaluate...`, `figures`. A parameter that a run does not have itself is that of the
+runs it was made from. Everything is sorted, so the same runs give the same frames wherever they
+lie.
 """
 
 from __future__ import annotations
@@ -38,12 +39,15 @@ class Results:
 
     Args:
         runs: study, stage, key, method, seed, train_size, params (dict), folder.
-        curves: rows of `metrics.jsonl` that have a `step`, of all stages but evaluation, with the identity columns.
-        items: one row an evaluated item: identity, split, problem_id, sample, tools, teacher_tools (tuples of
-            names, unknown ones as `<unknown>`; None without a reference), teacher_correct (the share of the teacher's
-            attempts that the judge calls right; None where it was not asked) and `record_metrics`.
+        curves: rows of `metrics.jsonl` that have a `step`, of all stages but evaluation, with the
+            identity columns.
+        items: one row an evaluated item: identity, split, problem_id, sample, tools, teacher_tools
+            (tuples of names, unknown ones as `<unknown>`; None without a reference),
+            teacher_correct (the share of the teacher's attempts that the judge calls right; None
+            where it was not asked) and `record_metrics`.
         budgets: one row a training run: identity and the contents of `budget.json`.
-        wall_times: one row a run and timed name: identity, name, seconds. Not reproducible: keep out of figures.
+        wall_times: one row a run and timed name: identity, name, seconds. Not reproducible: keep
+            out of figures.
         unfinished: how many run folders were left out because they have no `DONE`.
     """
 
@@ -71,28 +75,34 @@ class Results:
     @property
     def teacher_counts(self) -> Counter[str]:
         """Tool counts of the references, each evaluated problem once."""
-        once = self.items.dropna(subset="teacher_tools").drop_duplicates(["study", "split", "problem_id"])
+        once = self.items.dropna(subset="teacher_tools").drop_duplicates(["study", "split",
+                                                                          "problem_id"])
         return Counter(name for names in once["teacher_tools"] for name in names)
 
     def of_study(self, study: str) -> Results:
         frames = {n: getattr(self, n) for n in ("runs", "curves", "items", "budgets", "wall_times")}
-        return replace(self, **{n: f[f["study"] == study].reset_index(drop=True) for n, f in frames.items()})
+        return replace(self,
+                       **{n: f[f["study"] == study].reset_index(drop=True) for n,
+                          f in frames.items()})
 
 
 def load_results(where: Path | str | Iterable[Path | str]) -> Results:
     """Read a results folder (or a study's, a stage's, a run's), or several of them.
 
     Raises:
-        UserError: nothing there, no finished run, a damaged file, or two runs of the same method, seed and data
-            size that would be averaged as if they were different seeds.
+        UserError: nothing there, no finished run, a damaged file, or two runs of the same method,
+            seed and data size that would be averaged as if they were different seeds.
     """
     finished, unfinished = find_runs([where] if isinstance(where, Path | str) else where)
     runs = [_identity(folder) for folder in finished]
-    runs = sorted(runs, key=lambda r: (r["study"], r["stage"], r["method"], str(r["seed"]), r["key"]))
+    runs = sorted(runs,
+                  key=lambda r: (r["study"], r["stage"], r["method"], str(r["seed"]), r["key"]))
     results = Results(pd.DataFrame(runs, columns=[*IDENTITY, "params", "folder"]),
                       _stack(runs, _curve_rows, ["step"]), _stack(runs, _item_rows, ITEM_COLUMNS),
-                      _stack(runs, _budget_rows, []), _stack(runs, _timing_rows, ["name", "seconds"]), unfinished)
-    _refuse_doubles(results.curves[results.curves["stage"].str.startswith(TRAIN)], ["method", "seed", SIZE, "step"])
+                      _stack(runs, _budget_rows, []),
+                      _stack(runs, _timing_rows, ["name", "seconds"]), unfinished)
+    _refuse_doubles(results.curves[results.curves["stage"].str.startswith(TRAIN)],
+                    ["method", "seed", SIZE, "step"])
     _refuse_doubles(results.items, ["method", "seed", SIZE, "split", "problem_id", "sample"])
     return results
 
@@ -100,20 +110,22 @@ def load_results(where: Path | str | Iterable[Path | str]) -> Results:
 def find_runs(where: Iterable[Path | str]) -> tuple[list[Path], int]:
     """Finished run folders below some folders, and the number of unfinished ones.
 
-    Runs of the figures stage do not count, nor do a person's own runs (results/interactive) unless that folder, or
-    one in it, is named.
+    Runs of the figures stage do not count, nor do a person's own runs (results/interactive) unless
+    that folder, or one in it, is named.
     """
     folders: set[Path] = set()
     for root in (p if p.is_dir() else project_root() / p for p in map(Path, where)):
         if not root.is_dir():
-            raise UserError(f"No results folder at {str(root)!r}: run `mentor-kit batch` first or name another.")
+            raise UserError(f"No results folder at {str(root)!r}: run `mentor-kit batch` first or "
+                            "name another.")
         found = (p.parent for p in root.rglob("params.yaml"))
         folders |= {f.resolve() for f in found if INTERACTIVE not in f.relative_to(root).parts}
     folders = {f for f in folders if f.parent.name != FIGURES}
     finished = sorted(f for f in folders if (f / "DONE").exists())
     if not finished:
         places = ", ".join(map(str, where))
-        raise UserError(f"No finished run below {places!r}: run `mentor-kit batch` and wait for its end.")
+        raise UserError(f"No finished run below {places!r}: run `mentor-kit batch` and wait for "
+                        "its end.")
     return finished, len(folders) - len(finished)
 
 
@@ -125,31 +137,37 @@ def _identity(folder: Path) -> dict[str, Any]:
 
 
 def _parameter(run: Run, name: str, default: Any) -> Any:
-    """A parameter of a run, else of the runs (stage/key of the same study) that it was made from."""
+    """A parameter of a run, else of the runs (stage/key of the same study) that it was made
+    from."""
     if name in run.params:
         return run.params[name]
-    inputs = (i for value in run.inputs.values() for i in (value if isinstance(value, list) else [value]))
+    inputs = (i for value in run.inputs.values()
+              for i in (value if isinstance(value, list) else [value]))
     folders = (run.dir.parent.parent / i for i in inputs)
     found = (_parameter(load_run(f), name, None) for f in folders if (f / "DONE").exists())
     return next((value for value in found if value is not None), default)
 
 
 def _train_size(run: Run) -> float:
-    """`references` where a training was limited to so many, else N of `train:N` in its collection's split sizes, else nan."""
+    """`references` where a training was limited to so many, else N of `train:N` in its collection's
+    split sizes, else nan."""
     if limited := _parameter(run, "references", 0):
         return float(limited)
-    entries = (re.fullmatch(r"train\s*[:=]\s*(\d+)", str(entry)) for entry in _parameter(run, "split_sizes", []))
+    entries = (re.fullmatch(r"train\s*[:=]\s*(\d+)", str(entry))
+               for entry in _parameter(run, "split_sizes", []))
     return next((float(match[1]) for match in entries if match), float("nan"))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file, none if there is no file; UserError names a damaged line."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists()
+                                  else [], 1):
         try:
             rows.append(json.loads(line))
         except ValueError:
-            raise UserError(f"{path}: line {number} is not JSON; delete the run folder and repeat the run.") from None
+            raise UserError(f"{path}: line {number} is not JSON; delete the run folder and repeat "
+                            "the run.") from None
     return rows
 
 
@@ -169,7 +187,11 @@ def _curve_rows(run: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _budget_rows(run: dict[str, Any]) -> list[dict[str, Any]]:
     path = run["folder"] / "budget.json"
-    return [json.loads(path.read_text(encoding="utf-8"))] if run["stage"].startswith(TRAIN) and path.exists() else []
+    return (
+        [json.loads(path.read_text(encoding="utf-8"))]
+        if run["stage"].startswith(TRAIN) and path.exists()
+        else []
+    )
 
 
 def _timing_rows(run: dict[str, Any]) -> list[dict[str, Any]]:
@@ -179,9 +201,12 @@ def _timing_rows(run: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"name": name, "seconds": seconds} for name, seconds in sorted(total.items())]
 
 
-ITEM_COLUMNS = ["split", "problem_id", "sample", "tools", "teacher_tools", "teacher_correct", "correct", "boxed",
-                "set_match", "sequence_similarity", "similarity", "n_calls", "n_executed", "n_ok", "n_failed",
-                "n_unknown", "n_malformed", "unknown_tool", "turns", "finish", "failure", "repeats_teacher_exactly"]
+ITEM_COLUMNS = ["split", "problem_id", "sample", "tools", "teacher_tools", "teacher_correct",
+                "correct", "boxed",
+                "set_match", "sequence_similarity", "similarity", "n_calls", "n_executed", "n_ok",
+                "n_failed",
+                "n_unknown", "n_malformed", "unknown_tool", "turns", "finish", "failure",
+                "repeats_teacher_exactly"]
 
 
 def _item_rows(run: dict[str, Any]) -> Iterable[dict[str, Any]]:
@@ -190,14 +215,19 @@ def _item_rows(run: dict[str, Any]) -> Iterable[dict[str, Any]]:
     for r in load_records(run["folder"] / "trajectories.parquet"):
         known = known_tools(r.problem)
         method = r.trajectory.meta.get("method", run["method"])
-        yield {"method": method, "split": r.problem.split, "problem_id": r.problem.id, "sample": r.trajectory.sample,
-               "tools": tool_names(r.trajectory, known), "teacher_correct": r.trajectory.meta.get("teacher_correct"),
-               "teacher_tools": tool_names(r.reference, known) if r.reference else None} | record_metrics(r, known)
+        yield {"method": method, "split": r.problem.split, "problem_id": r.problem.id,
+               "sample": r.trajectory.sample,
+               "tools": tool_names(r.trajectory, known),
+               "teacher_correct": r.trajectory.meta.get("teacher_correct"),
+               "teacher_tools": tool_names(r.reference,
+                                           known) if r.reference else None} | record_metrics(r,
+                                                                                             known)
 
 
 def run_frame(run: Run) -> pd.DataFrame:
     """The curves of one run, finished or not: its `metrics.jsonl` with method, seed and step."""
-    identity = {"method": str(_parameter(run, "method", run.stage)), "seed": _parameter(run, "seed", 0)}
+    identity = {"method": str(_parameter(run, "method", run.stage)),
+                "seed": _parameter(run, "seed", 0)}
     rows = _curve_rows({"stage": run.stage, "folder": run.dir})
     return pd.DataFrame([identity | row for row in rows], columns=list(dict.fromkeys(
         [*identity, "step", *(name for row in rows for name in row)])))
@@ -211,12 +241,14 @@ def _refuse_doubles(frame: pd.DataFrame, columns: list[str]) -> None:
         row = doubled.iloc[0]
         alike = (doubled["study"] == row["study"]) & (doubled["method"] == row["method"])
         keys = ", ".join(sorted(doubled.loc[alike, "key"].unique())[:3])
-        raise UserError(f"Method {row['method']!r}, seed {row['seed']} of study {row['study']!r} is there twice "
-                        f"(runs {keys}): name the run folders to use, or delete the stale ones.")
+        raise UserError(f"Method {row['method']!r}, seed {row['seed']} of study {row['study']!r} "
+                        f"is there twice (runs {keys}): name the run folders to use, or delete the "
+                        "stale ones.")
 
 
 def at_full_size(frame: pd.DataFrame) -> pd.DataFrame:
-    """Only the rows of each method's largest `train_size`; methods without that parameter stay as they are."""
+    """Only the rows of each method's largest `train_size`; methods without that parameter stay as
+    they are."""
     if SIZE not in frame or frame[SIZE].isna().all():
         return frame
     largest = frame.groupby("method")[SIZE].transform("max")

@@ -2,14 +2,13 @@
 
     mentor-kit figures results/demo
 
-The same results give the same bytes. What cannot be drawn from them (one seed, no data sizes, ...) is
-named with its reason in the contact sheet. Wall times are the one exception to "same parameters, same
-bytes": they are in `wall_times.csv` and nowhere else.
+The same results give the same bytes. What cannot be drawn from them (one seed, no data sizes, ...)
+is named with its reason in the contact sheet. Wall times are the one exception to "same parameters,
+same bytes": they are in `wall_times.csv` and nowhere else.
 """
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -38,17 +37,16 @@ STUDY_TABLES: dict[str, Callable[[Results], Table]] = {
     "process": lambda r: process_table(r.main_items),
     "budgets": lambda r: budget_table(r.budgets),
 }
-CSS = """body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#202020}
-figure{margin:2.2rem 0}img{max-width:100%;border:1px solid #e4e4e4}figcaption{color:#505050;max-width:56rem}
-table{border-collapse:collapse;font-size:13px}td,th{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #e4e4e4}
-th{font-weight:600}a{color:#0173b2}.scroll{overflow-x:auto}"""
+SHEET = Path(__file__).with_name("contact_sheet.html.jinja")
 
 
-def write_report(results: Results | Path | str | Iterable[Path | str], out_dir: Path | str) -> list[Path]:
+def write_report(results: Results | Path | str | Iterable[Path | str],
+                 out_dir: Path | str) -> list[Path]:
     """Make every figure and table that the results allow; returns the paths written, in order.
 
     Args:
-        results: loaded results, a results folder, or run folders. Several studies get a subfolder each.
+        results: loaded results, a results folder, or run folders. Several studies get a subfolder
+            each.
         out_dir: where to write; files of an earlier report are replaced.
 
     Raises:
@@ -68,7 +66,8 @@ def _write_study(results: Results, out: Path) -> list[Path]:
     tables: dict[str, Table] = _made(STUDY_TABLES, results, missing)
     paths = [path for name, drawn in figures.items() for path in savefig(drawn.figure, out / name)]
     for name, table in tables.items():
-        for kind, text in (("tex", table.to_latex()), ("csv", table.to_csv()), ("html", table.to_html(name))):
+        for kind, text in (("tex", table.to_latex()), ("csv", table.to_csv()),
+                           ("html", table.to_html(name))):
             paths.append(write_atomic(out / f"{name}.{kind}", text))
     for name in missing:  # from an earlier report of other results
         for kind in ("pdf", "png", "tex", "csv", "html"):
@@ -78,9 +77,11 @@ def _write_study(results: Results, out: Path) -> list[Path]:
     if len(results.items):
         paths.append(write_atomic(out / "numbers.tex", numbers_tex(results.main_items)))
         paths.append(write_atomic(out / "summary.md", summary_markdown(results.main_items)))
-    paths.append(write_atomic(out / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False) + "\n"))
+    paths.append(write_atomic(out / "captions.json",
+                              json.dumps(captions, indent=1, ensure_ascii=False) + "\n"))
     paths.append(write_atomic(out / "figures.html", _contact_sheet(results, captions, tables)))
-    paths.append(write_atomic(out / WALL_TIMES, wall_times(results).to_csv(index=False, lineterminator="\n")))
+    paths.append(write_atomic(out / WALL_TIMES,
+                              wall_times(results).to_csv(index=False, lineterminator="\n")))
     return paths
 
 
@@ -100,21 +101,11 @@ def wall_times(results: Results) -> pd.DataFrame:
     return results.wall_times[["study", "stage", "key", "method", "seed", "name", "seconds"]]
 
 
-def _contact_sheet(results: Results, captions: dict[str, dict[str, str]], tables: dict[str, Table]) -> str:
-    parts = []
-    for name, caption in captions["figures"].items():
-        parts.append(f'<figure id="{name}"><a href="{name}.pdf"><img src="{name}.png" alt="{name}" loading="lazy"></a>'
-                     f'<figcaption><b>{name}</b> (<a href="{name}.pdf">PDF</a>, <a href="{name}.png">PNG</a>). '
-                     f"{html.escape(caption)}</figcaption></figure>")
-    for name, table in tables.items():
-        links = ", ".join(f'<a href="{name}.{kind}">{kind}</a>' for kind in ("tex", "csv", "html"))
-        parts.append(f'<figure id="{name}"><div class="scroll">{table.to_html(name)}</div><figcaption><b>{name}</b> '
-                     f"({links}). {html.escape(table.caption)}</figcaption></figure>")
-    absent = "".join(f"<li><b>{name}</b>: {html.escape(why)}</li>" for name, why in captions["not_drawn"].items())
-    title = html.escape(", ".join(results.studies))
-    unfinished = f" {results.unfinished} unfinished runs were left out." if results.unfinished else ""
-    return (f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}: figures</title>\n'
-            f"<style>{CSS}</style>\n<h1>{title}</h1>\n<p>{len(results.runs)} finished runs.{unfinished} Also here: "
-            '<a href="numbers.tex">numbers.tex</a>, <a href="captions.json">captions.json</a>, '
-            f'<a href="{WALL_TIMES}">wall times</a>.</p>\n' + "\n".join(parts)
-            + (f"\n<h2>Not drawn</h2><ul>{absent}</ul>" if absent else "") + "\n</html>\n")
+def _contact_sheet(results: Results, captions: dict[str, dict[str, str]],
+                   tables: dict[str, Table]) -> str:
+    from jinja2 import Template
+
+    template = Template(SHEET.read_text(encoding="utf-8"), autoescape=True, trim_blocks=True)
+    return template.render(title=", ".join(results.studies), runs=len(results.runs),
+                           unfinished=results.unfinished, wall_times=WALL_TIMES, tables=tables,
+                           figures=captions["figures"], not_drawn=captions["not_drawn"]) + "\n"

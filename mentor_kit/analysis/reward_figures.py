@@ -1,4 +1,5 @@
-"""Figures of reward design (notebook 02): what each preset pays, how rewards spread, what advantages they become."""
+"""Figures of reward design (notebook 02): what each preset pays, how rewards spread, what
+advantages they become."""
 
 from __future__ import annotations
 
@@ -15,8 +16,10 @@ from mentor_kit.errors import UserError
 from mentor_kit.rewards.advantages import group_advantages
 
 Scheme = Callable[[np.ndarray], np.ndarray]
-MOST = 1.1  # what a perfect rollout earns under most presets: the dark end of every heat map of rewards
-SCHEMES: dict[str, Scheme] = {"GRPO": group_advantages, "not scaled": partial(group_advantages, scale=False)}
+# what a perfect rollout earns under most presets: the dark end of every heat map of rewards
+MOST = 1.1
+SCHEMES: dict[str, Scheme] = {"GRPO": group_advantages,
+                              "not scaled": partial(group_advantages, scale=False)}
 
 
 @picture
@@ -38,13 +41,14 @@ def reward_heatmap(scores: pd.DataFrame) -> Picture:
     texts = [[f"{v:.2f}" for v in row] for row in values]
     top = max(float(values.max()), MOST)
     draw_heatmap(axes, values, [str(i) for i in scores.index], labels, texts, top)
-    return figure, f"""Score of {len(scores)} behaviours under {len(labels)} rewards. Colour: from 0 (white) to
-        {top:.2f} (dark)."""
+    return figure, f"""Score of {len(scores)} behaviours under {len(labels)} rewards. Colour: from 0
+        (white) to {top:.2f} (dark)."""
 
 
 @picture
 def reward_distribution(scores: pd.DataFrame) -> Picture:
-    """How the rewards of sampled rollouts spread, one panel a preset. Bars stand at the values that occur.
+    """How the rewards of sampled rollouts spread, one panel a preset. Bars stand at the values that
+    occur.
 
     Args:
         scores: total scores; one row a rollout, one column a preset.
@@ -65,8 +69,8 @@ def reward_distribution(scores: pd.DataFrame) -> Picture:
         axes.set(title=s.label, xlabel="reward", ylim=(0, None))
         axes.margins(x=0.06)
     grid[0].set_ylabel("share of rollouts")
-    return figure, f"""Rewards of the same {len(scores)} sampled rollouts under each preset; dashed: the mean. Few
-        distinct values mean few ways for rollouts of a group to differ."""
+    return figure, f"""Rewards of the same {len(scores)} sampled rollouts under each preset; dashed:
+        the mean. Few distinct values mean few ways for rollouts of a group to differ."""
 
 
 @picture
@@ -74,7 +78,8 @@ def reward_correlation(correlations: pd.Series) -> Picture:
     """How well each reward agrees with the judge on the same rollouts.
 
     Args:
-        correlations: preset -> correlation of reward and correctness; nan where one of them never varies.
+        correlations: preset -> correlation of reward and correctness; nan where one of them never
+            varies.
 
     Raises:
         UserError: an empty series.
@@ -87,24 +92,27 @@ def reward_correlation(correlations: pd.Series) -> Picture:
     for i, preset in enumerate(presets):
         value = float(correlations[preset])
         if np.isnan(value):
-            axes.text(0, i, " undefined: it or correctness never varies", va="center", fontsize=6, color="#606060")
+            axes.text(0, i, " undefined: it or correctness never varies", va="center", fontsize=6,
+                      color="#606060")
             continue
         axes.barh(i, value, height=0.7, color=method_style(preset, presets).color)
         axes.text(max(value, 0), i, f" {value:.2f}".replace("-", "−"), va="center", fontsize=6)
     row_axis(axes, [method_style(p, presets).label for p in presets])
     low = min(0.0, float(np.nan_to_num(correlations.min())))
     axes.set(xlabel="correlation with correctness", xlim=(low * 1.1, 1.15))
-    return figure, """Correlation of each reward with the judge's verdict over the same rollouts. Below 1, a reward pays
-        for something else than the answer."""
+    return figure, """Correlation of each reward with the judge's verdict over the same rollouts.
+        Below 1, a reward pays for something else than the answer."""
 
 
 @picture
-def advantage_bars(groups: Mapping[str, Sequence[float]], schemes: Mapping[str, Scheme] | None = None) -> Picture:
+def advantage_bars(groups: Mapping[str, Sequence[float]],
+                   schemes: Mapping[str, Scheme] | None = None) -> Picture:
     """Rewards of some groups (top) and the advantages that each scheme turns them into (below).
 
     Args:
         groups: title -> rewards of the group's rollouts.
-        schemes: name -> function from (1, rollouts) rewards to advantages; GRPO and unscaled unless given.
+        schemes: name -> function from (1, rollouts) rewards to advantages; GRPO and unscaled unless
+            given.
 
     Raises:
         UserError: no group.
@@ -113,17 +121,20 @@ def advantage_bars(groups: Mapping[str, Sequence[float]], schemes: Mapping[str, 
         raise UserError("No groups to draw: give at least one list of rewards.")
     schemes = SCHEMES if schemes is None else schemes
     lines = {"reward": lambda r: r, **schemes}
-    figure = Figure(figsize=(min(TEXT, max(SINGLE, 0.5 + 1.9 * len(groups))), 0.4 + 1.0 * len(lines)))
+    figure = Figure(figsize=(min(TEXT, max(SINGLE, 0.5 + 1.9 * len(groups))),
+                             0.4 + 1.0 * len(lines)))
     grid = figure.subplots(len(lines), len(groups), sharex="col", sharey="row", squeeze=False)
     for row, (name, scheme) in zip(grid, lines.items(), strict=True):
         for axes, rewards in zip(row, groups.values(), strict=True):
             values = np.asarray(scheme(np.array([rewards], float)))[0]
-            axes.bar(range(1, len(values) + 1), values, width=0.7, color="#8a8a8a" if name == "reward" else "#4a6f8f")
+            axes.bar(range(1, len(values) + 1), values, width=0.7, color="#8a8a8a"
+                     if name == "reward" else "#4a6f8f")
             axes.axhline(0, color="#202020", linewidth=0.6)
             for i, value in enumerate(values, 1):
                 text = (f"{value:.2f}" if name == "reward" else f"{value:+.2f}").replace("-", "−")
                 up = value >= 0
-                axes.annotate(text, (i, value), (0, 1.5 if up else -1.5), textcoords="offset points", ha="center",
+                axes.annotate(text, (i, value), (0, 1.5 if up else -1.5),
+                              textcoords="offset points", ha="center",
                               va="bottom" if up else "top", fontsize=5.5)
             axes.margins(y=0.25)
             axes.set_xticks(range(1, len(values) + 1))
@@ -132,5 +143,6 @@ def advantage_bars(groups: Mapping[str, Sequence[float]], schemes: Mapping[str, 
         axes.set_title(title)
     for axes in grid[-1]:
         axes.set_xlabel("rollout")
-    return figure, """Rewards of groups of rollouts and the advantages they become. Dividing by the group's standard
-        deviation makes groups alike whose rewards differ by very different amounts."""
+    return figure, """Rewards of groups of rollouts and the advantages they become. Dividing by the
+        group's standard deviation makes groups alike whose rewards differ by very different
+        amounts."""

@@ -32,7 +32,9 @@ def with_weights(reward: Reward, weights: Mapping[str, float]) -> Reward:
     if unknown:
         raise UserError(f"Reward {reward.name!r} has no term {unknown[0]!r}: its terms are "
                         f"{', '.join(t.name for t in reward.terms)}.")
-    return replace(reward, terms=tuple(replace(t, weight=weights.get(t.name, t.weight)) for t in reward.terms))
+    return replace(reward,
+                   terms=tuple(replace(t, weight=weights.get(t.name, t.weight))
+                               for t in reward.terms))
 
 
 def group_picture(title: str, group: Sequence[Record], reward: Reward) -> Picture:
@@ -41,18 +43,21 @@ def group_picture(title: str, group: Sequence[Record], reward: Reward) -> Pictur
 
     scores = [reward(r.problem, r.reference, r.trajectory) for r in group]
     own = {t.name: t.weight for t in reward.terms}
-    weights = [own.get(name, 1.0) for name in term_names(scores)]  # normalising a term loses its weight: give it again
+    # normalising a term loses its weight: give it again
+    weights = [own.get(name, 1.0) for name in term_names(scores)]
     schemes = {**SCHEMES, "per term": lambda _: per_term_advantages(term_array(scores), weights)}
     return advantage_bars({title: [s.total for s in scores]}, schemes)
 
 
 def term_array(scores: Sequence[Score]) -> np.ndarray:
-    """(1, rollouts, terms): the weighted terms of a group; a gate is a term of its own, absent terms are 0."""
+    """(1, rollouts, terms): the weighted terms of a group; a gate is a term of its own, absent
+    terms are 0."""
     return np.array([[[s.terms.get(name, 0.0) for name in term_names(scores)] for s in scores]])
 
 
 def term_names(scores: Sequence[Score]) -> list[str]:
-    """Names of the terms (and the gate) that occur in some scores, in the order of their first occurrence."""
+    """Names of the terms (and the gate) that occur in some scores, in the order of their first
+    occurrence."""
     return list(dict.fromkeys(name for s in scores for name in s.terms))
 
 
@@ -73,7 +78,8 @@ def groups_of(rollouts: Sequence[Record], reward: Reward) -> dict[str, list[Reco
 
 
 def panel(rollouts: Sequence[Record], preset: str | Reward = "mentor") -> Any:
-    """A slider a term, a menu of groups and the picture; in a batch only that of the group that differs most."""
+    """A slider a term, a menu of groups and the picture; in a batch only that of the group that
+    differs most."""
     reward = load_reward(preset)
     groups = groups_of(rollouts, reward)
     if os.environ.get("MENTOR_KIT_QUIET") == "1":
@@ -87,12 +93,15 @@ def _widget(groups: Mapping[str, Sequence[Record]], reward: Reward) -> Any:
 
     menu = widgets.Dropdown(options=list(groups), description="group")
     sliders = {t.name: widgets.FloatSlider(t.weight, min=0, max=1, step=0.05, description=t.name,
-                                           style={"description_width": "9em"}) for t in reward.terms}
+                                           style={"description_width": "9em"})
+               for t in reward.terms}
     image = widgets.HTML()
 
     def draw(_: Any = None) -> None:
         turned = with_weights(reward, {name: slider.value for name, slider in sliders.items()})
-        image.value = group_picture(f"{reward.name}: {menu.value}", groups[menu.value], turned)._repr_html_()
+        image.value = group_picture(
+            f"{reward.name}: {menu.value}", groups[menu.value], turned
+        )._repr_html_()
 
     for control in (menu, *sliders.values()):
         control.observe(draw, "value")

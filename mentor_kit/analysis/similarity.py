@@ -1,4 +1,5 @@
-"""Figures of teacher likeness: tool-distribution similarity against accuracy, and which tools are used."""
+"""Figures of teacher likeness: tool-distribution similarity against accuracy, and which tools are
+used."""
 
 from __future__ import annotations
 
@@ -39,14 +40,17 @@ from mentor_kit.analysis.summaries import (
 from mentor_kit.errors import UserError
 from mentor_kit.metrics.trajectories import UNKNOWN, count_similarity
 
-# Digitised from the paper's figure (Qwen2.5-7B, math, one seed): method -> (1 - JSD, accuracy in percent).
-PAPER_POINTS = {"base": (0.479, 21.46), "sft": (0.447, 22.75), "sparse": (0.868, 25.35), "mentor": (0.886, 27.88)}
+# Digitised from the paper's figure (Qwen2.5-7B, math, one seed): method -> (1 - JSD, accuracy in
+# percent).
+PAPER_POINTS = {"base": (0.479, 21.46), "sft": (0.447, 22.75), "sparse": (0.868, 25.35),
+                "mentor": (0.886, 27.88)}
 PAPER_LABELS = {"base": "Base model", "sft": "SFT", "sparse": "Sparse", "mentor": "MENTOR"}
 
 
 @picture
 def similarity_vs_accuracy(items: pd.DataFrame, expected: Sequence[str] = EXPECTED) -> Picture:
-    """Tool-distribution similarity (1 - JSD) against accuracy: ours in and out of domain, and the paper's points.
+    """Tool-distribution similarity (1 - JSD) against accuracy: ours in and out of domain, and the
+    paper's points.
 
     Args:
         items: columns method, seed, split, problem_id, correct, tools, teacher_tools.
@@ -58,22 +62,27 @@ def similarity_vs_accuracy(items: pd.DataFrame, expected: Sequence[str] = EXPECT
     grouped = in_and_out(items)
     grouped = grouped[grouped["teacher_tools"].notna()]
     if grouped.empty:
-        raise UserError("No evaluated item has a teacher reference: evaluate a split of accepted problems.")
+        raise UserError("No evaluated item has a teacher reference: evaluate a split of accepted "
+                        "problems.")
     groups = list(dict.fromkeys(sorted(grouped["split"])))
     figure = Figure(figsize=(TEXT, 2.6))
-    panels = figure.subplots(1, len(groups) + 1, squeeze=False, width_ratios=[1.2] * len(groups) + [1])[0]
+    panels = figure.subplots(1, len(groups) + 1, squeeze=False,
+                             width_ratios=[1.2] * len(groups) + [1])[0]
     for axes, split in zip(panels, groups, strict=False):
         _likeness_panel(axes, grouped[grouped["split"] == split], methods)
-        axes.set(title=f"Ours, {split_label(split)}", ylabel="accuracy", xlabel="1 − JSD to the teacher")
+        axes.set(title=f"Ours, {split_label(split)}", ylabel="accuracy",
+                 xlabel="1 − JSD to the teacher")
     _paper_panel(panels[-1])
-    figure.legend(handles=[legend_handle(m, methods, line=False) for m in methods], ncols=min(4, len(methods)),
+    figure.legend(handles=[legend_handle(m, methods, line=False) for m in methods],
+                  ncols=min(4, len(methods)),
                   loc="outside upper left")
     note = missing_note(methods, expected)
     note_below(figure, note)
-    return figure, f"""Similarity of the tool distribution to the teacher's (1 - Jensen-Shannon divergence in bits, all
-        parsed calls, unknown names in one bin) against accuracy, over items with a reference ({seeds_said(grouped)} a
-        method; {ITEM_BARS}{dots_said(grouped)}). Right panel: the paper's published points (Qwen2.5-7B, math, digitised
-        from its figure, one seed), on scales of their own and not comparable with ours in level. {note}"""
+    return figure, f"""Similarity of the tool distribution to the teacher's (1 - Jensen-Shannon
+        divergence in bits, all parsed calls, unknown names in one bin) against accuracy, over items
+        with a reference ({seeds_said(grouped)} a method; {ITEM_BARS}{dots_said(grouped)}). Right
+        panel: the paper's published points (Qwen2.5-7B, math, digitised from its figure, one seed),
+        on scales of their own and not comparable with ours in level. {note}"""
 
 
 def _likeness_panel(axes: Axes, items: pd.DataFrame, methods: list[str]) -> None:
@@ -84,15 +93,18 @@ def _likeness_panel(axes: Axes, items: pd.DataFrame, methods: list[str]) -> None
     for method in (m for m in methods if m in x.index and m in y.index):
         s = method_style(method, methods)
         (a, across), (b, along) = (_error(table.loc[method]) for table in (x, y))
-        axes.errorbar(a, b, along, across, color=s.color, marker=s.marker, elinewidth=0.7, markersize=5,
+        axes.errorbar(a, b, along, across, color=s.color, marker=s.marker, elinewidth=0.7,
+                      markersize=5,
                       markerfacecolor=(s.color, 0.3), markeredgecolor=s.color, markeredgewidth=0.9,
                       zorder=front(method), clip_on=False)
         if len(dots_x[method]) >= 2:
-            axes.plot(dots_x[method], dots_y[method], ".", color=s.color, markersize=2, alpha=0.7, zorder=4)
+            axes.plot(dots_x[method], dots_y[method], ".", color=s.color, markersize=2, alpha=0.7,
+                      zorder=4)
     axes.grid(True, axis="both")
     for axis in (axes.xaxis, axes.yaxis):
         low, high = axis.get_data_interval()
-        pad = max(0.08 * (high - low), 0.05)  # points that coincide still get an axis that reads well
+        # points that coincide still get an axis that reads well
+        pad = max(0.08 * (high - low), 0.05)
         axis.set_view_interval(max(low - pad, 0), min(high + pad, 1.02), ignore=True)
         axis.set_major_locator(MaxNLocator(5, steps=STEPS))
     if not axes.dataLim.max.any():
@@ -101,17 +113,22 @@ def _likeness_panel(axes: Axes, items: pd.DataFrame, methods: list[str]) -> None
 
 def _error(row: pd.Series) -> tuple[float, list[list[float]]]:
     """An estimate and its distances to the bounds, as errorbar takes them (never negative)."""
-    return row["estimate"], [[max(0, row["estimate"] - row["low"])], [max(0, row["high"] - row["estimate"])]]
+    return row["estimate"], [[max(0, row["estimate"] - row["low"])],
+                             [max(0, row["high"] - row["estimate"])]]
 
 
 def _paper_panel(axes: Axes) -> None:
     offsets = {"base": (6, -9), "sft": (6, 4), "sparse": (-6, -2), "mentor": (-6, -2)}
     for method, (x, y) in PAPER_POINTS.items():
         s = METHODS[method]
-        axes.plot(x, y, s.marker, markerfacecolor="white", markeredgecolor=s.color, markeredgewidth=1.1, markersize=5)
-        axes.annotate(PAPER_LABELS[method], (x, y), offsets[method], textcoords="offset points", fontsize=6.5,
+        axes.plot(x, y, s.marker, markerfacecolor="white", markeredgecolor=s.color,
+                  markeredgewidth=1.1, markersize=5)
+        axes.annotate(PAPER_LABELS[method], (x, y), offsets[method], textcoords="offset "
+                                                                                "points",
+                      fontsize=6.5,
                       color="#404040", ha="left" if offsets[method][0] > 0 else "right")
-    axes.set(title="Paper, Qwen2.5-7B, math", xlabel="1 − JSD to the teacher", ylabel="accuracy (%)", xlim=(0.35, 1),
+    axes.set(title="Paper, Qwen2.5-7B, math", xlabel="1 − JSD to the teacher",
+             ylabel="accuracy (%)", xlim=(0.35, 1),
              ylim=(20, 29))
     axes.set_facecolor("#f7f7f5")
     axes.grid(True, axis="both")
@@ -122,7 +139,8 @@ def tool_usage(items: pd.DataFrame, methods: Sequence[str] | None = None) -> Pic
     """Share of calls by tool: the teacher as bars, each student as a mark.
 
     Args:
-        items: columns method, split, problem_id, tools, teacher_tools (in-domain items are used where there are any).
+        items: columns method, split, problem_id, tools, teacher_tools (in-domain items are used
+            where there are any).
 
     Raises:
         UserError: no item with a reference.
@@ -131,29 +149,35 @@ def tool_usage(items: pd.DataFrame, methods: Sequence[str] | None = None) -> Pic
     items = items.dropna(subset="teacher_tools")
     drawn = [m for m in methods or methods_of(items) if m != "teacher"]
     shares, similarity = _tool_shares(items, drawn)
-    names = sorted((n for n in shares.index if n != UNKNOWN), key=lambda n: (-shares.loc[n, "teacher"], n))
+    names = sorted((n for n in shares.index if n != UNKNOWN),
+                   key=lambda n: (-shares.loc[n, "teacher"], n))
     names = names + [UNKNOWN] * (UNKNOWN in shares.index)
     figure = Figure(figsize=(TEXT * 0.75, 0.75 + 0.24 * len(names)))
     axes = figure.subplots()
     rows = np.arange(len(names))
-    axes.barh(rows, shares.loc[names, "teacher"], height=0.72, color="#d9d9d9", edgecolor="#202020", linewidth=0.6,
+    axes.barh(rows, shares.loc[names, "teacher"], height=0.72, color="#d9d9d9", edgecolor="#202020",
+              linewidth=0.6,
               label="Teacher")
     for i, method in enumerate(drawn):
         s, shift = method_style(method, drawn), 0.5 * ((i + 0.5) / len(drawn) - 0.5)
-        axes.plot(shares.loc[names, method], rows + shift, s.marker, color=s.color, markersize=3.8, clip_on=False,
+        axes.plot(shares.loc[names, method], rows + shift, s.marker, color=s.color, markersize=3.8,
+                  clip_on=False,
                   label=f"{s.label}  ({similarity[method]:.2f})", zorder=3)
     axes.set(xlabel="share of calls", xlim=(0, None))
     row_axis(axes, [n.replace(UNKNOWN, "unknown names") for n in names])
     axes.tick_params(axis="y", pad=5)  # marks at 0 reach over the axis
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles[-1:] + handles[:-1], labels[-1:] + labels[:-1], loc="outside right center",
+    figure.legend(handles[-1:] + handles[:-1], labels[-1:] + labels[:-1], loc="outside right "
+                                                                              "center",
                   title="(1 − JSD to the teacher)", title_fontsize=6.5, alignment="left")
     return figure, f"""Distribution of tool calls, teacher (bars) against students (marks), over
-        {items["problem_id"].nunique()} items with a reference, in domain where there are any ({seeds_said(items)} a
-        method pooled; no intervals). In brackets: 1 - JSD to the teacher. Tools that nobody called are not listed."""
+        {items["problem_id"].nunique()} items with a reference, in domain where there are any
+        ({seeds_said(items)} a method pooled; no intervals). In brackets: 1 - JSD to the teacher.
+        Tools that nobody called are not listed."""
 
 
-def _tool_shares(items: pd.DataFrame, methods: Sequence[str]) -> tuple[pd.DataFrame, dict[str, float]]:
+def _tool_shares(items: pd.DataFrame, methods: Sequence[str]) -> tuple[pd.DataFrame,
+                                                                       dict[str, float]]:
     """Share of calls (index tool, columns teacher and methods) and 1 - JSD by method."""
     shares, similarity = {}, {}
     for method in methods:

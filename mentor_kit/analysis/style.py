@@ -1,4 +1,5 @@
-"""What all figures share: sizes, one colour, marker and line style a method, and the one `savefig`."""
+"""What all figures share: sizes, one colour, marker and line style a method, and the one
+`savefig`."""
 
 from __future__ import annotations
 
@@ -19,10 +20,12 @@ from matplotlib.lines import Line2D
 STYLE = Path(__file__).with_name("mentor.mplstyle")
 SINGLE, TEXT = 3.25, 6.75  # inches: one column, text width
 GREY = "#949494"
-COLORBLIND = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", GREY, "#ece133", "#56b4e9")
+COLORBLIND = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", GREY,
+              "#ece133", "#56b4e9")
 STEPS = (1, 2, 2.5, 5, 10)  # between ticks
 REMARK = "#757575"  # the colour of remarks such as a missing method
-METADATA = {"pdf": {"CreationDate": None}, "png": {"Software": None}}  # dates and versions off: same bytes each time
+# dates and versions off: same bytes each time
+METADATA = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
 
 
 class MethodStyle(NamedTuple):
@@ -36,7 +39,8 @@ class MethodStyle(NamedTuple):
 
 METHODS = {
     "teacher": MethodStyle("Teacher", "#202020", "*", "-"),
-    "base": MethodStyle("Base model", "#505050", "d", (0, (1, 2))),  # a pretrained student, untrained
+    # a pretrained student, untrained
+    "base": MethodStyle("Base model", "#505050", "d", (0, (1, 2))),
     "cold_start": MethodStyle("Cold start", GREY, "o", (0, (1, 1))),
     "cold_start_constrained": MethodStyle("Cold start, constrained decoding", "#ca9161", "h",
                                           (0, (4, 1, 1, 1, 1, 1))),
@@ -47,8 +51,10 @@ METHODS = {
     "no_tool_match": MethodStyle("No tool match", "#56b4e9", "P", (0, (2, 1))),
     "set_f1": MethodStyle("Set F1", "#d55e00", "X", (0, (6, 1, 2, 1))),
 }
-SPARE = [("#7a5195", "<"), ("#404040", ">"), ("#fbafe4", "p"), ("#ece133", "d")]  # for methods of one's own
-EXPECTED = ("cold_start", "sft", "sparse", "mentor")  # what the comparison is about; a figure says which it lacks
+# for methods of one's own
+SPARE = [("#7a5195", "<"), ("#404040", ">"), ("#fbafe4", "p"), ("#ece133", "d")]
+# what the comparison is about; a figure says which it lacks
+EXPECTED = ("cold_start", "sft", "sparse", "mentor")
 
 
 def ordered(methods: Iterable[str]) -> list[str]:
@@ -58,7 +64,8 @@ def ordered(methods: Iterable[str]) -> list[str]:
 
 
 def method_style(method: str, among: Iterable[str] = ()) -> MethodStyle:
-    """The style of a method. One that is not in METHODS takes the spare of its place by name `among` the others."""
+    """The style of a method. One that is not in METHODS takes the spare of its place by name
+    `among` the others."""
     if method in METHODS:
         return METHODS[method]
     color, marker = SPARE[sorted({*among, method} - set(METHODS)).index(method) % len(SPARE)]
@@ -66,14 +73,16 @@ def method_style(method: str, among: Iterable[str] = ()) -> MethodStyle:
 
 
 def _own_label(method: str, among: Iterable[str]) -> str:
-    """`file:function` goes by its function's name, unless another method's function has the same."""
+    """`file:function` goes by its function's name, unless another method's function has the
+    same."""
     names = [m.rpartition(":")[2] for m in {*among, method}]
     name = method.rpartition(":")[2]
     return (name if names.count(name) == 1 else method).replace("_", " ")
 
 
 def front(method: str) -> float:
-    """Where a method's marks lie in the drawing order: MENTOR, which the figures are about, over the others."""
+    """Where a method's marks lie in the drawing order: MENTOR, which the figures are about, over
+    the others."""
     return 3.5 if method == "mentor" else 3
 
 
@@ -106,9 +115,12 @@ class Picture(NamedTuple):
             self.figure.savefig(buffer, format="png", dpi=150, metadata=METADATA["png"])
         image = base64.b64encode(buffer.getvalue()).decode()
         width = round(self.figure.get_figwidth() * 130)
-        return (f'<figure style="margin:0"><img style="width:{width}px;max-width:100%" '
-                f'src="data:image/png;base64,{image}"/><figcaption style="max-width:{width}px;font-size:90%">'
-                f"{self.caption}</figcaption></figure>")
+        return (
+            f'<figure style="margin:0"><img style="width:{width}px;max-width:100%" '
+            f'src="data:image/png;base64,{image}"/>'
+            f'<figcaption style="max-width:{width}px;font-size:90%">'
+            f"{self.caption}</figcaption></figure>"
+        )
 
 
 def picture(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., Picture]:
@@ -124,7 +136,8 @@ def picture(draw: Callable[..., tuple[Figure, str]]) -> Callable[..., Picture]:
 
 
 def savefig(figure: Figure, path: Path | str) -> list[Path]:
-    """Write PATH.pdf and PATH.png at the figure's own size, each atomically; the same figure gives the same bytes."""
+    """Write PATH.pdf and PATH.png at the figure's own size, each atomically; the same figure gives
+    the same bytes."""
     paths = []
     for kind, metadata in METADATA.items():
         target = Path(path).with_name(f"{Path(path).name}.{kind}")
@@ -138,7 +151,8 @@ def savefig(figure: Figure, path: Path | str) -> list[Path]:
 
 
 def show(drawn: Picture, run: Any, name: str) -> Picture:
-    """Store a picture in a run's folder (NAME.pdf, NAME.png) and hand it on, to be shown as the cell's result."""
+    """Store a picture in a run's folder (NAME.pdf, NAME.png) and hand it on, to be shown as the
+    cell's result."""
     savefig(drawn.figure, run.path(name))
     return drawn
 
@@ -146,7 +160,8 @@ def show(drawn: Picture, run: Any, name: str) -> Picture:
 def legend_handle(method: str, among: Iterable[str] = (), line: bool = True, **kwargs: Any) -> Any:
     """A proxy artist of a method for legends."""
     s = method_style(method, among)
-    looks = {"color": s.color, "marker": s.marker, "linestyle": s.linestyle if line else "none", "label": s.label}
+    looks = {"color": s.color, "marker": s.marker, "linestyle": s.linestyle if line else "none",
+             "label": s.label}
     return Line2D([], [], **(looks | kwargs))
 
 

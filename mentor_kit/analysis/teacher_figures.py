@@ -1,6 +1,8 @@
-"""Figures of a teacher's collection (notebook 01): yield and reasons, pass rates, turns, tools, tool transitions.
+"""Figures of a teacher's collection (notebook 01): yield and reasons, pass rates, turns, tools,
+tool transitions.
 
-Each takes attempts: (Problem, accepted, reason, Trajectory) tuples, as `Collection.attempts()` gives them.
+Each takes attempts: (Problem, accepted, reason, Trajectory) tuples, as `Collection.attempts()`
+gives them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,17 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mentor_kit.analysis.style import COLORBLIND, GREY, REMARK, SINGLE, TEXT, Picture, picture, row_axis, split_label
+from mentor_kit.analysis.style import (
+    COLORBLIND,
+    GREY,
+    REMARK,
+    SINGLE,
+    TEXT,
+    Picture,
+    picture,
+    row_axis,
+    split_label,
+)
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
@@ -23,18 +35,21 @@ from mentor_kit.errors import UserError
 Attempts = Iterable[tuple[Problem, bool, str, Trajectory | None]]
 ACCEPTED, OTHER = "accepted", "other reasons"
 PASSED = (ACCEPTED, "not_selected")  # outcomes of attempts that passed the checks
-LOWEST, LARGEST = 24, 10  # templates drawn one by one: the worst, or where all are whole the largest
+# templates drawn one by one: the worst, or where all are whole the largest
+LOWEST, LARGEST = 24, 10
 BAR = "#4a6f8f"
 REASON_COLORS = tuple(c for c in COLORBLIND if c != GREY)[1:]
 
 
 def outcome_frame(attempts: Attempts) -> pd.DataFrame:
-    """Rows template (the source where a problem has no template), outcome (`accepted` or the reason), split.
+    """Rows template (the source where a problem has no template), outcome (`accepted` or the
+    reason), split.
 
     Raises:
         UserError: no attempts.
     """
-    rows = [(str(p.meta.get("template", p.source)), ACCEPTED if ok or reason in PASSED else reason or OTHER, p.split)
+    rows = [(str(p.meta.get("template", p.source)), ACCEPTED if ok or reason in PASSED else reason
+             or OTHER, p.split)
             for p, ok, reason, _ in attempts]
     if not rows:
         raise UserError("No attempts of a teacher to draw: collect some first.")
@@ -43,13 +58,18 @@ def outcome_frame(attempts: Attempts) -> pd.DataFrame:
 
 @picture
 def teacher_yield(attempts: Attempts) -> Picture:
-    """Share of each template's items that gave an accepted trajectory, and why the others were rejected."""
+    """Share of each template's items that gave an accepted trajectory, and why the others were
+    rejected."""
     frame = outcome_frame(attempts)
     shares = pd.crosstab(frame["template"], frame["outcome"], normalize="index")
     shares[ACCEPTED] = shares.get(ACCEPTED, 0.0)
     shares["_order"] = pd.to_numeric(shares.index, errors="coerce")
     shares = shares.sort_values([ACCEPTED, "_order"], kind="stable").drop(columns="_order")
-    reasons = frame.loc[frame["outcome"] != ACCEPTED, "outcome"].value_counts(sort=True).sort_index(kind="stable")
+    reasons = (
+        frame.loc[frame["outcome"] != ACCEPTED, "outcome"]
+        .value_counts(sort=True)
+        .sort_index(kind="stable")
+    )
     reasons = reasons.sort_values(ascending=False, kind="stable")
     colors = {r: REASON_COLORS[i % len(REASON_COLORS)] for i, r in enumerate(reasons.index)}
     rows, names = _lowest(shares, frame["template"].value_counts(sort=False)[shares.index])
@@ -58,13 +78,15 @@ def teacher_yield(attempts: Attempts) -> Picture:
     _stacked_rows(left, rows, names, colors)
     _reason_bars(right, reasons, len(frame), colors)
     accepted = int((frame["outcome"] == ACCEPTED).sum())
-    return figure, f"""Teacher yield: {accepted} of {len(frame)} attempts ({accepted / len(frame):.1%}) gave a verified
-        trajectory. Left: by template, lowest yield first (where all are whole and many: those
-        with most attempts). Right: why attempts were rejected."""
+    return figure, f"""Teacher yield: {accepted} of {len(frame)} attempts
+        ({accepted / len(frame):.1%}) gave a verified trajectory. Left: by template, lowest yield
+        first (where all are whole and many: those with most attempts). Right: why attempts were
+        rejected."""
 
 
 def _lowest(shares: pd.DataFrame, attempts: pd.Series) -> tuple[pd.DataFrame, list[str]]:
-    """The templates that are not whole (at most LOWEST of them), and one row for the mean of all others.
+    """The templates that are not whole (at most LOWEST of them), and one row for the mean of all
+    others.
 
     Where all are whole: every template, or those with most attempts where there are too many.
     """
@@ -114,7 +136,10 @@ def _accepted(attempts: Attempts) -> list[Trajectory]:
 def _no_reference() -> tuple[Figure, str]:
     figure = Figure(figsize=(SINGLE, 0.5))
     figure.text(0.02, 0.5, "no attempt was accepted", va="center", color=REMARK)
-    return figure, "No attempt of the teacher was accepted, so there is no reference whose tools could be counted."
+    return (
+        figure,
+        "No attempt of the teacher was accepted, so there is no reference to count tools of.",
+    )
 
 
 @picture
@@ -129,7 +154,8 @@ def pass_rate(attempts: Attempts) -> Picture:
     tries = int(frame.groupby([p.id for p, *_ in attempts]).size().max())
     edges = np.linspace(-0.5, tries + 0.5, tries + 2) / tries
     left.hist(rates, bins=edges, color=BAR, rwidth=0.85)
-    left.set(title="Problems by pass rate", xlabel=f"share of {tries} attempt{'s' * (tries > 1)} passed",
+    left.set(title="Problems by pass rate",
+             xlabel=f"share of {tries} attempt{'s' * (tries > 1)} passed",
              ylabel="problems", xticks=[0, 0.5, 1] if tries > 1 else [0, 1])
     _whole(left.yaxis)
     means = frame.groupby("split", sort=False)["passed"].mean()
@@ -138,14 +164,16 @@ def pass_rate(attempts: Attempts) -> Picture:
         right.text(value, i, f" {value:.0%}", va="center", fontsize=6.5)
     right.set(title="Attempts passed, by split", xlabel="share", xlim=(0, 1.18))
     row_axis(right, [split_label(s) for s in means.index])
-    return figure, f"""Pass rate: {frame["passed"].mean():.1%} of {len(frame)} attempts at {len(rates)} problems
-        passed the teacher's checks; of {(rates > 0).mean():.1%} of the problems at least one attempt did. An attempt
-        that did not pass may still have the right answer."""
+    return figure, f"""Pass rate: {frame["passed"].mean():.1%} of {len(frame)} attempts at
+        {len(rates)} problems passed the teacher's checks; of {(rates > 0).mean():.1%} of the
+        problems at least one attempt did. An attempt that did not pass may still have the right
+        answer."""
 
 
 @picture
 def turns_histogram(attempts: Attempts) -> Picture:
-    """How many assistant turns attempts take, those that passed above the line and rejected ones below."""
+    """How many assistant turns attempts take, those that passed above the line and rejected ones
+    below."""
     kinds: dict[bool, Counter[int]] = {True: Counter(), False: Counter()}
     for _, ok, reason, trajectory in attempts:
         if trajectory is not None:
@@ -166,8 +194,8 @@ def turns_histogram(attempts: Attempts) -> Picture:
     figure.legend(ncols=2, loc="outside upper left")
     good = kinds[True]
     mean = sum(n * c for n, c in good.items()) / max(good.total(), 1)
-    return figure, f"""Assistant turns of {good.total()} attempts that passed (above; {mean:.2f} on average) and of
-        {kinds[False].total()} rejected ones (below)."""
+    return figure, f"""Assistant turns of {good.total()} attempts that passed (above; {mean:.2f} on
+        average) and of {kinds[False].total()} rejected ones (below)."""
 
 
 def _whole(axis: Axis) -> None:
@@ -194,14 +222,16 @@ def tool_histogram(attempts: Attempts) -> Picture:
     _whole(left.xaxis)
     places = range(min(lengths), max(lengths) + 1)
     right.bar(places, [lengths[n] / len(trajectories) for n in places], width=0.75, color=BAR)
-    right.set(title="Calls a trajectory", xlabel="calls", ylabel="share of trajectories", xticks=list(places))
-    return figure, f"""Tool use of {len(trajectories)} accepted teacher trajectories ({used.total()} calls,
-        {used.total() / len(trajectories):.2f} a trajectory)."""
+    right.set(title="Calls a trajectory", xlabel="calls", ylabel="share of trajectories",
+              xticks=list(places))
+    return figure, f"""Tool use of {len(trajectories)} accepted teacher trajectories ({used.total()}
+        calls, {used.total() / len(trajectories):.2f} a trajectory)."""
 
 
 @picture
 def tool_transitions(attempts: Attempts) -> Picture:
-    """Which tool follows which in accepted trajectories: a row-normalised heat map with start and end."""
+    """Which tool follows which in accepted trajectories: a row-normalised heat map with start and
+    end."""
     trajectories = _accepted(attempts)
     if not trajectories:
         return _no_reference()
@@ -218,13 +248,16 @@ def tool_transitions(attempts: Attempts) -> Picture:
     texts = [[f"{v:.2f}".lstrip("0") if v >= 0.005 else "" for v in row] for row in shares]
     draw_heatmap(axes, shares, rows, columns, texts)
     axes.set(xlabel="next", ylabel="tool")
-    return figure, f"""Tool transitions of {len(trajectories)} accepted teacher trajectories: share of each row's calls
-        that are followed by the column's tool (below half a percent left blank)."""
+    return figure, f"""Tool transitions of {len(trajectories)} accepted teacher trajectories: share
+        of each row's calls that are followed by the column's tool (below half a percent left
+        blank)."""
 
 
-def draw_heatmap(axes: Axes, values: np.ndarray, rows: list[str], columns: list[str], texts: list[list[str]],
+def draw_heatmap(axes: Axes, values: np.ndarray, rows: list[str], columns: list[str],
+                 texts: list[list[str]],
                  top: float = 1.0) -> None:
-    """A heat map from white (0) to dark blue (`top`), each cell with its text in a legible colour."""
+    """A heat map from white (0) to dark blue (`top`), each cell with its text in a legible
+    colour."""
     axes.imshow(values, cmap="Blues", vmin=0, vmax=top * 1.15, aspect="auto")
     for i, line in enumerate(texts):
         for j, text in enumerate(line):

@@ -1,4 +1,5 @@
-"""What a batch shows: one bar for the study, one line a cell when it ends, and at the end where to look."""
+"""What a batch shows: one bar for the study, one line a cell when it ends, and at the end where to
+look."""
 
 from __future__ import annotations
 
@@ -42,12 +43,20 @@ class Board:
     @contextmanager
     def live(self, done: int) -> Iterator[None]:
         """Show the bar for the length of the block; `done` cells were done before."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+        )
 
         self.done = done
         self._say(f"study {self.study.name}: {len(self.cells)} cells, {done} done before")
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                   TextColumn("{task.description}"))
+        self.progress = Progress(*columns, console=self.console,
+                                 disable=not self.console.is_terminal)
         with self.progress:
             self.task = self.progress.add_task("", total=len(self.cells), completed=done)
             yield
@@ -70,17 +79,20 @@ class Board:
     def plan(self, states: Mapping[Cell, str]) -> int:
         """List what would run; nothing is written."""
         for cell in self.cells:
-            given = ", ".join(f"{k}={_yaml(v)}" for k, v in cell.given.items() if k not in ("run_dir", *cell.inputs))
-            self._say(f"{states[cell]:>8}  {cell}  -> {_short(cell.run_dir)}  {given}", STYLES[states[cell]])
+            given = ", ".join(f"{k}={_yaml(v)}" for k, v in cell.given.items()
+                              if k not in ("run_dir", *cell.inputs))
+            self._say(f"{states[cell]:>8}  {cell}  -> {_short(cell.run_dir)}  {given}",
+                      STYLES[states[cell]])
         stuck: list[Cell] = []
         for cell in self.cells:  # each after those it needs
-            if states[cell] == "waiting" and any(states[n] == "failed" or n in stuck for n in cell.needed()):
+            if states[cell] == "waiting" and any(states[n] == "failed" or n in stuck
+                                                 for n in cell.needed()):
                 stuck.append(cell)
         running = sum(state == "waiting" for state in states.values()) - len(stuck)
         self._say(f"dry run: {running} of {len(self.cells)} cells would run")
         if stuck:
-            self._say(f"would not run, as what they need failed: {', '.join(map(str, stuck))}; with --retry-failed they "
-                      "would")
+            self._say(f"would not run, as what they need failed: {', '.join(map(str, stuck))}; "
+                      "with --retry-failed they would")
         return 0
 
     def nothing_to_do(self) -> None:
@@ -91,7 +103,8 @@ class Board:
         failed = [cell for cell in self.cells if states[cell] == "failed"]
         waiting = [cell for cell in self.cells if states[cell] == "waiting"]
         for cell in failed:
-            self._say(f"failed: {cell}: {causes[cell]}\n        see {_short(cell.run_dir / 'notebook.ipynb')}", "red")
+            notebook = _short(cell.run_dir / "notebook.ipynb")
+            self._say(f"failed: {cell}: {causes[cell]}\n        see {notebook}", "red")
         if waiting:
             self._say(f"not run, as what they need failed: {', '.join(map(str, waiting))}")
         if failed:
@@ -101,7 +114,8 @@ class Board:
 
     def _where(self) -> None:
         """Point at the outcome: a figures run's summary.md is printed, its figures.html named."""
-        for cell in (c for c in self.cells if c.stage == "figures" and cell_state(c.run_dir)[0] == "done"):
+        for cell in (c for c in self.cells if c.stage == "figures"
+                     and cell_state(c.run_dir)[0] == "done"):
             for text in sorted(cell.run_dir.rglob("summary.md")):
                 self._say("\n" + text.read_text(encoding="utf-8").strip() + "\n")
             for sheet in sorted(cell.run_dir.rglob("figures.html")) or [cell.run_dir]:
@@ -124,10 +138,12 @@ def status(study: Study) -> None:
         if state == "waiting" and _is_locked(cell.run_dir):
             state, cause = "running", _step(cell.run_dir).strip()
         counts[state] = counts.get(state, 0) + 1
-        table.add_row(f"[{STYLES[state]}]{state}[/]", escape(str(cell)), f"{cell.stage}/{cell.key}", escape(cause))
+        table.add_row(f"[{STYLES[state]}]{state}[/]", escape(str(cell)), f"{cell.stage}/{cell.key}",
+                      escape(cause))
     console = Console(highlight=False)
     console.print(table)
-    console.print(", ".join(f"{n} {state}" for state, n in counts.items()) + f"; {_size(study.folder)} on disk")
+    console.print(", ".join(f"{n} {state}" for state, n in counts.items())
+                  + f"; {_size(study.folder)} on disk")
 
 
 def _is_locked(run_dir: Path) -> bool:
@@ -140,7 +156,8 @@ def _is_locked(run_dir: Path) -> bool:
 
 
 def _step(run_dir: Path) -> str:
-    """How far a running cell is: its progress.txt, or " (step 12)" from the last whole line of metrics.jsonl."""
+    """How far a running cell is: its progress.txt, or " (step 12)" from the last whole line of
+    metrics.jsonl."""
     with suppress(OSError):
         return f" ({(run_dir / PROGRESS).read_text(encoding='utf-8').strip()})"
     path = run_dir / "metrics.jsonl"
@@ -180,5 +197,6 @@ def _short(path: Path) -> str:
 
 def outcomes(cells: Iterable[Cell]) -> list[str]:
     """What each finished collection among a study's cells gave, a text each."""
-    done = [c for c in cells if c.notebook.stem == STAGE_NOTEBOOKS["collect"] and (c.run_dir / "DONE").is_file()]
+    done = [c for c in cells if c.notebook.stem == STAGE_NOTEBOOKS["collect"]
+            and (c.run_dir / "DONE").is_file()]
     return [f"{cell}: {stored(load_run(cell.run_dir)).summary()}" for cell in done]

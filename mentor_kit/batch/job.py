@@ -2,11 +2,12 @@
 
     python -m mentor_kit.batch.job RUN_FOLDER PROJECT_ROOT PARENT_PID
 
-The run folder's `cell.json` says what to run. Everything else in the folder is written under its lock, by one cell
-and its kernel at a time: a cell that finds another at work there waits, and if that one ends it, so does this. While
-it runs, papermill saves `notebook.partial.ipynb`; at the end this becomes `notebook.ipynb`, without times and paths,
-and `FAILED` names the cause if there is one. A cell is done when DONE is whole and `notebook.ipynb` stands beside it
-without FAILED.
+The run folder's `cell.json` says what to run. Everything else in the folder is written under its
+lock, by one cell
+and its kernel at a time: a cell that finds another at work there waits, and if that one ends it, so
+does this. While it runs, papermill saves `notebook.partial.ipynb`; at the end this becomes
+`notebook.ipynb`, without times and paths, and `FAILED` names the cause if there is one. A cell is
+done when DONE is whole and `notebook.ipynb` stands beside it without FAILED.
 """
 
 from __future__ import annotations
@@ -27,12 +28,17 @@ from mentor_kit.runs.processes import die_with_parent
 from mentor_kit.runs.run import Run
 
 START_TIMEOUT = 120  # seconds for a kernel to answer on a loaded machine
-LOCK_PATIENCE = 180  # seconds for an orphan on a lost node to be ended, and for shared storage to free its lock
+# seconds for an orphan on a lost node to be ended, and for shared storage to free its lock
+LOCK_PATIENCE = 180
 OCCUPIED = 75  # exit code (sysexits' EX_TEMPFAIL): the lock was not to be had
 
 
 def main() -> None:
-    run_dir, root, parent = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), int(sys.argv[3])
+    run_dir, root, parent = (
+        Path(sys.argv[1]).resolve(),
+        Path(sys.argv[2]).resolve(),
+        int(sys.argv[3]),
+    )
     die_with_parent(parent)
     lock = hold_lock(run_dir / ".lock", LOCK_PATIENCE, CELL_BYTE)
     if lock is None:
@@ -48,7 +54,8 @@ def main() -> None:
 
 
 def execute(run_dir: Path, root: Path) -> str | None:
-    """Run the notebook. Returns None, or why it could not be run to its end (an exception in it is in the notebook)."""
+    """Run the notebook. Returns None, or why it could not be run to its end (an exception in it is
+    in the notebook)."""
     papermill = import_papermill()
     from nbclient.exceptions import DeadKernelError
 
@@ -60,7 +67,9 @@ def execute(run_dir: Path, root: Path) -> str | None:
         except DeadKernelError:
             return "the kernel died (killed, or out of memory)"
         except RuntimeError as error:
-            if again and str(error).startswith("Kernel d"):  # died or did not respond at its start: ports, load
+            if again and str(error).startswith("Kernel "
+                                               # died or did not respond at its start: ports, load
+                                               "d"):
                 continue
             return f"the kernel did not start: {error}; see cell.log"
         return None
@@ -69,8 +78,10 @@ def execute(run_dir: Path, root: Path) -> str | None:
 def _execution(run_dir: Path, root: Path) -> dict[str, Any]:
     """What papermill is asked: its keyword arguments."""
     cell = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
-    return {"input_path": str(root / cell["notebook"]), "output_path": str(run_dir / "notebook.partial.ipynb"),
-            "parameters": cell["parameters"], "kernel_name": "python3", "cwd": str(root), "progress_bar": False,
+    return {"input_path": str(root / cell["notebook"]),
+            "output_path": str(run_dir / "notebook.partial.ipynb"),
+            "parameters": cell["parameters"], "kernel_name": "python3", "cwd": str(root),
+            "progress_bar": False,
             "log_output": False, "start_timeout": START_TIMEOUT,
             "kernel_manager_class": _kernel_manager(run_dir / ".lock")}
 
@@ -80,7 +91,8 @@ def _kernel_manager(lock: Path) -> type:
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
 
-    argv = [sys.executable, "-m", "mentor_kit.batch.kernel", str(lock), "--log-level=40", "-f", "{connection_file}"]
+    argv = [sys.executable, "-m", "mentor_kit.batch.kernel", str(lock), "--log-level=40", "-f",
+            "{connection_file}"]
 
     class CellKernelManager(AsyncKernelManager):
         kernel_spec = KernelSpec(argv=argv, display_name="Python 3 (ipykernel)", language="python")
@@ -89,16 +101,19 @@ def _kernel_manager(lock: Path) -> type:
 
 
 def settle(run_dir: Path, cause: str | None) -> str | None:
-    """Make the partial notebook the run's notebook and record a failure. Returns its cause, None if the cell is done.
+    """Make the partial notebook the run's notebook and record a failure. Returns its cause, None if
+    the cell is done.
 
     `cause` overrides what the notebook and DONE say: the kernel died, the time limit, a signal.
     """
     cause = cause or _exception(run_dir) or _incomplete(run_dir)
-    if cause:  # before the notebook is in place: a kill in between must not leave a cell that looks done
+    # before the notebook is in place: a kill in between must not leave a cell that looks done
+    if cause:
         write_atomic(run_dir / "FAILED", json.dumps({"cause": cause}, ensure_ascii=False) + "\n")
     partial = run_dir / "notebook.partial.ipynb"
     if partial.is_file():
-        write_atomic(run_dir / "notebook.ipynb", clean_notebook(partial.read_text(encoding="utf-8")))
+        write_atomic(run_dir / "notebook.ipynb",
+                     clean_notebook(partial.read_text(encoding="utf-8")))
         partial.unlink()
     return cause
 
@@ -126,7 +141,8 @@ def _incomplete(run_dir: Path) -> str | None:
 
 
 def clean_notebook(text: str) -> str:
-    """An executed notebook without what differs between equal runs: times, paths, random cell ids."""
+    """An executed notebook without what differs between equal runs: times, paths, random cell
+    ids."""
     notebook: dict[str, Any] = json.loads(text)
     notebook["metadata"].pop("papermill", None)
     for number, cell in enumerate(notebook["cells"]):
@@ -137,7 +153,8 @@ def clean_notebook(text: str) -> str:
 
 
 def clear_outcome(run_dir: Path) -> None:
-    """Forget the last attempt's verdict, so that the run continues; its artefacts and checkpoints stay."""
+    """Forget the last attempt's verdict, so that the run continues; its artefacts and checkpoints
+    stay."""
     for name in ("notebook.ipynb", "notebook.partial.ipynb", "FAILED", "DONE"):
         (run_dir / name).unlink(missing_ok=True)
 

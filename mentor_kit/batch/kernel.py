@@ -1,9 +1,10 @@
-"""The kernel of a batch cell: IPython's, in the batch's own interpreter, that never outlives its cell process.
+"""The kernel of a batch cell: IPython's, in the batch's own interpreter, that never outlives its
+cell process.
 
     python -m mentor_kit.batch.kernel LOCK_FILE -f CONNECTION_FILE
 
-It holds a lock on its run folder for as long as it lives, as its cell process does, so that what is left over from a
-killed batch or a lost node can never write beside its successor.
+It holds a lock on its run folder for as long as it lives, as its cell process does, so that what is
+left over from a killed batch or a lost node can never write beside its successor.
 """
 
 from __future__ import annotations

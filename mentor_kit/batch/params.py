@@ -1,7 +1,8 @@
 """The parameters a notebook declares, and values checked against them before anything runs.
 
-A notebook declares flat, annotated scalars and lists in its one `parameters` cell; papermill's inspection reads
-them. Types: bool, int, float, str, list, list[int], list[float], list[str]; without an annotation, the default's.
+A notebook declares flat, annotated scalars and lists in its one `parameters` cell; papermill's
+inspection reads them. Types: bool, int, float, str, list, list[int], list[float], list[str];
+without an annotation, the default's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any
 from mentor_kit.errors import UserError
 
 SCALARS = {"bool": bool, "int": int, "float": float, "str": str}
-SHAPES = {str: 'a text, in quotes where it could be read as something else: "text"', dict: "a mapping: {name: value}",
+SHAPES = {str: 'a text, in quotes where it could be read as something else: "text"',
+          dict: "a mapping: {name: value}",
           list: "a list: [value]"}  # of a study's sections, for messages
 LIST = re.compile(r"(?:list|List)(?:\[(\w+)\])?$")
 
@@ -44,7 +46,8 @@ def declared_parameters(notebook: Path | str) -> dict[str, Parameter]:
         UserError: no such notebook, no parameters, or a default that is not a literal.
     """
     if not Path(notebook).is_file():
-        raise UserError(f"There is no notebook {str(notebook)!r}: name one of the files under notebooks/.")
+        raise UserError(f"There is no notebook {str(notebook)!r}: name one of the files under "
+                        "notebooks/.")
     with redirect_stderr(io.StringIO()):
         found = import_papermill().inspect_notebook(str(notebook))
     return {name: _parameter(name, entry, notebook) for name, entry in found.items()}
@@ -53,8 +56,8 @@ def declared_parameters(notebook: Path | str) -> dict[str, Parameter]:
 def import_papermill() -> ModuleType:
     """papermill, without its warnings and notes, and imported in a third of the time.
 
-    Most of that time jsonschema, where `rfc3987_syntax` is installed, compiles a grammar of IRIs for a format that no
-    notebook uses; an import of it that fails is one it is prepared for.
+    Most of that time jsonschema, where `rfc3987_syntax` is installed, compiles a grammar of IRIs
+    for a format that no notebook uses; an import of it that fails is one it is prepared for.
     """
     sys.modules.setdefault("rfc3987_syntax", None)
     with warnings.catch_warnings():
@@ -68,12 +71,18 @@ def _parameter(name: str, entry: dict[str, str], notebook: Path | str) -> Parame
     try:
         default = ast.literal_eval(entry["default"])
     except (ValueError, SyntaxError) as error:
-        raise UserError(f"{notebook}: the default of parameter {name!r} is {entry['default']!r}, not a literal; write a "
-                        "number, a string, True, False or a list.") from error
+        raise UserError(f"{notebook}: the default of parameter {name!r} is {entry['default']!r}, "
+                        "not a literal; write a number, a string, True, False or a "
+                        "list.") from error
     annotation = entry["inferred_type_name"]
-    kind = type(default).__name__ if annotation in ("None", "", None) else annotation.replace("List", "list")
+    kind = (
+        type(default).__name__
+        if annotation in ("None", "", None)
+        else annotation.replace("List", "list")
+    )
     if kind not in SCALARS and not LIST.match(kind):
-        raise UserError(f"{notebook}: parameter {name!r} is annotated {kind!r}; use bool, int, float, str or a list.")
+        raise UserError(f"{notebook}: parameter {name!r} is annotated {kind!r}; use bool, int, "
+                        "float, str or a list.")
     return Parameter(name, kind, default, entry.get("help", ""))
 
 
@@ -87,8 +96,10 @@ def check_value(parameter: Parameter, value: Any, where: str) -> Any:
     if not listed:
         return _check_scalar(parameter.name, parameter.kind, value, where)
     if not isinstance(value, list):
-        raise UserError(f"{where}: {parameter.name} = {value!r} must be a {parameter.kind}; write [{value}].")
-    return [_check_scalar(parameter.name, listed[1], item, where) for item in value] if listed[1] else value
+        raise UserError(f"{where}: {parameter.name} = {value!r} must be a {parameter.kind}; write "
+                        f"[{value}].")
+    return [_check_scalar(parameter.name, listed[1], item,
+                          where) for item in value] if listed[1] else value
 
 
 def _check_scalar(name: str, kind: str, value: Any, where: str) -> Any:
@@ -96,7 +107,8 @@ def _check_scalar(name: str, kind: str, value: Any, where: str) -> Any:
         return float(value)
     if type(value) is SCALARS.get(kind):
         return value
-    raise UserError(f"{where}: {name} = {value!r} is of type {type(value).__name__}, not {kind}; {_fix(kind, value)}.")
+    raise UserError(f"{where}: {name} = {value!r} is of type {type(value).__name__}, not {kind}; "
+                    f"{_fix(kind, value)}.")
 
 
 def _fix(kind: str, value: Any) -> str:
@@ -119,11 +131,13 @@ def yaml_float(number: float) -> str:
     mantissa, e, exponent = text.partition("e")
     if not e:
         return text
-    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent[0]}{exponent[1:].lstrip('0')}"
+    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
+    return f"{mantissa}e{exponent[0]}{exponent[1:].lstrip('0')}"
 
 
 def from_text(text: str, kinds: Iterable[str]) -> Any:
-    """A command line's value: YAML, except that a str parameter takes the text as it is and a float takes 1e-6."""
+    """A command line's value: YAML, except that a str parameter takes the text as it is and a float
+    takes 1e-6."""
     import yaml
 
     kinds = set(kinds)

@@ -33,7 +33,8 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One papermill execution. `axes` are the grid values and seed it stands for, its inputs' included."""
+    """One papermill execution. `axes` are the grid values and seed it stands for, its inputs'
+    included."""
 
     stage: str
     notebook: Path
@@ -45,11 +46,14 @@ class Cell:
     given: Mapping[str, Any] = field(repr=False)
 
     def needed(self) -> list[Cell]:
-        return [c for value in self.inputs.values() for c in (value if isinstance(value, list) else [value])]
+        return [c for value in self.inputs.values()
+                for c in (value if isinstance(value, list) else [value])]
 
     def __str__(self) -> str:
-        of = "".join(f" of {v.stage}" for p, v in self.inputs.items() if isinstance(v, Cell) and p.startswith("student"))
-        return " ".join([self.stage + of, *(f"{name}={value}" for name, value in self.axes.items())])
+        of = "".join(f" of {v.stage}" for p, v in self.inputs.items() if isinstance(v, Cell)
+                     and p.startswith("student"))
+        return " ".join([self.stage + of,
+                         *(f"{name}={value}" for name, value in self.axes.items())])
 
 
 def expand(stages: Mapping[str, Stage], data: Mapping[str, Any], root: Path, folder: Path,
@@ -61,19 +65,22 @@ def expand(stages: Mapping[str, Stage], data: Mapping[str, Any], root: Path, fol
     """
     made: dict[str, list[Cell]] = {}
     for stage in stages.values():
-        made[stage.name] = [_cell(stage, axes, inputs, root, folder) for axes, inputs in _assignments(stage, data, made)]
+        made[stage.name] = [_cell(stage, axes, inputs, root, folder) for axes,
+                            inputs in _assignments(stage, data, made)]
         keys = [cell.key for cell in made[stage.name]]
         if not keys:
-            raise UserError(f"{source.where('stages', stage.name)}: stage {stage.name!r} makes no cell: no runs of the "
-                            "stages it needs match; check its `needs`, `grid` and `set`.")
+            raise UserError(f"{source.where('stages', stage.name)}: stage {stage.name!r} makes no "
+                            "cell: no runs of the stages it needs match; check its `needs`, `grid` "
+                            "and `set`.")
         if len(set(keys)) < len(keys):
-            raise UserError(f"{source.where('stages', stage.name)}: stage {stage.name!r} makes the same cell twice; its "
-                            "grid and inputs must tell its cells apart.")
+            raise UserError(f"{source.where('stages', stage.name)}: stage {stage.name!r} makes the "
+                            "same cell twice; its grid and inputs must tell its cells apart.")
     return tuple(cell for cells in made.values() for cell in cells)
 
 
 def with_needed(cells: Iterable[Cell], chosen: Iterable[Cell]) -> tuple[Cell, ...]:
-    """The chosen ones of `cells` and all that they need, in the order of `cells` (each after those it needs)."""
+    """The chosen ones of `cells` and all that they need, in the order of `cells` (each after those
+    it needs)."""
     cells, taken = list(cells), set(chosen)
     for cell in reversed(cells):
         if cell in taken:
@@ -83,13 +90,16 @@ def with_needed(cells: Iterable[Cell], chosen: Iterable[Cell]) -> tuple[Cell, ..
 
 def _assignments(stage: Stage, data: Mapping[str, Any],
                  made: Mapping[str, list[Cell]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every (axes, inputs) of a stage: its own axes times the input runs that agree with them and each other."""
+    """Every (axes, inputs) of a stage: its own axes times the input runs that agree with them and
+    each other."""
     values = [data["seeds"] if axis == "seed" else data["grid"][axis] for axis in stage.axes]
     for point in product(*values):
         found = [(dict(zip(stage.axes, point, strict=True)), {})]
-        for parameter, names in sorted(stage.inputs.items(), key=lambda item: stage.gathers(item[0])):
+        for parameter, names in sorted(stage.inputs.items(),
+                                       key=lambda item: stage.gathers(item[0])):
             runs = [cell for name in names for cell in made[name]]
-            found = [more for axes, inputs in found for more in _match(stage, parameter, runs, axes, inputs)]
+            found = [more for axes, inputs in found
+                     for more in _match(stage, parameter, runs, axes, inputs)]
         yield from found
 
 
@@ -101,7 +111,8 @@ def _match(stage: Stage, parameter: str, runs: list[Cell], axes: dict[str, Any],
     return [({**cell.axes, **axes}, {**inputs, parameter: cell}) for cell in agreeing]
 
 
-def _cell(stage: Stage, axes: dict[str, Any], inputs: dict[str, Any], root: Path, folder: Path) -> Cell:
+def _cell(stage: Stage, axes: dict[str, Any], inputs: dict[str, Any], root: Path,
+          folder: Path) -> Cell:
     own = {a: check_value(stage.declared[a], axes[a], stage.name) for a in stage.axes}
     given = {**stage.values, **own}
     taken = {"run_dir", *inputs}
@@ -111,9 +122,11 @@ def _cell(stage: Stage, axes: dict[str, Any], inputs: dict[str, Any], root: Path
     key = run_key(stage.name, notebook_version(stage.notebook.stem), params, keys)
     run_dir = folder / stage.name / key
     changed = {n: v for n, v in given.items() if n not in taken and v != stage.declared[n].default}
-    links = {p: [relative(c.run_dir, root) for c in v] if isinstance(v, list) else relative(v.run_dir, root)
+    links = {p: [relative(c.run_dir, root) for c in v] if isinstance(v, list)
+             else relative(v.run_dir, root)
              for p, v in inputs.items()}
-    return Cell(stage.name, stage.notebook, key, run_dir, params, dict(sorted(axes.items())), inputs,
+    return Cell(stage.name, stage.notebook, key, run_dir, params, dict(sorted(axes.items())),
+                inputs,
                 {**changed, **links, "run_dir": relative(run_dir, root)})
 
 

@@ -1,8 +1,9 @@
 """The values of a study's cells, checked before the first kernel starts.
 
-Types and names are checked when a study is read (`mentor_kit.batch.study`). Here each cell's parameters go through the
-configuration that its notebook will build (`mentor_kit.runs.parameters`), so that an unknown reward, a missing key or sizes
-that do not divide are found at once, and not hours later. Notebooks without a configuration are not checked.
+Types and names are checked when a study is read (`mentor_kit.batch.study`). Here each cell's
+parameters go through the configuration that its notebook will build (`mentor_kit.runs.parameters`),
+so that an unknown reward, a missing key or sizes that do not divide are found at once, and not
+hours later. Notebooks without a configuration are not checked.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ COLLECT = "01_teacher_trajectories"
 NEEDED_SPLITS = {"02_reward_design": ("train",), "03_rl_training": ("train", "validation")}
 
 CONFIGS: dict[str, type[StageConfig]] = {
-    "01_teacher_trajectories": CollectConfig, "02_reward_design": DesignConfig, "03_rl_training": TrainConfig,
+    "01_teacher_trajectories": CollectConfig, "02_reward_design": DesignConfig,
+    "03_rl_training": TrainConfig,
     "04_evaluation": EvaluateConfig, "05_paper_figures": FiguresConfig}
 
 
@@ -45,7 +47,8 @@ def check_values(study: Study, cells: Iterable[Cell]) -> None:
 
 
 def try_collections(study: Study, retry_failed: bool = False) -> None:
-    """Load the problems, and ask the teachers whether they answer, of the collections that are to run. Writes nothing.
+    """Load the problems, and ask the teachers whether they answer, of the collections that are to
+    run. Writes nothing.
 
     Raises:
         UserError: see `check_values` and `mentor_kit.collection.collect.prepare`.
@@ -53,7 +56,8 @@ def try_collections(study: Study, retry_failed: bool = False) -> None:
     from mentor_kit.collection.collect import prepare
 
     ended = ("done",) if retry_failed else ("done", "failed")
-    cells = [c for c in study.cells if c.notebook.stem == COLLECT and cell_state(c.run_dir)[0] not in ended]
+    cells = [c for c in study.cells if c.notebook.stem == COLLECT
+             and cell_state(c.run_dir)[0] not in ended]
     check_values(study, cells)
     with _where_cells_run(study.root):
         for cell in cells:
@@ -62,7 +66,8 @@ def try_collections(study: Study, retry_failed: bool = False) -> None:
 
 @contextmanager
 def _where_cells_run(root: Path) -> Iterator[None]:
-    """Files and modules named in a study are found as a cell finds them: from the project's folder."""
+    """Files and modules named in a study are found as a cell finds them: from the project's
+    folder."""
     path = list(sys.path)
     sys.path.insert(0, str(root))
     try:
@@ -74,11 +79,13 @@ def _where_cells_run(root: Path) -> Iterator[None]:
 
 def _own(cell: Cell) -> dict[str, object]:
     """The cell's parameters without the runs it takes: those do not exist yet."""
-    return {name: value for name, value in cell.params.items() if name not in ("run_dir", *cell.inputs)}
+    return {name: value for name, value in cell.params.items()
+            if name not in ("run_dir", *cell.inputs)}
 
 
 def _place(study: Study, cell: Cell, parameters: Iterable[str]) -> str:
-    """Where the study sets one of these for the cell: a --set before the first file:line; else the cell's stage."""
+    """Where the study sets one of these for the cell: a --set before the first file:line; else the
+    cell's stage."""
     places = [place for name in parameters if (place := study.where(cell.stage, name))]
     asked_now = [place for place in places if place.startswith("--set")]
     return next(iter(asked_now + places), study.source.where("stages", cell.stage))
@@ -103,6 +110,8 @@ def _check_splits(study: Study, cell: Cell) -> None:
     for split in (*NEEDED_SPLITS.get(cell.notebook.stem, ()), *cell.params.get("splits", ())):
         if not sizes.get(split):
             asked = cell.params.get("splits")
-            place = _place(study, cell, ["splits"]) if asked else _place(study, teacher, ["split_sizes"])
-            raise UserError(f"{place}: {cell} needs the split {split!r}, which {teacher} does not collect; add "
-                            f"\"{split}:100\" to split_sizes, or take one of {', '.join(sizes)}.")
+            place = _place(study, cell, ["splits"]) if asked else _place(study, teacher,
+                                                                         ["split_sizes"])
+            raise UserError(f"{place}: {cell} needs the split {split!r}, which {teacher} does not "
+                            f"collect; add \"{split}:100\" to split_sizes, or take one of "
+                            f"{', '.join(sizes)}.")

@@ -1,4 +1,5 @@
-"""What a cell is given to run with: GPUs, CPUs, memory. A stage of a study says so, see study.py."""
+"""What a cell is given to run with: GPUs, CPUs, memory. A stage of a study says so, see
+study.py."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ from mentor_kit.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one cell. `gpus`: whole devices, none by default; `cpus`: also its threads, unless OMP_NUM_THREADS and the
-    like are set; `memory_gb`: 10^9 bytes, 0 where not stated; a Ray cluster reserves it, this machine does not.
+    """Of one cell. `gpus`: whole devices, none by default; `cpus`: also its threads, unless
+    OMP_NUM_THREADS and the like are set; `memory_gb`: 10^9 bytes, 0 where not stated; a Ray cluster
+    reserves it, this machine does not.
     """
 
     gpus: int = 0
@@ -38,26 +40,30 @@ def read_resources(entry: Mapping[str, Any], where: Callable[[str], str]) -> Res
         if name not in least:
             raise UserError(f"{where(name)}: resources know no {name!r}{did_you_mean(name, least)}")
         whole = name != "memory_gb"
-        if type(value) not in ((int,) if whole else (int, float)) or not least[name] <= value < float("inf"):
-            raise UserError(f"{where(name)}: {name} = {value!r} must be a {'whole ' * whole}number, at least "
-                            f"{least[name]}; write {name}: 1.")
+        if type(value) not in ((int,) if whole else (int, float)) or not least[
+            name
+        ] <= value < float("inf"):
+            raise UserError(f"{where(name)}: {name} = {value!r} must be a "
+                            f"{'whole ' * whole}number, at least {least[name]}; write {name}: 1.")
     return Resources(**entry)
 
 
 def gpu_devices() -> list[str]:
     """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; found without torch.
 
-    CUDA_VISIBLE_DEVICES where it is set (empty or -1: none), else what `nvidia-smi -L` lists; a GPU that is split by
-    MIG counts as its parts.
+    CUDA_VISIBLE_DEVICES where it is set (empty or -1: none), else what `nvidia-smi -L` lists; a GPU
+    that is split by MIG counts as its parts.
     """
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
         names = [name.strip() for name in allowed.split(",")]
-        return names[:next((i for i, name in enumerate(names) if name in ("", "-1", "NoDevFiles")), len(names))]
+        return names[:next((i for i, name in enumerate(names) if name in ("", "-1", "NoDevFiles")),
+                           len(names))]
     if not shutil.which("nvidia-smi"):
         return []
     try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60,
+                              check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
     return parse_listing(done.stdout) if done.returncode == 0 else []
@@ -74,7 +80,9 @@ def parse_listing(text: str) -> list[str]:
 
 
 def hidden_gpus(count: int, wanted: Mapping[str, Resources]) -> str:
-    """A line for the user where there are GPUs and no stage of the study asks for one; else empty."""
+    """A line for the user where there are GPUs and no stage of the study asks for one; else
+    empty."""
     if not count or any(r.gpus for r in wanted.values()):
         return ""
-    return f"{count} GPU{'s' * (count > 1)} hidden from every cell: no stage says `resources: {{gpus: 1}}`"
+    gpus = "1 GPU is" if count == 1 else f"{count} GPUs are"
+    return f"{gpus} hidden from every cell: no stage says `resources: {{gpus: 1}}`"

@@ -1,11 +1,14 @@
-"""Run a study: every cell a papermill execution in its own process with its own kernel, as many as asked at a time.
+"""Run a study: every cell a papermill execution in its own process with its own kernel, as many as
+asked at a time.
 
     mentor-kit batch params/demo.yaml --workers 2
     mentor-kit batch params/demo.yaml --executor ray
 
-Cells start when the runs they need are done, those with the longest way still ahead first. Killed at any point and
-started again, it continues: done cells are left alone, interrupted ones continue, failed ones are reported and run
-again only with --retry-failed. Kernels die with the runner. A cell that is lost with its node starts again.
+Cells start when the runs they need are done, those with the longest way still ahead first. Killed
+at any point and
+started again, it continues: done cells are left alone, interrupted ones continue, failed ones are
+reported and run again only with --retry-failed. Kernels die with the runner. A cell that is lost
+with its node starts again.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ class Batch:
         """Start cells as they become ready until none is left."""
         ahead = chain_lengths(self.cells)
         while True:
-            ready = [c for c in self.cells if self.state[c] == "waiting" and all(map(self._done, c.needed()))]
+            ready = [c for c in self.cells if self.state[c] == "waiting"
+                     and all(map(self._done, c.needed()))]
             for cell in sorted(ready, key=lambda c: -ahead[c]):
                 if executor.has_room(self.study.stages[cell.stage].resources):
                     executor.start(cell, self._job(cell))
@@ -59,7 +63,8 @@ class Batch:
                 self._end(cell, ended)
 
     def waiting_stages(self) -> list[str]:
-        return list(dict.fromkeys(cell.stage for cell in self.cells if self.state[cell] == "waiting"))
+        return list(dict.fromkeys(cell.stage for cell in self.cells
+                                  if self.state[cell] == "waiting"))
 
     def _done(self, cell: Cell) -> bool:
         return self.state.get(cell) == "done"
@@ -67,7 +72,8 @@ class Batch:
     def _job(self, cell: Cell) -> Job:
         asked = {"study": self.study.name, "stage": cell.stage, "key": cell.key, "label": str(cell),
                  "notebook": relative(cell.notebook, self.study.root), "parameters": cell.given}
-        return Job(cell.run_dir.resolve(), self.study.root, asked, self.study.stages[cell.stage].resources,
+        return Job(cell.run_dir.resolve(), self.study.root, asked,
+                   self.study.stages[cell.stage].resources,
                    self.time_limit)
 
     def _end(self, cell: Cell, ended: Ended) -> None:
@@ -85,7 +91,8 @@ class Batch:
 
 
 def chain_lengths(cells: Collection[Cell]) -> dict[Cell, int]:
-    """Cell -> the number of cells in the longest chain that waits for it. `cells` come in dependency order."""
+    """Cell -> the number of cells in the longest chain that waits for it. `cells` come in
+    dependency order."""
     ahead = dict.fromkeys(cells, 0)
     for cell in reversed(list(cells)):
         for needed in cell.needed():
@@ -101,11 +108,14 @@ def choose(study: Study, only: Collection[str]) -> list[Cell]:
             raise UserError(f"--only {name}: the study {study.name} has no such stage; it has "
                             f"{', '.join(study.stages)}.")
         if not any(cell.stage == name for cell in study.cells):
-            raise UserError(f"--only {name}: no cell of that stage is in this subset; leave out --only or --subset.")
-    return list(with_needed(study.cells, [cell for cell in study.cells if not only or cell.stage in only]))
+            raise UserError(f"--only {name}: no cell of that stage is in this subset; leave out "
+                            "--only or --subset.")
+    return list(with_needed(study.cells,
+                            [cell for cell in study.cells if not only or cell.stage in only]))
 
 
-def run_batch(study: Study, *, workers: int | None = None, only: Collection[str] = (), dry_run: bool = False,
+def run_batch(study: Study, *, workers: int | None = None, only: Collection[str] = (),
+              dry_run: bool = False,
               retry_failed: bool = False, time_limit: float | None = None, executor: str = "local",
               address: str | None = None) -> int:
     """Run what is not done yet.
@@ -117,14 +127,16 @@ def run_batch(study: Study, *, workers: int | None = None, only: Collection[str]
         retry_failed: run failed cells again.
         time_limit: wall seconds after which a cell is killed and counted as failed.
         executor: local (processes of this machine) or ray (tasks of a cluster).
-        address: HOST:PORT of the Ray cluster, where it is not the one of RAY_ADDRESS or of this machine.
+        address: HOST:PORT of the Ray cluster, where it is not the one of RAY_ADDRESS or of this
+            machine.
 
     Returns:
         0 when every chosen cell is done, else 1.
 
     Raises:
-        UserError: a value that a notebook would refuse, a results folder of another study, another batch at work on it,
-            one that cannot be written, no such executor or cluster, or a stage that asks for more than there is.
+        UserError: a value that a notebook would refuse, a results folder of another study, another
+            batch at work on it, one that cannot be written, no such executor or cluster, or a stage
+            that asks for more than there is.
     """
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: give at least 1.")
@@ -152,9 +164,10 @@ def run_batch(study: Study, *, workers: int | None = None, only: Collection[str]
 
 def _run_locked(batch: Batch, executor: Executor) -> int:
     study = batch.study
-    note = executor.check({stage: study.stages[stage].resources for stage in batch.waiting_stages()})
-    with lock_folder(study.folder, f"Another batch is at work on {study.folder}; wait for it, or follow it with "
-                                   f"`mentor-kit status {study.file}`."):
+    note = executor.check({stage: study.stages[stage].resources
+                           for stage in batch.waiting_stages()})
+    with lock_folder(study.folder, f"Another batch is at work on {study.folder}; wait for it, or "
+                                   f"follow it with `mentor-kit status {study.file}`."):
         study.claim()
         if note:
             batch.board.note(note)

@@ -1,10 +1,11 @@
-"""The process that executes what a model wrote for BFCL's multi-turn items: `worker.py PACKAGES serve`.
+"""The process that executes what a model wrote for BFCL's multi-turn items: `worker.py PACKAGES
+serve`.
 
-Never ours: it sees the standard library and the checker's packages only, inherits no variable that could hold a secret,
-works in a folder of its own and leads a process group of its own. Each request runs in a forked child of it with limits
-on CPU time, memory and files (`mentor_kit.bfcl.worker`); where the process itself does not answer
-in time, its whole group is killed and the next request starts a new one. Nothing is lost by that: requests carry all
-that they need.
+Never ours: it sees the standard library and the checker's packages only, inherits no variable that
+could hold a secret, works in a folder of its own and leads a process group of its own. Each request
+runs in a forked child of it with limits on CPU time, memory and files (`mentor_kit.bfcl.worker`);
+where the process itself does not answer in time, its whole group is killed and the next request
+starts a new one. Nothing is lost by that: requests carry all that they need.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -39,7 +41,8 @@ class Sandbox:
         """The reply to one request (`execute` or `check`, see the worker).
 
         Returns:
-            The worker's answer, or `{"failure": kind}` with kind timeout, memory, crash or long (a reply above 4 MB).
+            The worker's answer, or `{"failure": kind}` with kind timeout, memory, crash or long (a
+            reply above 4 MB).
 
         Raises:
             UserError: the environment cannot be made or does not work, or it has no such item.
@@ -57,8 +60,10 @@ class Sandbox:
         packages = environment()
         self._folder = tempfile.mkdtemp(prefix="mentor-kit-")
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(WORKER), str(packages), "serve"], stdin=subprocess.PIPE, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, cwd=self._folder,
+            [sys.executable, "-I", "-S", str(WORKER), str(packages), "serve"],
+            stdin=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            cwd=self._folder,
             env=worker_variables(self._folder))
         hello = self._exchange({"operation": "hello"}) or {}
         if not hello.get("ready"):
@@ -78,7 +83,8 @@ class Sandbox:
             pass
         finally:
             watchdog.cancel()
-            if not reply.endswith("\n"):  # killed, or we were interrupted: what it may still say answers no question
+            # killed, or we were interrupted: what it may still say answers no question
+            if not reply.endswith("\n"):
                 self._stop()
         return json.loads(reply) if reply.endswith("\n") else None
 
@@ -98,15 +104,14 @@ class Sandbox:
 
 
 def _broken(reason: str) -> UserError:
-    return UserError(f"BFCL's executor failed ({reason}); delete {str(environment())!r} and try again.")
+    return UserError(f"BFCL's executor failed ({reason}); delete {str(environment())!r} and try "
+                     "again.")
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
     """Kill the process and its children."""
-    try:
+    with suppress(ProcessLookupError):  # it is gone
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:  # it is gone
-        pass
 
 
 @cache
@@ -117,4 +122,5 @@ def sandbox() -> Sandbox:
     return started
 
 
-os.register_at_fork(after_in_child=sandbox.cache_clear)  # a forked child starts its own: these pipes are not its own
+# a forked child starts its own: these pipes are not its own
+os.register_at_fork(after_in_child=sandbox.cache_clear)

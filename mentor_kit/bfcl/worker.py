@@ -1,13 +1,15 @@
-"""Runs inside the checker's own environment: `python -I -S worker.py PACKAGES entries|check|serve`, lines of JSON.
+"""Runs inside the checker's own environment: `python -I -S worker.py PACKAGES entries|check|serve`,
+lines of JSON.
 
-Imports nothing of the kit. The package's table of models pulls in seventeen vendors' clients; the checker reads only
-one flag of it, so a table of that flag stands in its place (dots in function names were made underscores).
+Imports nothing of the kit. The package's table of models pulls in seventeen vendors' clients; the
+checker reads only one flag of it, so a table of that flag stands in its place (dots in function
+names were made underscores).
 
-`serve` answers the multi-turn requests. The package evaluates what a model wrote as Python and keeps state in module
-globals; so each request is answered by a forked child that starts from the same clean state, can open no file or
-socket, and is ended by the kernel when it has used up its CPU time. A call arrives as [name, arguments] of JSON and
-reaches the package only if the item's classes have a method of that name: what is evaluated is that name with literal
-arguments.
+`serve` answers the multi-turn requests. The package evaluates what a model wrote as Python and
+keeps state in module globals; so each request is answered by a forked child that starts from the
+same clean state, can open no file or socket, and is ended by the kernel when it has used up its CPU
+time. A call arrives as [name, arguments] of JSON and reaches the package only if the item's classes
+have a method of that name: what is evaluated is that name with literal arguments.
 """
 
 from __future__ import annotations
@@ -27,10 +29,12 @@ from typing import Any
 
 MODEL = "mentor_kit"
 LANGUAGES = {"simple_java": "JAVA", "simple_javascript": "JAVASCRIPT"}
-PATIENCE = 6  # seconds on the wall clock for each CPU second a child may use: other processes want the CPU too
+# seconds on the wall clock for each CPU second a child may use: other processes want the CPU too
+PATIENCE = 6
 MEMORY_BYTES = 1 << 30
 MAX_REPLY = 4 << 20  # bytes
-REFUSED = "refused_call()"  # no such name exists: to the package a call like any other that cannot be evaluated
+# no such name exists: to the package a call like any other that cannot be evaluated
+REFUSED = "refused_call()"
 
 
 def load_package(folder: str) -> None:
@@ -57,9 +61,11 @@ def truths(category: str) -> tuple[dict[str, Any], dict[str, Any]]:
     from bfcl_eval.utils import load_dataset_entry, load_ground_truth_entry
 
     items = load_dataset_entry(category, include_language_specific_hint=False)
-    answers = [] if "relevance" in category else [e["ground_truth"] for e in load_ground_truth_entry(category)]
+    answers = [] if "relevance" in category else [e["ground_truth"]
+                                                  for e in load_ground_truth_entry(category)]
     by_id = {item["id"]: item for item in items}
-    return by_id, dict(zip(by_id, answers, strict=False))  # by position, as the leaderboard pairs them: ids may differ
+    # by position, as the leaderboard pairs them: ids may differ
+    return by_id, dict(zip(by_id, answers, strict=False))
 
 
 def check(line: dict[str, Any]) -> dict[str, Any]:
@@ -84,25 +90,31 @@ def check_calls(category: str, entry: str, calls: list[Any]) -> dict[str, Any]:
     items, answers = truths(category)
     language = Language[LANGUAGES.get(category, "PYTHON")]
     try:
-        result = ast_checker(items[entry]["function"], calls, answers[entry], language, category, MODEL)
-    except Exception as error:  # noqa: BLE001 - an answer the checker trips over is wrong, and said so by name
+        result = ast_checker(items[entry]["function"], calls, answers[entry], language, category,
+                             MODEL)
+    except Exception as error:  # noqa: BLE001 - what the checker trips over is wrong, by name
         return {"valid": False, "by": f"bfcl:checker_error:{type(error).__name__}"}
-    return {"valid": bool(result["valid"]), "by": "bfcl:" + ("valid" if result["valid"] else result["error_type"])}
+    return {"valid": bool(result["valid"]),
+            "by": "bfcl:" + ("valid" if result["valid"] else result["error_type"])}
 
 
 def execute(line: dict[str, Any]) -> dict[str, Any]:
-    """What the last calls gave, after the item's earlier calls were made again from its initial state."""
+    """What the last calls gave, after the item's earlier calls were made again from its initial
+    state."""
     from bfcl_eval.eval_checker.multi_turn_eval.multi_turn_utils import execute_multi_turn_func_call
 
     item = truths(line["category"])[0][line["entry"]]
     calls = [expression(item, call) for call in (*line["earlier"], *line["calls"])]
-    results, _ = execute_multi_turn_func_call(calls, item["initial_config"], item["involved_classes"], MODEL,
-                                              item["id"], long_context="long_context" in line["category"])
+    results, _ = execute_multi_turn_func_call(calls, item["initial_config"],
+                                              item["involved_classes"], MODEL,
+                                              item["id"],
+                                              long_context="long_context" in line["category"])
     return {"results": results[len(line["earlier"]):]}
 
 
 def expression(item: dict[str, Any], call: list[Any] | None) -> str:
-    """A call as the package wants it. A refused call, and one of no method of the item's classes, is `REFUSED`."""
+    """A call as the package wants it. A refused call, and one of no method of the item's classes,
+    is `REFUSED`."""
     if call is None or call[0] not in methods(tuple(item["involved_classes"])):
         return REFUSED
     name, arguments = call
@@ -117,7 +129,8 @@ def methods(classes: tuple[str, ...]) -> frozenset[str]:
     from bfcl_eval.constants.executable_backend_config import CLASS_FILE_PATH_MAPPING
 
     found = [getattr(import_module(CLASS_FILE_PATH_MAPPING[name]), name) for name in classes]
-    return frozenset(n for c in found for n in dir(c) if not n.startswith("_") and callable(getattr(c, n)))
+    return frozenset(n for c in found for n in dir(c) if not n.startswith("_")
+                     and callable(getattr(c, n)))
 
 
 def check_turns(line: dict[str, Any]) -> dict[str, Any]:
@@ -131,27 +144,30 @@ def check_turns(line: dict[str, Any]) -> dict[str, Any]:
         return {"valid": False, "by": "bfcl:multi_turn:force_terminated"}
     try:
         result = multi_turn_checker(turns, truth, item, line["category"], MODEL)
-    except Exception as error:  # noqa: BLE001 - an answer the checker trips over is wrong, and said so by name
+    except Exception as error:  # noqa: BLE001 - what the checker trips over is wrong, by name
         return {"valid": False, "by": f"bfcl:checker_error:{type(error).__name__}"}
-    return {"valid": bool(result["valid"]), "by": "bfcl:" + ("valid" if result["valid"] else result["error_type"])}
+    return {"valid": bool(result["valid"]),
+            "by": "bfcl:" + ("valid" if result["valid"] else result["error_type"])}
 
 
 SERVED = {"execute": execute, "check": check_turns}
 
 
 def serve(out: Any) -> None:
-    """Answer requests until stdin closes. `error` in a reply says that the environment is at fault."""
+    """Answer requests until stdin closes. `error` in a reply says that the environment is at
+    fault."""
     for text in sys.stdin:
         try:
             reply = answer(json.loads(text))
-        except Exception as error:  # noqa: BLE001 - said to whoever asked; a model's calls run in the children only
+        except Exception as error:  # noqa: BLE001 - said to whoever asked
             reply = {"error": f"{type(error).__name__}: {error}"}
         out.write(json.dumps(reply) + "\n")
         out.flush()
 
 
 def answer(line: dict[str, Any]) -> dict[str, Any]:
-    """The reply to one request; `{"failure": "timeout" | "memory" | "crash" | "long"}` where the child gave none."""
+    """The reply to one request; `{"failure": "timeout" | "memory" | "crash" | "long"}` where the
+    child gave none."""
     if line["operation"] == "hello":  # what the children will need, they cannot read
         import _strptime  # noqa: F401 - imported by `datetime.strptime` at its first use
 
@@ -178,8 +194,8 @@ def answer(line: dict[str, Any]) -> dict[str, Any]:
 
 
 class LateImport(BaseException):
-    """A module that a child asks for and its parent has not read. Not an Exception: the package would take it for a
-    call that failed; so it is a crash, and seen."""
+    """A module that a child asks for and its parent has not read. Not an Exception: the package
+    would take it for a call that failed; so it is a crash, and seen."""
 
     @classmethod
     def find_spec(cls, name: str, *_: Any) -> None:
@@ -206,9 +222,12 @@ def _answer_and_exit(line: dict[str, Any], writer: int) -> None:
 
 
 def confine(seconds: int) -> None:
-    """From here on: so many CPU seconds and MEMORY_BYTES, no file written, no file, socket or process opened."""
-    for kind, value in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0),
-                        (resource.RLIMIT_NOFILE, 0), (resource.RLIMIT_NPROC, 0), (resource.RLIMIT_CORE, 0)):
+    """From here on: so many CPU seconds and MEMORY_BYTES, no file written, no file, socket or
+    process opened."""
+    for kind, value in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, MEMORY_BYTES),
+                        (resource.RLIMIT_FSIZE, 0),
+                        (resource.RLIMIT_NOFILE, 0), (resource.RLIMIT_NPROC, 0),
+                        (resource.RLIMIT_CORE, 0)):
         try:
             resource.setrlimit(kind, (value, value))
         except (ValueError, OSError):  # macOS knows no RLIMIT_AS; the others still hold
@@ -218,7 +237,8 @@ def confine(seconds: int) -> None:
 def _read(reader: int, seconds: float) -> bytes:
     """What the child writes until it ends, the time is over or it is too much."""
     deadline, found = time.monotonic() + seconds, b""
-    while len(found) <= MAX_REPLY and select.select([reader], [], [], max(deadline - time.monotonic(), 0))[0]:
+    while len(found) <= MAX_REPLY and select.select([reader], [], [],
+                                                    max(deadline - time.monotonic(), 0))[0]:
         chunk = os.read(reader, 1 << 16)
         if not chunk:
             break

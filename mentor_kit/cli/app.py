@@ -1,7 +1,7 @@
 """The command line: `mentor-kit collect|score|train|evaluate|batch|status|figures|doctor`.
 
-Importing this module is cheap; each command imports what it needs. A UserError becomes one line on stderr and exit
-code 2; a batch with cells that are not done exits with 1.
+Importing this module is cheap; each command imports what it needs. A UserError becomes one line on
+stderr and exit code 2; a batch with cells that are not done exits with 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ INTERRUPTED = 130  # exit code of what Ctrl-C stopped
 
 
 class Commands(TyperGroup):
-    """The commands, each of which says on Ctrl-C how to go on (typer itself ends without a word)."""
+    """The commands, each of which says on Ctrl-C how to go on (typer itself ends without a
+    word)."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -29,25 +30,33 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-commands = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+commands = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False,
+                       pretty_exceptions_enable=False,
                    context_settings={"help_option_names": ["--help", "-h"]},
-                   help="Distil tool use from a teacher into a small language model by reinforcement learning.")
+                   help="Distil tool use from a teacher into a small language model by "
+                        "reinforcement learning.")
 
 StudyFile = Annotated[Path, typer.Argument(help="the study, such as params/demo.yaml")]
-Results = Annotated[Path | None, typer.Option(help="folder of all studies' results (default: the project's results/)")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="name=value, stage.name=value or seeds=[0,1]; repeatable")]
-Workers = Annotated[int | None, typer.Option(help="cells at a time (default: 2, on one core 1; on Ray what fits)")]
+Results = Annotated[Path | None, typer.Option(help="folder of all studies' results (default: the "
+                                                   "project's results/)")]
+Set = Annotated[list[str] | None,
+                typer.Option("--set",
+                             help="name=value, stage.name=value or seeds=[0,1]; repeatable")]
+Workers = Annotated[int | None, typer.Option(help="cells at a time (default: 2, on one core 1; on "
+                                                  "Ray what fits)")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only list what would run")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="run failed cells again")]
 Subset = Annotated[str, typer.Option(help="run only a part that the study names under `subsets:`")]
-TimeLimit = Annotated[float | None, typer.Option(help="seconds after which a cell is stopped and counts as failed")]
+TimeLimit = Annotated[float | None, typer.Option(help="seconds after which a cell is stopped and "
+                                                      "counts as failed")]
 
 
 def app() -> None:
     """Entry point of the console script."""
     import sys
 
-    sys.path.insert(0, str(Path.cwd()))  # a reward, toolbox or source named package.module:name lies beside the user
+    # a reward, toolbox or source named package.module:name lies beside the user
+    sys.path.insert(0, str(Path.cwd()))
     try:
         commands()
     except UserError as error:
@@ -55,8 +64,10 @@ def app() -> None:
         sys.exit(2)
 
 
-def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, workers: int | None, dry_run: bool,
-               retry_failed: bool, time_limit: float | None, subset: str, only: list[str] | None = None,
+def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, workers: int | None,
+               dry_run: bool,
+               retry_failed: bool, time_limit: float | None, subset: str,
+               only: list[str] | None = None,
                notebook: str = "", executor: str = "local", address: str | None = None) -> None:
     from mentor_kit.batch.run import run_batch
     from mentor_kit.batch.study import load_study
@@ -66,12 +77,14 @@ def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, w
     if notebook:
         stages = [name for name, stage in loaded.stages.items() if stage.notebook.stem == notebook]
         if not stages:
-            raise UserError(f"{study}: no stage of this study runs notebook {notebook}; add one under `stages:`.")
+            raise UserError(f"{study}: no stage of this study runs notebook {notebook}; add one "
+                            "under `stages:`.")
     if notebook == COLLECT and not dry_run:
         from mentor_kit.batch.preflight import try_collections
 
         try_collections(loaded, retry_failed)
-    code = run_batch(loaded, workers=workers, only=stages, dry_run=dry_run, retry_failed=retry_failed,
+    code = run_batch(loaded, workers=workers, only=stages, dry_run=dry_run,
+                     retry_failed=retry_failed,
                      time_limit=time_limit, executor=executor, address=address)
     if notebook == COLLECT and not dry_run:
         from mentor_kit.batch.display import outcomes
@@ -82,85 +95,146 @@ def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, w
 
 
 @commands.command()
-def batch(study: StudyFile, workers: Workers = None, dry_run: DryRun = False,
-          only: Annotated[list[str] | None, typer.Option(help="stages, separated by commas; what they need runs too; "
-                                                         "repeatable")] = None,
-          retry_failed: RetryFailed = False, results: Results = None, set_: Set = None,
-          time_limit: TimeLimit = None, subset: Subset = "",
-          executor: Annotated[str, typer.Option(help="local (this machine) or ray (a cluster that is up)")] = "local",
-          address: Annotated[str | None, typer.Option(help="HOST:PORT of the Ray cluster (default: RAY_ADDRESS, else "
-                                                      "this machine's)")] = None) -> None:
+def batch(
+    study: StudyFile,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="stages, separated by commas; what they need runs too; repeatable"),
+    ] = None,
+    retry_failed: RetryFailed = False,
+    results: Results = None,
+    set_: Set = None,
+    time_limit: TimeLimit = None,
+    subset: Subset = "",
+    executor: Annotated[
+        str, typer.Option(help="local (this machine) or ray (a cluster that is up)")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of the Ray cluster (default: RAY_ADDRESS, else this machine's)"
+        ),
+    ] = None,
+) -> None:
     """Run a study: all its notebooks, for every method and seed; continues where it was stopped."""
-    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, subset, only=only, executor=executor,
+    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, subset, only=only,
+               executor=executor,
                address=address)
 
 
 @commands.command()
-def collect(study: StudyFile, workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
-            results: Results = None, set_: Set = None, time_limit: TimeLimit = None, subset: Subset = "") -> None:
+def collect(study: StudyFile, workers: Workers = None, dry_run: DryRun = False,
+            retry_failed: RetryFailed = False,
+            results: Results = None, set_: Set = None, time_limit: TimeLimit = None,
+            subset: Subset = "") -> None:
     """Collect the teacher's trajectories of a study (notebook 01)."""
-    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, subset, notebook=COLLECT)
+    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, subset,
+               notebook=COLLECT)
 
 
 @commands.command()
-def train(file: Annotated[Path, typer.Argument(metavar="STUDY.yaml|PARAMS.yaml", help="a study: its students; a flat file "
+def train(file: Annotated[Path,
+                          typer.Argument(metavar="STUDY.yaml|PARAMS.yaml",
+                                         help="a study: its students; a flat file "
                                                "of notebook 03's parameters: one run")],
-          workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False, results: Results = None,
+          workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
+          results: Results = None,
           set_: Set = None, time_limit: TimeLimit = None, subset: Subset = "",
-          run_dir: Annotated[Path | None, typer.Option(help="folder of one run (default: results/interactive)")] = None,
-          part_of_notebook: Annotated[bool, typer.Option("--part-of-notebook", hidden=True)] = False) -> None:
-    """Train the students of a study (notebook 03) after what they need, or one run from a file of parameters."""
+          run_dir: Annotated[Path | None, typer.Option(help="folder of one run (default: "
+                                                            "results/interactive)")] = None,
+          part_of_notebook: Annotated[bool,
+                                      typer.Option("--part-of-notebook",
+                                                   hidden=True)] = False) -> None:
+    """Train the students of a study (notebook 03) after what they need, or one run from a file of
+    parameters."""
     from mentor_kit.batch.study_file import SourceMap, read_yaml
     from mentor_kit.runs.parameters import parse_settings
 
     params = read_yaml(file, SourceMap(str(file)))
-    for_study = {"--workers": workers, "--dry-run": dry_run, "--retry-failed": retry_failed, "--results": results,
+    for_study = {"--workers": workers, "--dry-run": dry_run, "--retry-failed": retry_failed,
+                 "--results": results,
                  "--time-limit": time_limit, "--subset": subset}
     if {"name", "stages", "extends"} & params.keys():
         if run_dir is not None:
-            raise UserError(f"--run-dir is for a file of parameters; {str(file)!r} is a study and takes --results.")
-        return _run_batch(file, results, set_, workers, dry_run, retry_failed, time_limit, subset, notebook="03_rl_training")
+            raise UserError(f"--run-dir is for a file of parameters; {str(file)!r} is a study and "
+                            "takes --results.")
+        return _run_batch(file, results, set_, workers, dry_run, retry_failed, time_limit, subset,
+                          notebook="03_rl_training")
     ignored = [option for option, value in for_study.items() if value]
     if ignored:
-        raise UserError(f"{', '.join(ignored)}: for a study only; a file of parameters takes --run-dir and --set.")
+        raise UserError(f"{', '.join(ignored)}: for a study only; a file of parameters takes "
+                        "--run-dir and --set.")
     from mentor_kit.cli.train import train_file
 
-    train_file(params | parse_settings(set_ or [], "--set"), run_dir, part_of_notebook=part_of_notebook)
+    train_file(params | parse_settings(set_ or [], "--set"), run_dir,
+               part_of_notebook=part_of_notebook)
 
 
 @commands.command()
-def evaluate(target: Annotated[str, typer.Argument(metavar="STUDY.yaml|CHECKPOINT|teacher:NAME", help="a study: its "
-                                                   "students; a model's folder or hub id, or a teacher: on BENCHMARKs")],
-             benchmarks: Annotated[list[str] | None, typer.Argument(metavar="[BENCHMARK]...", help="name, "
-                                                                    "name:split,split or a YAML file")] = None,
-             workers: Workers = None, dry_run: DryRun = False, retry_failed: RetryFailed = False,
-             results: Results = None, set_: Annotated[list[str] | None, typer.Option(
-                 "--set", help="name=value of notebook 04's parameters; repeatable")] = None,
-             time_limit: TimeLimit = None, subset: Subset = "",
-             teacher_option: Annotated[list[str] | None, typer.Option(help="name:value; repeatable")] = None,
-             name: Annotated[str, typer.Option(help="its row in tables")] = "",
-             backend: Annotated[str, typer.Option(help="auto, transformers or unsloth")] = "auto",
-             out: Annotated[Path | None, typer.Option(help="the run's folder (default: results/interactive)")] = None,
-             ) -> None:
-    """Evaluate a study's students (notebook 04), or any checkpoint or teacher on a list of benchmarks."""
+def evaluate(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY.yaml|CHECKPOINT|teacher:NAME",
+            help="a study: its students; a model's folder or hub id, or a teacher: on BENCHMARKs",
+        ),
+    ],
+    benchmarks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[BENCHMARK]...", help="name, name:split,split or a YAML file"),
+    ] = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    retry_failed: RetryFailed = False,
+    results: Results = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="name=value of notebook 04's parameters; repeatable"),
+    ] = None,
+    time_limit: TimeLimit = None,
+    subset: Subset = "",
+    teacher_option: Annotated[list[str] | None, typer.Option(help="name:value; repeatable")] = None,
+    name: Annotated[str, typer.Option(help="its row in tables")] = "",
+    backend: Annotated[str, typer.Option(help="auto, transformers or unsloth")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="the run's folder (default: results/interactive)")
+    ] = None,
+) -> None:
+    """Evaluate a study's students (notebook 04), or any checkpoint or teacher on a list of
+    benchmarks."""
     if not benchmarks and target.endswith((".yaml", ".yml")):
-        return _run_batch(Path(target), results, set_, workers, dry_run, retry_failed, time_limit, subset,
+        return _run_batch(Path(target), results, set_, workers, dry_run, retry_failed, time_limit,
+                          subset,
                           notebook="04_evaluation")
-    if dry_run or retry_failed or subset or workers is not None or time_limit is not None or results is not None:
-        raise UserError("--dry-run, --workers, --retry-failed, --subset, --time-limit and --results are for a study; a "
-                        "checkpoint or a teacher takes --out and --set.")
+    if (
+        dry_run
+        or retry_failed
+        or subset
+        or workers is not None
+        or time_limit is not None
+        or results is not None
+    ):
+        raise UserError("--dry-run, --workers, --retry-failed, --subset, --time-limit and "
+                        "--results are for a study; a checkpoint or a teacher takes --out and "
+                        "--set.")
     from mentor_kit.cli.evaluate import evaluate_target, print_report
     from mentor_kit.evaluation.config import EvaluateConfig
     from mentor_kit.runs.parameters import configure, parse_settings
 
-    config = configure(EvaluateConfig, benchmarks=benchmarks or [], **parse_settings(set_ or [], "--set"))
-    print_report(*evaluate_target(target, config, method=name, teacher_options=teacher_option or [], backend=backend,
+    config = configure(EvaluateConfig, benchmarks=benchmarks or [],
+                       **parse_settings(set_ or [], "--set"))
+    print_report(*evaluate_target(target, config, method=name, teacher_options=teacher_option or [],
+                                  backend=backend,
                                   out=out))
 
 
 @commands.command()
-def status(study: StudyFile, results: Results = None, set_: Set = None, subset: Subset = "") -> None:
-    """Show a study as a table: done, running, failed with the last error line, waiting; and its disk."""
+def status(study: StudyFile, results: Results = None, set_: Set = None,
+           subset: Subset = "") -> None:
+    """Show a study as a table: done, running, failed with the last error line, waiting; and its
+    disk."""
     from mentor_kit.batch.display import status as show_status
     from mentor_kit.batch.study import load_study
 
@@ -168,16 +242,38 @@ def status(study: StudyFile, results: Results = None, set_: Set = None, subset: 
 
 
 @commands.command()
-def score(source: Annotated[Path, typer.Argument(metavar="IN.jsonl|IN.parquet", help="lines with response, ground_truth, "
-                                                 "teacher_tools; others pass through")],
-          target: Annotated[Path, typer.Argument(metavar="OUT.jsonl|OUT.parquet", help="the same lines with score and terms, "
-                                                 "which are replaced where a line has them")],
-          preset: Annotated[str, typer.Option(help="reward preset, YAML file or package.module:name")] = "mentor",
-          toolbox: Annotated[str | None, typer.Option(help="package.module:name (default: the 12 tools)")] = None,
-          eos: Annotated[str, typer.Option(help="end token of a response; one that does not end with it counts as cut off "
-                                              "and gets what the reward's gate gives, however right its box is")] = "<|im_end|>",
-          skip_bad: Annotated[bool, typer.Option("--skip-bad", help="leave out lines that cannot be read")] = False,
-          ) -> None:
+def score(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN.jsonl|IN.parquet",
+            help="lines with response, ground_truth, teacher_tools; others pass through",
+        ),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT.jsonl|OUT.parquet",
+            help="the same lines with score and terms, which are replaced where a line has them",
+        ),
+    ],
+    preset: Annotated[
+        str, typer.Option(help="reward preset, YAML file or package.module:name")
+    ] = "mentor",
+    toolbox: Annotated[
+        str | None, typer.Option(help="package.module:name (default: the 12 tools)")
+    ] = None,
+    eos: Annotated[
+        str,
+        typer.Option(
+            help="end token of a response; one that does not end with it counts as cut off "
+            "and gets what the reward's gate gives, however right its box is"
+        ),
+    ] = "<|im_end|>",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="leave out lines that cannot be read")
+    ] = False,
+) -> None:
     """Score stored responses with a reward."""
     from mentor_kit.cli.score import score_file
 
@@ -185,13 +281,16 @@ def score(source: Annotated[Path, typer.Argument(metavar="IN.jsonl|IN.parquet", 
 
 
 @commands.command()
-def figures(results: Annotated[Path, typer.Argument(help="a study's results, such as results/demo")],
-            out: Annotated[Path | None, typer.Option(help="folder to write (default: RESULTS/paper)")] = None) -> None:
+def figures(results: Annotated[Path, typer.Argument(help="a study's results, such as "
+                                                         "results/demo")],
+            out: Annotated[Path | None, typer.Option(help="folder to write (default: "
+                                                          "RESULTS/paper)")] = None) -> None:
     """Make the paper's figures, tables and numbers from stored results."""
     from mentor_kit.analysis.report import write_report
 
     if not results.is_dir():
-        raise UserError(f"There is no folder {str(results)!r}; run `mentor-kit batch params/demo.yaml` first.")
+        raise UserError(f"There is no folder {str(results)!r}; run `mentor-kit batch "
+                        "params/demo.yaml` first.")
     target = out or results / "paper"
     write_report(results, target)
     print(f"written: {target}")

@@ -18,8 +18,10 @@ from mentor_kit.runs.machine import (
 )
 from mentor_kit.runs.open import project_root
 
-NEEDED = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "papermill", "jupyterlab", "ipykernel",
-          "matplotlib", "seaborn", "math_verify", "mathruler", "reasoning_gym", "pyarrow", "pandas", "scipy")
+NEEDED = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "papermill",
+          "jupyterlab", "ipykernel",
+          "matplotlib", "seaborn", "math_verify", "mathruler", "reasoning_gym", "pyarrow", "pandas",
+          "scipy")
 
 
 def facts() -> dict[str, str]:
@@ -32,10 +34,13 @@ def facts() -> dict[str, str]:
     git, free = git_state(), shutil.disk_usage(Path.cwd()).free
     return {
         "backend (auto)": "unknown without torch" if "torch" in missing else _backend(),
-        "unsloth": "importable" if unsloth else "not installed (needed on a GPU only: pip install -e .[gpu])",
+        "unsloth": "importable"
+        if unsloth
+        else "not installed (needed on a GPU only: pip install -e .[gpu])",
         "devices": ", ".join(torch["gpus"] or []) or "CPU only",
         "cpu": f"{cpu_model()}, {usable_cores()} cores",
-        "threads": f"torch {torch['torch_threads']}; OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}",
+        "threads": f"torch {torch['torch_threads']}; OMP_NUM_THREADS="
+                   f"{os.environ.get('OMP_NUM_THREADS', 'not set')}",
         "python": f"{platform.python_version()} on {platform.system()}",
         "offline": _offline(),
         "commit": f"{git['commit'] or 'no repository'}{' + changes' if git['dirty'] else ''}",
@@ -54,7 +59,11 @@ def _backend() -> str:
 def _offline() -> str:
     names = [n for n in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
              if os.environ.get(n, "").upper() in {"1", "TRUE", "ON", "YES"}]
-    return f"yes, by {', '.join(names)}" if names else "no (the demo needs no network; HF_HUB_OFFLINE=1 forbids it)"
+    return (
+        f"yes, by {', '.join(names)}"
+        if names
+        else "no (the demo needs no network; HF_HUB_OFFLINE=1 forbids it)"
+    )
 
 
 def report() -> None:

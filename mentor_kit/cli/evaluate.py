@@ -1,11 +1,13 @@
-"""`mentor-kit evaluate CHECKPOINT BENCHMARK...`: a student's folder, a hub id or a teacher on declared benchmarks.
+"""`mentor-kit evaluate CHECKPOINT BENCHMARK...`: a student's folder, a hub id or a teacher on
+declared benchmarks.
 
-    mentor-kit evaluate results/demo/train/ab12cd34ef56/student gsm_symbolic arithmetic_stories:in_domain
+    mentor-kit evaluate results/demo/train/ab12cd34ef56/student arithmetic_stories:in_domain
     mentor-kit evaluate teacher:worked_solution gsm_symbolic
-    mentor-kit evaluate teacher:chat_endpoint aime24 --teacher-option model:Qwen/Qwen3-32B --teacher-option base_url:...
+    mentor-kit evaluate teacher:chat_endpoint aime24 --teacher-option model:Qwen/Qwen3-32B \\
+        --teacher-option base_url:...
 
-The run's folder is named by a hash of everything that was asked, the checkpoint's weights included. Started again it
-goes on where it was stopped; finished, it only prints its table.
+The run's folder is named by a hash of everything that was asked, the checkpoint's weights included.
+Started again it goes on where it was stopped; finished, it only prints its table.
 """
 
 from __future__ import annotations
@@ -33,27 +35,31 @@ from mentor_kit.runs.parameters import parse_options
 from mentor_kit.runs.run import Run, notebook_version, run_key
 
 TEACHER = "teacher:"
-WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "config.json", "tokenizer.json", "chat_template.jinja")
+WEIGHTS = ("*.safetensors", "*.bin", "*.gguf", "config.json", "tokenizer.json",
+           "chat_template.jinja")
 
 
-def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "", teacher_options: Sequence[str] = (),
+def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "",
+                    teacher_options: Sequence[str] = (),
                     backend: str = "auto", out: Path | None = None) -> tuple[Run, list[Record]]:
-    """Evaluate a checkpoint or a teacher on `config.benchmarks`. Everything asked for is looked up before the run's
-    folder is made.
+    """Evaluate a checkpoint or a teacher on `config.benchmarks`. Everything asked for is looked up
+    before the run's folder is made.
 
     Args:
-        target: a student's folder, a hub id, or `teacher:NAME` (a name or package.module:name of a teacher).
+        target: a student's folder, a hub id, or `teacher:NAME` (a name or package.module:name of a
+            teacher).
         method: its row in tables; "" takes the folder's or the teacher's name.
         out: the run's folder; default results/interactive/evaluate/<key>.
 
     Raises:
-        UserError: no benchmark named, a target, benchmark or option that cannot be used, or a folder in which another
-            evaluation is at work or that holds a run with other parameters.
+        UserError: no benchmark named, a target, benchmark or option that cannot be used, or a
+            folder in which another evaluation is at work or that holds a run with other parameters.
     """
     if not config.benchmarks:
         raise UserError(f"Name at least one benchmark: {', '.join(benchmark_names())}.")
     method = method or _method(target)
-    asked = config.model_dump() | {"target": target_identity(target), "method": method, "backend": backend,
+    asked = config.model_dump() | {"target": target_identity(target), "method": method,
+                                   "backend": backend,
                                    "teacher_options": list(teacher_options)}
     key = run_key("evaluate", notebook_version("04_evaluation"), _without_inputs(asked), {})
     folder = out or project_root() / "results" / "interactive" / "evaluate" / key
@@ -61,19 +67,21 @@ def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "", te
         return load_run(folder), load_records(folder / TRAJECTORIES)
     solver = load_solver(target, method, teacher_options, backend, config.student_template)
     tasks, facts = benchmark_tasks(config, solver, sampling(config))
-    with lock_folder(folder, f"Another evaluation is at work in {str(folder)!r}: wait for it, or give --out another "
-                             "folder."):
+    with lock_folder(folder, f"Another evaluation is at work in {str(folder)!r}: wait for it, or "
+                             "give --out another folder."):
         run = start_run(folder, stage="evaluate", params=_without_inputs(asked))
         write_facts(facts, run)
         tasks = [replace(t, attempts=_worked_solutions(t.problems)) for t in tasks]
         records = evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
-                                 facts={"method": method, "seed": config.seed}, description=f"evaluate {method}")
+                                 facts={"method": method, "seed": config.seed},
+                                 description=f"evaluate {method}")
         run.finish(method=method, **headline(records))
     return run, records
 
 
 def _without_inputs(params: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in params.items() if k not in ("teacher_run", "student_run", "student_source", "splits")}
+    return {k: v for k, v in params.items()
+            if k not in ("teacher_run", "student_run", "student_source", "splits")}
 
 
 def _method(target: str) -> str:
@@ -84,16 +92,19 @@ def _method(target: str) -> str:
 
 
 def target_identity(target: str) -> str:
-    """What is evaluated, the same on any machine: a folder's name and the hash of its weights, else the name given."""
+    """What is evaluated, the same on any machine: a folder's name and the hash of its weights, else
+    the name given."""
     folder = Path(target)
     if not folder.is_dir():
         return target
     files = sorted({f for pattern in WEIGHTS for f in folder.glob(pattern)})
-    digest = hashlib.sha256("".join(f"{f.name} {file_sha256(f)}\n" for f in files).encode()).hexdigest()
+    digest = hashlib.sha256("".join(f"{f.name} {file_sha256(f)}\n"
+                                    for f in files).encode()).hexdigest()
     return f"{folder.name}:sha256:{digest}"
 
 
-def load_solver(target: str, method: str, teacher_options: Sequence[str], backend: str, template: str) -> Any:
+def load_solver(target: str, method: str, teacher_options: Sequence[str], backend: str,
+                template: str) -> Any:
     """The student or the teacher. A teacher samples as it is told to by its own options.
 
     Raises:
@@ -102,7 +113,8 @@ def load_solver(target: str, method: str, teacher_options: Sequence[str], backen
     if target.startswith(TEACHER):
         from mentor_kit.teachers import load_teacher
 
-        return load_teacher(target.removeprefix(TEACHER), **parse_options(teacher_options, "--teacher-option"))
+        return load_teacher(target.removeprefix(TEACHER),
+                            **parse_options(teacher_options, "--teacher-option"))
     from mentor_kit.students.student import load_student
 
     return load_student(target, name=method, backend=backend, template=template)

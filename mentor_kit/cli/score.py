@@ -1,11 +1,12 @@
 """`mentor-kit score`: give stored rollouts their rewards, without a model.
 
-JSONL in: one object a line with `response` (the model's exact text), `ground_truth` (a text, or a list of which any may
-match) and `teacher_tools` (the teacher's tool names, or []); `tools` may name the tools that exist (default: those
-of the toolbox, else the 12 arithmetic ones). JSONL out: every field passes through, `score` and `terms` are added
-(those of an earlier scoring are replaced). A response without its end token at the end was cut off, and a reward's gate
-decides it (`not_ended`).
-Parquet in (the kit's stored form): Parquet out with `score` and `terms` in each trajectory's meta, or JSONL by suffix.
+JSONL in: one object a line with `response` (the model's exact text), `ground_truth` (a text, or a
+list of which any may match) and `teacher_tools` (the teacher's tool names, or []); `tools` may name
+the tools that exist (default: those of the toolbox, else the 12 arithmetic ones). JSONL out: every
+field passes through, `score` and `terms` are added (those of an earlier scoring are replaced). A
+response without its end token at the end was cut off, and a reward's gate decides it (`not_ended`).
+Parquet in (the kit's stored form): Parquet out with `score` and `terms` in each trajectory's meta,
+or JSONL by suffix.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Summary:
         scored: rollouts written to `out`.
         bad: lines left out and written to `bad_out` (None when there are none).
         mean: mean total score, None when nothing was scored.
-        judged_by: how many answers each judge decided (`mentor_kit.judging.judge.Verdict.by`), so that refusals and time-outs
-            are seen.
+        judged_by: how many answers each judge decided (`mentor_kit.judging.judge.Verdict.by`), so
+            that refusals and time-outs are seen.
         note: a warning for the user; "" without.
     """
 
@@ -54,18 +55,22 @@ class Summary:
     def __str__(self) -> str:
         mean = "no mean" if self.mean is None else f"mean {self.mean:.4f}"
         judges = ", ".join(f"{name} {count}" for name, count in self.judged_by.items())
-        left_out = f"; {self.bad} bad line{'' if self.bad == 1 else 's'} in {self.bad_out}" if self.bad else ""
-        return f"{self.scored} rollouts scored in {self.out}, {mean} (judged by: {judges or 'nobody'}){left_out}" \
-               + (f"\nnote: {self.note}" if self.note else "")
+        text = (f"{self.scored} rollouts scored in {self.out}, {mean} "
+                f"(judged by: {judges or 'nobody'})")
+        if self.bad:
+            text += f"; {self.bad} bad line{'' if self.bad == 1 else 's'} in {self.bad_out}"
+        return f"{text}\nnote: {self.note}" if self.note else text
 
 
 class BadLine(ValueError):
     """A line that cannot be scored; its message is the reason."""
 
 
-def score_file(preset: str | Reward, in_path: Path | str, out_path: Path | str, toolbox: str | None = None,
+def score_file(preset: str | Reward, in_path: Path | str, out_path: Path | str,
+               toolbox: str | None = None,
                eos: str = EOS, skip_bad: bool = False) -> Summary:
-    """Score every rollout of a file; nothing is written unless all (or with `skip_bad`, the rest) could be.
+    """Score every rollout of a file; nothing is written unless all (or with `skip_bad`, the rest)
+    could be.
 
     Args:
         preset: anything `load_reward` takes.
@@ -73,25 +78,30 @@ def score_file(preset: str | Reward, in_path: Path | str, out_path: Path | str, 
         out_path: JSONL, or Parquet when the input is.
         toolbox: name of the toolbox whose tools count as known, instead of each problem's own.
         eos: the end token of the responses (JSONL only: the stored form keeps its own).
-        skip_bad: write lines that cannot be scored to `OUT.bad.jsonl` with the reason instead of stopping.
+        skip_bad: write lines that cannot be scored to `OUT.bad.jsonl` with the reason instead of
+            stopping.
 
     Raises:
-        UserError: a file is missing or unreadable, a line is bad (line number and reason), an argument is unknown, a
-            reward function fails (line number), or an output is the input or neither JSONL nor Parquet.
+        UserError: a file is missing or unreadable, a line is bad (line number and reason), an
+            argument is unknown, a reward function fails (line number), or an output is the input or
+            neither JSONL nor Parquet.
     """
     reward, in_path, out_path = load_reward(preset), Path(in_path), Path(out_path)
     require_graders()
     if toolbox is not None:
         load_toolbox(toolbox)
     if not in_path.is_file():
-        raise UserError(f"No input file {str(in_path)!r}: give a JSONL file with {FIELDS}, or a trajectory Parquet file.")
+        raise UserError(f"No input file {str(in_path)!r}: give a JSONL file with {FIELDS}, or a "
+                        "trajectory Parquet file.")
     _check_output(in_path, out_path)
     if not eos:
-        raise UserError("The end token is empty: give the token that ends a turn, e.g. '<|im_end|>'.")
+        raise UserError("The end token is empty: give the token that ends a turn, e.g. "
+                        "'<|im_end|>'.")
     if in_path.suffix == ".parquet":
         return _score_records(reward, in_path, out_path, toolbox)
     if out_path.suffix == ".parquet":
-        raise UserError(f"Output {str(out_path)!r} cannot be Parquet for the JSONL input {str(in_path)!r}: name a .jsonl.")
+        raise UserError(f"Output {str(out_path)!r} cannot be Parquet for the JSONL input "
+                        f"{str(in_path)!r}: name a .jsonl.")
     return _score_lines(reward, in_path, out_path, toolbox, eos, skip_bad)
 
 
@@ -99,9 +109,11 @@ def _check_output(in_path: Path, out_path: Path) -> None:
     if out_path.is_dir():
         raise UserError(f"Output {str(out_path)!r} is a folder: name a file.")
     if out_path.suffix not in (".jsonl", ".parquet"):
-        raise UserError(f"Output {str(out_path)!r} is neither .jsonl nor .parquet: name one of these.")
+        raise UserError(f"Output {str(out_path)!r} is neither .jsonl nor .parquet: name one of "
+                        "these.")
     if in_path.resolve() in (out_path.resolve(), _bad_path(out_path).resolve()):
-        raise UserError(f"Output {str(out_path)!r} would overwrite the input {str(in_path)!r}: name another file.")
+        raise UserError(f"Output {str(out_path)!r} would overwrite the input {str(in_path)!r}: "
+                        "name another file.")
 
 
 def _bad_path(out_path: Path) -> Path:
@@ -120,9 +132,10 @@ def _score_lines(reward: Reward, in_path: Path, out_path: Path, toolbox: str | N
             good.append(_dump(row | {"score": score.total, "terms": dict(score.terms)}))
         except BadLine as error:
             if not skip_bad:
-                raise UserError(f"{in_path}, line {number}: {error}. Nothing was written; repair the line, or use "
-                                "--skip-bad to leave it out.") from None
-            bad.append(_dump({"line": number, "reason": str(error), "text": raw.decode("utf-8", "replace")}))
+                raise UserError(f"{in_path}, line {number}: {error}. Nothing was written; repair "
+                                "the line, or use --skip-bad to leave it out.") from None
+            bad.append(_dump({"line": number, "reason": str(error),
+                              "text": raw.decode("utf-8", "replace")}))
             continue
         totals.append(score.total)
         judges[by] += 1
@@ -132,11 +145,12 @@ def _score_lines(reward: Reward, in_path: Path, out_path: Path, toolbox: str | N
     if bad:
         _write(bad_out, bad)
     else:
-        bad_out.unlink(missing_ok=True)  # a stale side file of an earlier attempt would claim bad lines
+        # a stale side file of an earlier attempt would claim bad lines
+        bad_out.unlink(missing_ok=True)
     summary = _summary(out_path, totals, judges, len(bad), bad_out if bad else None)
     return summary if ended or not totals else replace(summary, note=(
-        f"no response ends with its end token {eos!r}, so each counts as cut off; if they end with another one, or with "
-        "none, name that by --eos or append it"))
+        f"no response ends with its end token {eos!r}, so each counts as cut off; if they end with "
+        "another one, or with none, name that by --eos or append it"))
 
 
 def _score_records(reward: Reward, in_path: Path, out_path: Path, toolbox: str | None) -> Summary:
@@ -164,7 +178,8 @@ def _score(reward: Reward, record: Record, place: str) -> tuple[Score, str]:
     return score, Case(record.problem, record.reference, record.trajectory).verdict.by
 
 
-def row_to_record(row: dict[str, Any], number: int, toolbox: str | None = None, eos: str = EOS) -> Record:
+def row_to_record(row: dict[str, Any], number: int, toolbox: str | None = None,
+                  eos: str = EOS) -> Record:
     """The record of one input object.
 
     Raises:
@@ -185,7 +200,8 @@ def row_to_record(row: dict[str, Any], number: int, toolbox: str | None = None, 
         raise BadLine(f"teacher_tools is {_kind(names)}, it must be a list of tool names")
     if not (tools is None or _texts(tools)):
         raise BadLine(f"tools is {_kind(tools)}, it must be a list of tool names")
-    problem = Problem(f"line/{number}", "(not stored)", tuple(golds), "jsonl", "scored", toolbox or "arithmetic",
+    problem = Problem(f"line/{number}", "(not stored)", tuple(golds), "jsonl", "scored", toolbox
+                      or "arithmetic",
                       {} if tools is None else {"tools": tools})
     return Record(problem, Trajectory.from_text(row["response"], problem.id, eos=eos),
                   reference_from_names(names or (), problem.id))
@@ -224,7 +240,8 @@ def _texts(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    return {type(None): "null", bool: "true or false", dict: "an object", list: "a list with other things than texts",
+    return {type(None): "null", bool: "true or false", dict: "an object",
+            list: "a list with other things than texts",
             str: "a text"}.get(type(value), "a number")
 
 
@@ -232,8 +249,10 @@ def _record_to_line(record: Record) -> dict[str, Any]:
     """A stored rollout in the JSONL contract, so that it can be scored again from there."""
     problem, trajectory = record.problem, record.trajectory
     return {"problem_id": problem.id, "split": problem.split, "producer": trajectory.producer,
-            "sample": trajectory.sample, "response": trajectory.to_text(), "ground_truth": list(problem.answers),
-            "teacher_tools": list(record.reference.tool_names) if record.reference else [], **trajectory.meta}
+            "sample": trajectory.sample, "response": trajectory.to_text(),
+            "ground_truth": list(problem.answers),
+            "teacher_tools": list(record.reference.tool_names) if record.reference else [],
+            **trajectory.meta}
 
 
 def _dump(row: dict[str, Any]) -> str:
@@ -257,6 +276,7 @@ def _write(path: Path, lines: list[str]) -> None:
     os.replace(temporary, path)
 
 
-def _summary(out: Path, totals: list[float], judges: Counter[str], bad: int, bad_out: Path | None) -> Summary:
+def _summary(out: Path, totals: list[float], judges: Counter[str], bad: int,
+             bad_out: Path | None) -> Summary:
     mean = sum(totals) / len(totals) if totals else None
     return Summary(out, len(totals), bad, mean, dict(sorted(judges.items())), bad_out)

@@ -1,10 +1,12 @@
-"""`mentor-kit train PARAMS.yaml`: one training, as notebook 03 does it, from a flat file of its parameters.
+"""`mentor-kit train PARAMS.yaml`: one training, as notebook 03 does it, from a flat file of its
+parameters.
 
     mentor-kit train my_run.yaml --run-dir results/mine/train/first --set seed=1
-    accelerate launch --config_file params/accelerate/ddp.yaml -m mentor_kit train my_run.yaml --set num_processes=4
+    accelerate launch --config_file params/accelerate/ddp.yaml -m mentor_kit train my_run.yaml \\
+        --set num_processes=4
 
-Started again it continues where it was stopped; finished, it only says so. This is also what the processes of a
-notebook with `num_processes` above 1 run.
+Started again it continues where it was stopped; finished, it only says so. This is also what the
+processes of a notebook with `num_processes` above 1 run.
 """
 
 from __future__ import annotations
@@ -29,23 +31,29 @@ from mentor_kit.training.launch import note_failure
 NOTEBOOK = "03_rl_training"
 
 
-def train_file(params: Mapping[str, Any], run_dir: Path | None = None, *, part_of_notebook: bool = False) -> Run:
+def train_file(params: Mapping[str, Any], run_dir: Path | None = None, *,
+               part_of_notebook: bool = False) -> Run:
     """Train as `params` say: notebook 03's parameters, all optional.
 
     Args:
-        run_dir: the run's folder; default: `run_dir` of the parameters, else results/interactive/<stage>/<key>.
-        part_of_notebook: one of the processes a notebook started: it draws, finishes and prints the run itself.
+        run_dir: the run's folder; default: `run_dir` of the parameters, else
+            results/interactive/<stage>/<key>.
+        part_of_notebook: one of the processes a notebook started: it draws, finishes and prints the
+            run itself.
 
     Raises:
-        UserError: a parameter, input run or student that cannot be used, a folder in which another training is at work
-            or that holds a run with other parameters, or a training that collapsed.
+        UserError: a parameter, input run or student that cannot be used, a folder in which another
+            training is at work or that holds a run with other parameters, or a training that
+            collapsed.
     """
     processes.begin()
     params = dict(params)
     folder = Path(run_dir or params.pop("run_dir", "") or "")
     try:
         asked = _asked(params, folder)
-        with nullcontext() if part_of_notebook or not processes.is_first() else _alone(asked.folder):
+        with (
+            nullcontext() if part_of_notebook or not processes.is_first() else _alone(asked.folder)
+        ):
             run = _open(asked)
             if not run.is_done():
                 _train(run, asked, finish=not part_of_notebook)
@@ -72,27 +80,31 @@ def _asked(params: dict[str, Any], folder: Path) -> _Asked:
     params.pop("run_dir", None)
     config = configure(TrainConfig, **params)
     if processes.count() not in (1, config.num_processes):
-        raise UserError(f"num_processes={config.num_processes}, but {processes.count()} processes were launched: give "
-                        "both the same number.")
+        raise UserError(f"num_processes={config.num_processes}, but {processes.count()} processes "
+                        "were launched: give both the same number.")
     inputs = stage.inputs(config, load_run(config.teacher_run, stage="collect"))
     name = stage.stage_name(config)
     own = {k: v for k, v in config.model_dump().items() if k not in inputs}
     key = run_key(name, notebook_version(NOTEBOOK), own, {k: r.key for k, r in inputs.items()})
-    folder = folder if str(folder) != "." else project_root() / "results" / "interactive" / name / key
+    folder = (
+        folder if str(folder) != "." else project_root() / "results" / "interactive" / name / key
+    )
     return _Asked(config, inputs, folder, key)
 
 
 def _alone(folder: Path) -> IO[str]:
     """Keep other trainings out of the folder; where a notebook trains, its batch cell does that."""
-    return lock_folder(folder, f"Another training is at work in {str(folder)!r}: wait for it, or give --run-dir another "
-                               "folder.")
+    return lock_folder(folder, f"Another training is at work in {str(folder)!r}: wait for it, or "
+                               "give --run-dir another folder.")
 
 
 def _open(asked: _Asked) -> Run:
-    """The run, started by the first process and seen by the others; a finished one of the same key as it is."""
+    """The run, started by the first process and seen by the others; a finished one of the same key
+    as it is."""
     if (asked.folder / "DONE").is_file() and load_run(asked.folder).key == asked.key:
         return load_run(asked.folder)
-    opened = start_run(asked.folder, stage=stage.stage_name(asked.config), params=asked.config.model_dump(),
+    opened = start_run(asked.folder, stage=stage.stage_name(asked.config),
+                       params=asked.config.model_dump(),
                        inputs=asked.inputs) if processes.is_first() else None
     stage_and_key = processes.share((opened.stage, opened.key) if opened else None)
     return opened or processes.SilentRun(asked.folder, *stage_and_key)

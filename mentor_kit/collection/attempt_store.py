@@ -1,8 +1,9 @@
 """The append-only store of a collection under way: `attempts.jsonl` in the run folder.
 
-One line an attempt, written whole by one call to the system, keyed by (problem id, sample). A kill at any byte leaves
-at most one half line at the end, which the next start cuts off; nothing is ever rewritten. One collector at a time: the
-file is locked for as long as it is open. It is no artefact of the run (it holds raw replies, seconds, retries) and
+One line an attempt, written whole by one call to the system, keyed by (problem id, sample). A kill
+at any byte leaves at most one half line at the end, which the next start cuts off; nothing is ever
+rewritten. One collector at a time: the file is locked for as long as it is open. It is no artefact
+of the run (it holds raw replies, seconds, retries) and
 stays when a finished run is started again: what was paid for is not asked twice.
 """
 
@@ -31,12 +32,13 @@ FIELDS = {"problem_id", "sample", "digest", "failed", "response", "meta"}
 
 
 class AttemptStore:
-    """Attempts by (problem, sample). Use as a context manager. Memory holds only where each one's line is.
+    """Attempts by (problem, sample). Use as a context manager. Memory holds only where each one's
+    line is.
 
     Args:
         path: the file; made with its folder where missing.
-        identity: JSON-able facts that all attempts share (teacher, model, sampling, tools). A file of another identity
-            is refused.
+        identity: JSON-able facts that all attempts share (teacher, model, sampling, tools). A file
+            of another identity is refused.
 
     Raises:
         UserError: another collector has the file open, or it holds attempts of another identity.
@@ -66,8 +68,8 @@ class AttemptStore:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"Another collector is writing {str(self.path)!r}: wait for it or stop it; two never "
-                            "write one folder.") from None
+            raise UserError(f"Another collector is writing {str(self.path)!r}: wait for it or stop "
+                            "it; two never write one folder.") from None
 
     def _cut_half_line(self) -> None:
         """Cut what follows the last line end: the line that a kill interrupted."""
@@ -92,33 +94,43 @@ class AttemptStore:
         if not header:
             self._write({"identity": identity})
         elif (other := _loads(header).get("identity")) != identity:
-            changed = [n for n in sorted({*identity, *(other or {})}) if (other or {}).get(n) != identity.get(n)]
-            raise UserError(f"{str(self.path)!r} holds attempts made with another {', '.join(changed)}: collect into "
-                            "another run_dir, or delete that file.")
+            changed = [n for n in sorted({*identity, *(other or {})})
+                       if (other or {}).get(n) != identity.get(n)]
+            raise UserError(f"{str(self.path)!r} holds attempts made with another "
+                            f"{', '.join(changed)}: collect into another run_dir, or delete that "
+                            "file.")
 
     def _remember(self, line: bytes, offset: int) -> None:
         row = _loads(line)
         if not row.keys() >= FIELDS:
             self.damaged += 1  # by a disk, not by a kill; that attempt is made again
             return
-        self.places[row["problem_id"], row["sample"], row["digest"]] = offset, len(line), row["failed"]
+        self.places[row["problem_id"], row["sample"], row["digest"]] = (
+            offset,
+            len(line),
+            row["failed"],
+        )
 
     def _write(self, value: Mapping[str, Any]) -> tuple[int, int]:
         """Append a line: its offset and length."""
         line = (json.dumps(value, separators=(",", ":")) + "\n").encode()
         written = os.write(self._file, line)
         if written < len(line):
-            raise UserError(f"{str(self.path)!r} cannot grow (only {written} of {len(line)} bytes were written): is "
-                            "the disk full? What was collected is safe; start again to continue.")
+            raise UserError(f"{str(self.path)!r} cannot grow (only {written} of {len(line)} bytes "
+                            "were written): is the disk full? What was collected is safe; start "
+                            "again to continue.")
         return os.lseek(self._file, 0, os.SEEK_CUR) - written, written
 
     def add(self, record: Record, failed: bool, log: Mapping[str, Any]) -> None:
-        """Append an attempt. Once this returns, no kill loses it. `log` is kept in the file alone."""
+        """Append an attempt. Once this returns, no kill loses it. `log` is kept in the file
+        alone."""
         row = attempt_row(record, failed)
-        self.places[key(record.problem, record.trajectory.sample)] = *self._write({**row, "log": dict(log)}), failed
+        self.places[key(record.problem,
+                        record.trajectory.sample)] = *self._write({**row, "log": dict(log)}), failed
 
     def done(self, problem: Problem, sample: int) -> bool:
-        """Whether this attempt was made and answered; one that failed (network, server, deadline) is made again."""
+        """Whether this attempt was made and answered; one that failed (network, server, deadline)
+        is made again."""
         _, _, failed = self.places.get(key(problem, sample), (0, 0, True))
         return not failed
 
@@ -130,19 +142,23 @@ class AttemptStore:
         """
         offset, length, _ = self.places[key(problem, sample)]
         row = json.loads(os.pread(self._file, length, offset))
-        return Record(problem, Trajectory.from_text(row["response"], problem.id, finish=row["finish"], meta=row["meta"],
+        return Record(problem,
+                      Trajectory.from_text(row["response"], problem.id, finish=row["finish"],
+                                           meta=row["meta"],
                                                     producer=row["producer"], sample=sample))
 
 
 def take_over(path: Path, identity: Mapping[str, Any]) -> None:
     """Give a study's new run the attempts of the fullest run beside it that share the identity.
 
-    Other sizes, samples, limits or another address make another run of the study; what was paid for is not asked twice.
+    Other sizes, samples, limits or another address make another run of the study; what was paid for
+    is not asked twice.
     """
     if path.exists() or not (path.parent / "cell.json").is_file():
         return
     header = {"identity": json.loads(canonical_json(identity))}
-    same = [p for cell in path.parent.parent.glob("*/cell.json") if _header(p := cell.with_name(ATTEMPTS)) == header]
+    same = [p for cell in path.parent.parent.glob("*/cell.json")
+            if _header(p := cell.with_name(ATTEMPTS)) == header]
     if same:
         temporary = path.with_name(path.name + ".tmp")
         shutil.copyfile(max(same, key=lambda p: (p.stat().st_size, p)), temporary)
@@ -164,7 +180,8 @@ def _loads(line: bytes) -> dict[str, Any]:
 
 
 def key(problem: Problem, sample: int) -> Key:
-    """(problem id, sample, digest of what is asked): a problem that was changed under its id is another problem."""
+    """(problem id, sample, digest of what is asked): a problem that was changed under its id is
+    another problem."""
     asked = json.dumps([problem.question, problem.answers, problem.toolbox])
     return problem.id, sample, hashlib.sha256(asked.encode()).hexdigest()[:12]
 
@@ -173,5 +190,6 @@ def attempt_row(record: Record, failed: bool) -> dict[str, Any]:
     """An attempt as stored, without its log."""
     made = record.trajectory
     problem_id, sample, digest = key(record.problem, made.sample)
-    return {"problem_id": problem_id, "sample": sample, "digest": digest, "failed": failed, "producer": made.producer,
+    return {"problem_id": problem_id, "sample": sample, "digest": digest, "failed": failed,
+            "producer": made.producer,
             "response": made.to_text(), "finish": made.finish, "meta": dict(made.meta)}

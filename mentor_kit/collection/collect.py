@@ -1,10 +1,12 @@
-"""Collection: problems of a source, a teacher's attempts at each, and everything stored with its reason.
+"""Collection: problems of a source, a teacher's attempts at each, and everything stored with its
+reason.
 
     asked = prepare(config)          # refuses what cannot be, before anything is written
     collection = collect(config, run, asked)
 
-Attempts of a real teacher are kept one by one in `attempts.jsonl` (see `mentor_kit.collection.attempt_store`), so a collection that is
-killed continues; the run's outcome is `trajectories.parquet`, all attempts in the order of the problems.
+Attempts of a real teacher are kept one by one in `attempts.jsonl` (see
+`mentor_kit.collection.attempt_store`), so a collection that is killed continues; the run's outcome
+is `trajectories.parquet`, all attempts in the order of the problems.
 """
 
 from __future__ import annotations
@@ -35,14 +37,16 @@ from mentor_kit.teachers.attempt import Attempt
 
 @dataclass(frozen=True)
 class Asked:
-    """What is about to be collected: problems and teacher, both checked; `probe`: what an endpoint honours."""
+    """What is about to be collected: problems and teacher, both checked; `probe`: what an endpoint
+    honours."""
 
     problems: tuple[Problem, ...]
     teacher: Any
     probe: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        splits = ", ".join(f"{split} {n}" for split, n in Counter(p.split for p in self.problems).items())
+        splits = ", ".join(f"{split} {n}" for split,
+                           n in Counter(p.split for p in self.problems).items())
         lines = [f"{len(self.problems)} problems ({splits}), teacher {self.teacher.name}"]
         lines += [f"{name}: {seen}" for name, seen in self.probe.items()]
         return "\n".join(lines)
@@ -55,24 +59,27 @@ def prepare(config: CollectConfig, *, quick: bool = False) -> Asked:
         quick: only see whether an endpoint answers, not what it honours.
 
     Raises:
-        UserError: unknown source, teacher or toolbox, bad options, no problem, no key, or no answer from an endpoint.
+        UserError: unknown source, teacher or toolbox, bad options, no problem, no key, or no answer
+            from an endpoint.
     """
     sizes = parse_options(config.split_sizes, "split_sizes")
-    teacher = load_teacher(config.teacher, **parse_options(config.teacher_options, "teacher_options"))
+    teacher = load_teacher(config.teacher,
+                           **parse_options(config.teacher_options, "teacher_options"))
     asks = getattr(teacher, "probe", False)
     if asks:  # before the problems, which may be slow to come
         run_async(_with_session(teacher, lambda session: session.ping()))
     problems = load_problems(config.problems, config.data_seed, sizes,
                              **parse_options(config.problem_options, "problem_options"))
     if not problems:
-        raise UserError(f"There is no problem to ask: the source {config.problems!r} gave none for split_sizes "
-                        f"{config.split_sizes}.")
+        raise UserError(f"There is no problem to ask: the source {config.problems!r} gave none for "
+                        f"split_sizes {config.split_sizes}.")
     if config.toolbox:
         problems = [replace(p, toolbox=config.toolbox) for p in problems]
     for toolbox in {p.toolbox: None for p in problems}:
         load_toolbox(toolbox)
     toolbox = problems[0].toolbox
-    probed = run_async(_with_session(teacher, lambda s: s.probe(toolbox))) if asks and not quick else {}
+    probed = run_async(_with_session(teacher,
+                                     lambda s: s.probe(toolbox))) if asks and not quick else {}
     return Asked(tuple(problems), teacher, probed)
 
 
@@ -82,24 +89,27 @@ async def _with_session(teacher: Any, ask: Callable[[Any], Awaitable[Any]]) -> A
 
 
 def attempt(problem: Problem, teacher: object, sample: int = 0) -> Record:
-    """One attempt as a record. An attempt without any call keeps an empty turn that finished by `error`."""
+    """One attempt as a record. An attempt without any call keeps an empty turn that finished by
+    `error`."""
     return as_record(problem, sample, teacher.solve(problem, sample), teacher.name)
 
 
 def as_record(problem: Problem, sample: int, made: Attempt, name: str) -> Record:
     """An attempt as a record, its outcome in the trajectory's meta."""
-    trajectory = made.trajectory or Trajectory(problem.id, (Turn("", "error"),), f"teacher:{name}", sample)
+    trajectory = made.trajectory or Trajectory(problem.id, (Turn("", "error"),), f"teacher:{name}",
+                                               sample)
     return Record(problem, trajectory.with_meta(accepted=made.accepted, reason=made.reason))
 
 
 def collect(config: CollectConfig, run: Run, asked: Asked | None = None) -> Collection:
     """Ask the teacher about each problem, `samples` times, and store all attempts in the run.
 
-    An attempt that a killed or earlier collection in this folder made is not made again; in a study, nor one that a run
-    beside it with the same teacher and sampling made.
+    An attempt that a killed or earlier collection in this folder made is not made again; in a
+    study, nor one that a run beside it with the same teacher and sampling made.
 
     Raises:
-        UserError: see `prepare`; another collector at work in this folder; a teacher that stopped answering.
+        UserError: see `prepare`; another collector at work in this folder; a teacher that stopped
+            answering.
     """
     asked = asked or prepare(config)
     tasks = [(p, sample) for p in asked.problems for sample in range(config.samples)]
@@ -126,12 +136,17 @@ def _ask_at_once(teacher: Any, tasks: Sequence[Task]) -> list[Record]:
 
 
 def _identity(config: CollectConfig, teacher: Any) -> dict[str, Any]:
-    """What all attempts of one store share. Sizes, samples, selection may change: more is then asked, or less used."""
-    own = teacher.identity() if hasattr(teacher, "identity") else {"options": config.teacher_options}
+    """What all attempts of one store share. Sizes, samples, selection may change: more is then
+    asked, or less used."""
+    own = (
+        teacher.identity() if hasattr(teacher, "identity") else {"options": config.teacher_options}
+    )
     return {"teacher": config.teacher, **own}
 
 
-def _ask_and_keep(teacher: Any, tasks: Sequence[Task], store: AttemptStore, progress: Path) -> list[Record]:
+def _ask_and_keep(
+    teacher: Any, tasks: Sequence[Task], store: AttemptStore, progress: Path
+) -> list[Record]:
     waiting = [task for task in tasks if not store.done(*task)]
     bar = CollectionBar(len(tasks), len(tasks) - len(waiting), teacher, progress)
 

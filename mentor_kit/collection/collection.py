@@ -25,7 +25,8 @@ TRAJECTORIES = "trajectories.parquet"
 class Collection:
     """Every attempt of a teacher, accepted or not, in the order of the problems.
 
-    Each record's trajectory has `meta["accepted"]` and `meta["reason"]`. At most one attempt a problem is accepted.
+    Each record's trajectory has `meta["accepted"]` and `meta["reason"]`. At most one attempt a
+    problem is accepted.
     """
 
     records: tuple[Record, ...]
@@ -34,13 +35,15 @@ class Collection:
         """One record a problem of the named splits: its accepted attempt, else its first."""
         first: dict[str, Record] = {}
         for record in self.records:
-            if record.problem.split in names and (record.problem.id not in first or record.trajectory.meta["accepted"]):
+            if record.problem.split in names and (record.problem.id not in first
+                                                  or record.trajectory.meta["accepted"]):
                 first[record.problem.id] = record
         return list(first.values())
 
     def accepted(self, *names: str) -> list[Record]:
         """Accepted attempts, of the named splits or of all: these trajectories are references."""
-        return [r for r in self.records if r.trajectory.meta["accepted"] and (not names or r.problem.split in names)]
+        return [r for r in self.records if r.trajectory.meta["accepted"]
+                and (not names or r.problem.split in names)]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -48,7 +51,8 @@ class Collection:
 
     def attempts(self) -> list[tuple[Problem, bool, str, Trajectory]]:
         """Every attempt as (problem, accepted, reason, trajectory), for figures."""
-        return [(r.problem, r.trajectory.meta["accepted"], r.trajectory.meta["reason"], r.trajectory)
+        return [(r.problem, r.trajectory.meta["accepted"], r.trajectory.meta["reason"],
+                 r.trajectory)
                 for r in self.records]
 
     def rejected_examples(self, n: int) -> list[Record]:
@@ -57,19 +61,27 @@ class Collection:
         return list(first.values())[:n]
 
     def summary(self) -> str:
-        """How many attempts gave how many references, why the others did not; without any reference, what to do."""
+        """How many attempts became references, why the others did not; with none, what to do."""
         found, asked = len(self.accepted()), len({r.problem.id for r in self.records})
-        reasons = Counter(r.trajectory.meta["reason"] for r in self.records if not passed(r)).most_common()
+        reasons = Counter(
+            r.trajectory.meta["reason"] for r in self.records if not passed(r)
+        ).most_common()
         line = "; rejected: ".join(filter(None, [
             f"{len(self.records)} attempts at {asked} problems, {found} references",
             ", ".join(f"{reason} {n}" for reason, n in reasons)]))
-        return line if found else f"{line}.\nWithout a reference nothing can be trained or evaluated with this run. " \
-                                  f"{advice(reasons[0][0])}"
+        return (
+            line
+            if found
+            else f"{line}.\nWithout a reference nothing can be trained or evaluated with this run. "
+            f"{advice(reasons[0][0])}"
+        )
 
     def counts(self) -> dict[str, int]:
         """How many problems were asked and gave a reference, by split."""
         accepted = Counter(r.problem.split for r in self.accepted())
-        asked = Counter(split for _, split in dict.fromkeys((r.problem.id, r.problem.split) for r in self.records))
+        asked = Counter(split for _,
+                        split in dict.fromkeys((r.problem.id, r.problem.split)
+                                               for r in self.records))
         return {f"{name}/{split}": counter[split] for split in self.splits
                 for name, counter in (("asked", asked), ("accepted", accepted))}
 
@@ -79,10 +91,11 @@ class Collection:
 
         counts = Counter((r.problem.split, r.trajectory.meta["reason"]) for r in self.records)
         frame = pd.Series(counts, name="items").rename_axis(["split", "outcome"]).reset_index()
-        return frame.pivot_table(index="split", columns="outcome", values="items", fill_value=0, sort=False).astype(int)
+        return frame.pivot_table(index="split", columns="outcome", values="items", fill_value=0,
+                                 sort=False).astype(int)
 
     def tokens(self) -> dict[str, int]:
-        """Prompt and completion tokens over all attempts, as the teacher's server counted them (0 where it did not)."""
+        """Prompt and completion tokens of all attempts, as the server counted them (or 0)."""
         return {name: sum(r.trajectory.meta.get(name, 0) for r in self.records)
                 for name in ("prompt_tokens", "completion_tokens")}
 
@@ -100,7 +113,8 @@ def load_collection(run: Run) -> Collection:
     """
     collection = stored(run)
     if not collection.accepted():
-        raise UserError(f"The collection {str(run.dir)!r} is of no use: {' '.join(collection.summary().split())}")
+        raise UserError(f"The collection {str(run.dir)!r} is of no use: "
+                        f"{' '.join(collection.summary().split())}")
     return collection
 
 

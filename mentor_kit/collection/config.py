@@ -36,12 +36,14 @@ class CollectConfig(StageConfig):
     def _check_source_options(cls, value: list[str], known: ValidationInfo) -> list[str]:
         if {"problems", "split_sizes"} <= known.data.keys():
             sizes = parse_options(known.data["split_sizes"], "split_sizes")
-            check_source_options(known.data["problems"], sizes, parse_options(value, "problem_options"))
+            check_source_options(known.data["problems"], sizes,
+                                 parse_options(value, "problem_options"))
         return value
 
     @field_validator("teacher_options")
     @classmethod
     def _check_teacher_options(cls, value: list[str], known: ValidationInfo) -> list[str]:
-        if "teacher" in known.data:  # making it refuses options it does not take and a key that is not there
+        # making it refuses options it does not take and a key that is not there
+        if "teacher" in known.data:
             load_teacher(known.data["teacher"], **parse_options(value, "teacher_options"))
         return value

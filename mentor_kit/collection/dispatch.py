@@ -3,8 +3,10 @@
 A teacher has `name` and one of
 
 - `solve(problem, sample) -> Attempt`: asked one after another;
-- `solve_batch([(problem, sample), ...]) -> list[Attempt]` and `batch_size`: asked batch after batch;
-- `session()`, an async context manager whose value has `async solve(problem, sample) -> Attempt`, and `concurrency`.
+- `solve_batch([(problem, sample), ...]) -> list[Attempt]` and `batch_size`: asked batch after
+  batch;
+- `session()`, an async context manager whose value has `async solve(problem, sample) -> Attempt`,
+  and `concurrency`.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ from mentor_kit.teachers.attempt import Attempt
 
 Task = tuple[Problem, int]
 Keep = Callable[[Problem, int, Attempt], None]
-PATIENCE = 50  # unanswered attempts in a row after which the teacher counts as gone (or 3 x concurrency)
+# unanswered attempts in a row after which the teacher counts as gone (or 3 x concurrency)
+PATIENCE = 50
 
 
 def ask_all(teacher: Any, tasks: Iterable[Task], keep: Keep) -> None:
-    """Have every task attempted; `keep` is called with each attempt as soon as it is made, one at a time.
+    """Have every task attempted; `keep` is called with each attempt as soon as it is made, one at a
+    time.
 
     Raises:
         UserError: the teacher refuses, or has stopped answering. What was kept until then stays.
@@ -48,7 +52,8 @@ def ask_all(teacher: Any, tasks: Iterable[Task], keep: Keep) -> None:
 
 
 def _watched(keep: Keep, limit: int) -> Keep:
-    """`keep`, and a stop when attempt after attempt fails: a server that is down must not fail a night's problems."""
+    """`keep`, and a stop when attempt after attempt fails: a server that is down must not fail a
+    night's problems."""
     row = 0
 
     def watch(problem: Problem, sample: int, attempt: Attempt) -> None:
@@ -56,8 +61,9 @@ def _watched(keep: Keep, limit: int) -> Keep:
         keep(problem, sample, attempt)
         row = row + 1 if attempt.failed else 0
         if row >= limit:
-            raise UserError(f"The teacher has not answered {row} attempts in a row (the last: {attempt.reason}); what "
-                            "was collected is safe: see to the server, then start again to continue.")
+            raise UserError(f"The teacher has not answered {row} attempts in a row (the last: "
+                            f"{attempt.reason}); what was collected is safe: see to the server, "
+                            "then start again to continue.")
 
     return watch
 
@@ -77,7 +83,8 @@ async def _ask_many(teacher: Any, tasks: Iterator[Task], keep: Keep) -> None:
 
 
 def run_async(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end in a thread of its own: a notebook's kernel already runs a loop in this one."""
+    """Run a coroutine to its end in a thread of its own: a notebook's kernel already runs a loop in
+    this one."""
     loop = asyncio.new_event_loop()
 
     def run() -> Any:
@@ -95,11 +102,13 @@ def run_async(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 class CollectionBar:
-    """The progress of a collection: rate, share accepted, tokens, estimated cost, attempts that failed.
+    """The progress of a collection: rate, share accepted, tokens, estimated cost, attempts that
+    failed.
 
     Args:
         total, before: attempts asked for, and those of them that are there already.
-        file: holds the progress as one line while the collection runs, written at most once a second; a batch shows it.
+        file: holds the progress as one line while the collection runs, written at most once a
+            second; a batch shows it.
     """
 
     def __init__(self, total: int, before: int, teacher: Any, file: Path) -> None:
@@ -111,22 +120,24 @@ class CollectionBar:
     def add(self, made: Attempt) -> None:
         meta = made.trajectory.meta if made.trajectory else {}
         self.counts.update(made=1, accepted=made.accepted, failed=made.failed,
-                           prompt=meta.get("prompt_tokens", 0), completion=meta.get("completion_tokens", 0))
+                           prompt=meta.get("prompt_tokens", 0),
+                           completion=meta.get("completion_tokens", 0))
         self.bar.update()
         if not self.bar.disable:
             self.bar.set_postfix_str(self.text(), refresh=False)
         if monotonic() - self.told >= 1:
             self.told = monotonic()
             rate = self.counts["made"] / max(self.told - self.started, 1e-9)
-            write_atomic(self.file, f"{self.before + self.counts['made']} of {self.total} attempts, {rate:.1f}/s, "
-                                    f"{self.text()}\n")
+            write_atomic(self.file, f"{self.before + self.counts['made']} of {self.total} "
+                                    f"attempts, {rate:.1f}/s, {self.text()}\n")
 
     def text(self) -> str:
         """`accepted 71%, 120k tokens, cost 0.42, failed 3`; parts without content are left out."""
         counts = self.counts
         tokens, cost = counts["prompt"] + counts["completion"], getattr(self.teacher, "cost", None)
         spent = cost(counts["prompt"], counts["completion"]) if cost else 0
-        parts = [f"accepted {counts['accepted'] / max(counts['made'], 1):.0%}", tokens and f"{tokens:,} tokens",
+        parts = [f"accepted {counts['accepted'] / max(counts['made'], 1):.0%}", tokens
+                 and f"{tokens:,} tokens",
                  spent and f"cost {spent:.2f}", counts["failed"] and f"failed {counts['failed']}"]
         return ", ".join(part for part in parts if part)
 

@@ -18,11 +18,12 @@ def passed(record: Record) -> bool:
 
 
 def select(records: Iterable[Record], policy: str) -> list[Record]:
-    """Records with one accepted attempt a problem at most; the other right ones get the reason `not_selected`.
+    """Records with one accepted attempt a problem at most; the other right ones get the reason
+    `not_selected`.
 
-    Policies: `first` sample; `shortest`: fewest calls, then shortest text; `most_typical`: of the tool set that most of
-    the problem's right attempts share, the shortest. Ties go to the earlier sample. Paper silent: it does not say how
-    many trajectories its teacher gave a problem.
+    Policies: `first` sample; `shortest`: fewest calls, then shortest text; `most_typical`: of the
+    tool set that most of the problem's right attempts share, the shortest. Ties go to the earlier
+    sample. Paper silent: it does not say how many trajectories its teacher gave a problem.
     """
     records = list(records)
     groups: dict[str, list[Record]] = {}
@@ -30,7 +31,8 @@ def select(records: Iterable[Record], policy: str) -> list[Record]:
         if passed(record):
             groups.setdefault(record.problem.id, []).append(record)
     chosen = {name: _choose(group, policy).trajectory.sample for name, group in groups.items()}
-    return [_marked(r, chosen[r.problem.id] == r.trajectory.sample) if passed(r) else r for r in records]
+    return [_marked(r, chosen[r.problem.id] == r.trajectory.sample) if passed(r) else r
+            for r in records]
 
 
 def _marked(record: Record, chosen: bool) -> Record:

@@ -1,10 +1,11 @@
 """A problem that brings its own tools, under way: what comes back after each assistant turn.
 
-Most problems are solved with a toolbox that keeps nothing between calls. A problem with `meta["tool_schemas"]` has
-tools of its own; if nobody can carry them out, its first turn is the answer (BFCL's single-turn items). Where
-`meta["environment"]` names an Environment, by its name in `plugins.ENVIRONMENTS` or as 'package.module:name', that class answers: it
-executes calls on a state that lasts for the attempt, and speaks for the user when a turn calls no tool (BFCL's
-multi-turn items).
+Most problems are solved with a toolbox that keeps nothing between calls. A problem with
+`meta["tool_schemas"]` has tools of its own; if nobody can carry them out, its first turn is the
+answer (BFCL's single-turn items). Where `meta["environment"]` names an Environment, by its name in
+`plugins.ENVIRONMENTS` or as 'package.module:name', that class answers: it executes calls on a state
+that lasts for the attempt, and speaks for the user when a turn calls no tool (BFCL's multi-turn
+items).
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ OWN = "own"  # names the toolbox of problems that bring their own tools
 
 @dataclass(frozen=True)
 class EnvResponse:
-    """What follows an assistant turn: the results of its well-formed calls, in order, or the user's next message.
+    """What follows an assistant turn: the results of its well-formed calls, in order, or the user's
+    next message.
 
-    `tools`: schemas of tools that the user's message adds. Neither can speak for the chat: marks are escaped.
+    `tools`: schemas of tools that the user's message adds. Neither can speak for the chat: marks
+    are escaped.
     """
 
     results: Sequence[str] = ()
@@ -38,13 +41,19 @@ class EnvResponse:
 
     @property
     def text_with_tools(self) -> str:
-        """The user's message after the added tools, one a line, for a model that is told its tools in text."""
-        return "".join(escape_chat_markup(json.dumps(tool)) + "\n" for tool in self.tools) + self.message
+        """The user's message after the added tools, one a line, for a model that is told its tools
+        in text."""
+        return (
+            "".join(escape_chat_markup(json.dumps(tool)) + "\n" for tool in self.tools)
+            + self.message
+        )
 
     @property
     def text(self) -> str:
         """The text between this turn and the next, as `Turn.env_response` keeps it."""
-        return render_environment(self.results) if self.results else render_user(self.text_with_tools)
+        return (
+            render_environment(self.results) if self.results else render_user(self.text_with_tools)
+        )
 
 
 class Environment:
@@ -64,7 +73,8 @@ class Environment:
 
 
 def make_environment(problem: Problem) -> Environment | None:
-    """A new attempt at a problem with tools of its own; None for a problem that is solved with its toolbox.
+    """A new attempt at a problem with tools of its own; None for a problem that is solved with its
+    toolbox.
 
     Raises:
         UserError: `meta["environment"]` cannot be imported.
@@ -72,4 +82,8 @@ def make_environment(problem: Problem) -> Environment | None:
     if "tool_schemas" not in problem.meta:
         return None
     name = problem.meta.get("environment")
-    return load_object(ENVIRONMENTS.get(name, name), "environment")(problem) if name else Environment(problem)
+    return (
+        load_object(ENVIRONMENTS.get(name, name), "environment")(problem)
+        if name
+        else Environment(problem)
+    )

@@ -4,8 +4,9 @@
     side_by_side_html([("teacher", reference), ("student", record)])
 
 What a model wrote is data: everything is escaped, control characters are replaced, and nothing is
-typeset as mathematics. No scripts, no styles outside the elements, no external resources, own background
-and text colour, so the picture is the same in light and dark themes and in exported notebooks.
+typeset as mathematics. No scripts, no styles outside the elements, no external resources, own
+background and text colour, so the picture is the same in light and dark themes and in exported
+notebooks.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ from mentor_kit.core.problem import Problem, known_tools
 from mentor_kit.errors import UserError
 
 KINDS = {"R": ("reasoning", "#56b4e9", "#eef7fd"), "T": ("tool use", "#e69f00", "#fdf5e3"),
-         "O": ("observation", "#009e73", "#e8f6f1"), "A": ("answer", "#cc79a7", "#fbf1f6"),  # Okabe and Ito's palette
+         # Okabe and Ito's palette
+         "O": ("observation", "#009e73", "#e8f6f1"), "A": ("answer", "#cc79a7", "#fbf1f6"),
          "U": ("user", "#999999", "#f4f4f4")}
 WARN, RIGHT = "#a33c00", "#00614a"  # vermillion and bluish green, darkened until they read on white
 FOLD_CHARACTERS, FOLD_LINES = 400, 8  # longer texts are folded
 MAX_CHARACTERS = 20_000  # the rest of a longer text is left out of the picture, and said so
-FINISHES = {"eos": "", "length": "cut off: length limit", "tool_cap": "stopped: turn limit", "error": "stopped: error"}
+FINISHES = {"eos": "", "length": "cut off: length limit", "tool_cap": "stopped: turn limit",
+            "error": "stopped: error"}
 CONTROL_RE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
-CARD = ("box-sizing:border-box;background:#fff;color:#222;border:1px solid #bbb;border-radius:6px;padding:8px 10px;"
-        "margin:4px 0;max-width:56em;font:13px/1.4 system-ui,sans-serif;text-align:left")
+CARD = ("box-sizing:border-box;background:#fff;color:#222;border:1px solid "
+        "#bbb;border-radius:6px;padding:8px 10px;margin:4px 0;max-width:56em;font:13px/1.4 "
+        "system-ui,sans-serif;text-align:left")
 TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate"
 MONO = TEXT + ";font-family:ui-monospace,Menlo,Consolas,monospace;font-size:12px"
 
@@ -95,21 +99,26 @@ def _marks(trajectory: TrajectoryLike, names: Sequence[str] | None) -> Iterator[
     number = {id(call): i for i, call in enumerate(trajectory.calls, start=1)}
     for step in trajectory.steps:
         if step.kind == "T":
-            yield Mark(step, f"T{number[id(step.call)]}", compact_call(step.call), _call_troubles(step.call, names))
+            yield Mark(step, f"T{number[id(step.call)]}", compact_call(step.call),
+                       _call_troubles(step.call, names))
         elif step.kind == "O":
-            yield Mark(step, f"O{number[id(step.call)]}", step.text, () if step.call.ok else ("error",))
+            yield Mark(step, f"O{number[id(step.call)]}", step.text, () if step.call.ok
+                       else ("error",))
         else:
-            yield Mark(step, step.kind, step.text, ("call never closed",) if "<tool_call>" in step.text else ())
+            yield Mark(step, step.kind, step.text, ("call never closed",)
+                       if "<tool_call>" in step.text else ())
 
 
 def _call_troubles(call: Any, names: Sequence[str] | None) -> tuple[str, ...]:
     unknown = names is not None and call.name is not None and call.name not in names
-    facts = {"malformed": call.name is None, "unknown tool": unknown, "never executed": not call.executed}
+    facts = {"malformed": call.name is None, "unknown tool": unknown,
+             "never executed": not call.executed}
     return tuple(text for text, holds in facts.items() if holds)
 
 
 def _known_names(problem: Problem) -> tuple[str, ...] | None:
-    """The tools of a problem; None where its toolbox cannot be loaded here (the record can still be looked at)."""
+    """The tools of a problem; None where its toolbox cannot be loaded here (the record can still be
+    looked at)."""
     try:
         return known_tools(problem)
     except UserError:
@@ -117,7 +126,8 @@ def _known_names(problem: Problem) -> tuple[str, ...] | None:
 
 
 def clean(text: str) -> str:
-    """Text that is safe to show: control, direction and unpaired surrogate characters are replaced by U+FFFD."""
+    """Text that is safe to show: control, direction and unpaired surrogate characters are replaced
+    by U+FFFD."""
     return CONTROL_RE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
@@ -127,7 +137,11 @@ def _escape(text: str) -> str:
 
 def _cut(text: str) -> str:
     left_out = len(text) - MAX_CHARACTERS
-    return text if left_out <= 0 else f"{text[:MAX_CHARACTERS]}\n[{left_out:,} more characters not shown]"
+    return (
+        text
+        if left_out <= 0
+        else f"{text[:MAX_CHARACTERS]}\n[{left_out:,} more characters not shown]"
+    )
 
 
 def _folded(text: str, style: str = TEXT) -> str:
@@ -141,9 +155,10 @@ def _folded(text: str, style: str = TEXT) -> str:
 
 
 def _badge(text: str, colour: str = WARN) -> str:
-    return (f"<span style='display:inline-block;border:1px solid {colour};border-radius:3px;color:{colour};"
-            f"background:#fff;white-space:nowrap;font:bold 11px system-ui,sans-serif;padding:0 4px;margin:0 0 2px 6px'>"
-            f"{_escape(text)}</span>")
+    return ("<span style='display:inline-block;border:1px solid "
+            f"{colour};border-radius:3px;color:{colour};"
+            "background:#fff;white-space:nowrap;font:bold 11px system-ui,sans-serif;padding:0 "
+            f"4px;margin:0 0 2px 6px'>{_escape(text)}</span>")
 
 
 def _step_html(mark: Mark) -> str:
@@ -151,12 +166,17 @@ def _step_html(mark: Mark) -> str:
     edge = f"2px dashed {WARN}" if mark.troubles else f"1px solid {pale}"
     badges = "".join(_badge("✗ " + t) for t in mark.troubles)
     style = MONO if mark.step.kind in "TO" else TEXT
-    return (f"<div style='display:flex;gap:8px;align-items:flex-start;background:{pale};color:#222;border:{edge};"
-            f"border-left:5px solid {strong};border-radius:3px;margin:3px 0;padding:3px 6px'>"
-            f"<span title='{name}' style='flex:none;min-width:22px;text-align:center;background:{strong};color:#000;"
-            f"font:bold 11px/18px ui-monospace,monospace;border-radius:3px;padding:0 2px'>{mark.label}</span>"
-            f"<div style='flex:1;min-width:0'>{_folded(mark.text, style)}</div>"
-            f"<div style='flex:none;max-width:40%;text-align:right'>{badges}</div></div>")
+    return (
+        "<div "
+        f"style='display:flex;gap:8px;align-items:flex-start;background:{pale};color:#222;border:{edge};"
+        f"border-left:5px solid {strong};border-radius:3px;margin:3px 0;padding:3px 6px'><span "
+        f"title='{name}' "
+        f"style='flex:none;min-width:22px;text-align:center;background:{strong};color:#000;"
+        "font:bold 11px/18px ui-monospace,monospace;border-radius:3px;padding:0 "
+        f"2px'>{mark.label}</span><div "
+        f"style='flex:1;min-width:0'>{_folded(mark.text, style)}</div><div "
+        f"style='flex:none;max-width:40%;text-align:right'>{badges}</div></div>"
+    )
 
 
 def _head_html(trajectory: TrajectoryLike, title: str) -> str:
@@ -164,7 +184,8 @@ def _head_html(trajectory: TrajectoryLike, title: str) -> str:
     facts = " · ".join(filter(None, [trajectory.producer, f"{turns} turn{'s' * (turns != 1)}",
                                      f"{calls} call{'s' * (calls != 1)}"]))
     stopped = FINISHES[trajectory.finish]
-    return (f"<div><b>{_escape(title)}</b>{' ' if title else ''}<span style='color:#555'>{_escape(facts)}</span>"
+    return (f"<div><b>{_escape(title)}</b>{' ' if title else ''}<span "
+            f"style='color:#555'>{_escape(facts)}</span>"
             f"{_verdict_html(trajectory)}{_badge('✗ ' + stopped) if stopped else ''}</div>")
 
 
@@ -173,7 +194,8 @@ def _verdict_html(trajectory: TrajectoryLike) -> str:
     if correct is None:
         return ""
     text = "✓ right" if correct else "✗ wrong"
-    failure = trajectory.meta.get("failure") if trajectory.finish == "eos" else None  # else the finish says it
+    # else the finish says it
+    failure = trajectory.meta.get("failure") if trajectory.finish == "eos" else None
     return _badge(f"{text} ({failure})" if failure else text, RIGHT if correct else WARN)
 
 
@@ -187,13 +209,15 @@ def _steps_html(trajectory: TrajectoryLike, title: str, names: Sequence[str] | N
     return _head_html(trajectory, title) + (steps or "<div style='color:#555'>(no text)</div>")
 
 
-def trajectory_html(trajectory: TrajectoryLike, title: str = "", *, names: Sequence[str] | None = None) -> str:
+def trajectory_html(trajectory: TrajectoryLike, title: str = "", *,
+                    names: Sequence[str] | None = None) -> str:
     """The steps of a trajectory as HTML.
 
     Args:
         trajectory: whose steps to draw; `meta["correct"]` adds the verdict.
         title: shown in front, e.g. the method.
-        names: known tool names; without them unknown tools are not marked (their error observation still is).
+        names: known tool names; without them unknown tools are not marked (their error observation
+            still is).
     """
     return _card(_steps_html(trajectory, title, names))
 
@@ -207,24 +231,29 @@ def _question_html(record: RecordLike) -> str:
 
 
 def record_html(record: RecordLike, title: str = "") -> str:
-    """Question, reference answer, verdict (where `meta` has one), the steps, and the folded reference trajectory."""
+    """Question, reference answer, verdict (where `meta` has one), the steps, and the folded
+    reference trajectory."""
     names = _known_names(record.problem)
     body = _question_html(record) + _steps_html(record.trajectory, title, names)
     if record.reference is not None:
-        body += (f"<details style='margin-top:4px'><summary style='cursor:pointer;color:#555'>reference trajectory"
+        body += ("<details style='margin-top:4px'><summary "
+                 "style='cursor:pointer;color:#555'>reference trajectory"
                  f"</summary>{_steps_html(record.reference, '', names)}</details>")
     return _card(body)
 
 
 def side_by_side_html(items: Sequence[tuple[str, RecordLike | TrajectoryLike]]) -> Html:
-    """Titled records or trajectories next to each other (below each other on a narrow page). Records of one
-    problem share one question on top."""
+    """Titled records or trajectories next to each other (below each other on a narrow page).
+    Records of one problem share one question on top."""
     records = [item for _, item in items if hasattr(item, "trajectory")]
     shared = len(records) == len(items) > 0 and len({r.problem.id for r in records}) == 1
     top = _card(_question_html(records[0])) if shared else ""
-    cells = "".join(f"<div style='flex:1 1 18em;min-width:0'>{_cell_html(title, item, shared)}</div>"
-                    for title, item in items)
-    return Html(f"<div style='max-width:112em'>{top}<div style='display:flex;flex-wrap:wrap;gap:8px;"
+    cells = "".join(
+        f"<div style='flex:1 1 18em;min-width:0'>{_cell_html(title, item, shared)}</div>"
+        for title, item in items
+    )
+    return Html(f"<div style='max-width:112em'>{top}<div "
+                "style='display:flex;flex-wrap:wrap;gap:8px;"
                 f"align-items:flex-start'>{cells}</div></div>")
 
 

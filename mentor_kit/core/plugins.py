@@ -1,4 +1,5 @@
-"""Names to objects: what the kit brings by short name, and anything importable as `package.module:name`."""
+"""Names to objects: what the kit brings by short name, and anything importable as
+`package.module:name`."""
 
 from __future__ import annotations
 
@@ -28,11 +29,13 @@ def load_object(spec: str, what: str) -> Any:
     """Import `package.module:name`. Raises UserError that says what was looked for and where."""
     module, _, name = spec.partition(":")
     if not module or not name:
-        raise UserError(f"{what} {spec!r} is neither a built-in name nor of the form 'package.module:name'.")
+        raise UserError(f"{what} {spec!r} is neither a built-in name nor of the form "
+                        "'package.module:name'.")
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"{what} {spec!r} cannot be imported ({error}); is the module on PYTHONPATH?") from error
+        raise UserError(f"{what} {spec!r} cannot be imported ({error}); is the module on "
+                        "PYTHONPATH?") from error
 
 
 def find(registry: Mapping[str, str], spec: str, what: str) -> Any:
@@ -42,5 +45,6 @@ def find(registry: Mapping[str, str], spec: str, what: str) -> Any:
         UserError: neither; says what was looked for.
     """
     if ":" not in spec and spec not in registry:
-        raise UserError(f"Unknown {what} {spec!r}: use one of {sorted(registry)} or 'package.module:name'.")
+        raise UserError(f"Unknown {what} {spec!r}: use one of {sorted(registry)} or "
+                        "'package.module:name'.")
     return load_object(registry.get(spec, spec), what)

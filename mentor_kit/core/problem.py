@@ -1,4 +1,5 @@
-"""A problem: a question with its accepted answers, where it comes from and which tools it may use."""
+"""A problem: a question with its accepted answers, where it comes from and which tools it may
+use."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class Problem:
         object.__setattr__(self, "answers", tuple(str(a) for a in self.answers))
         for name in ("id", "question", "answers"):
             if not getattr(self, name):
-                raise UserError(f"Problem {self.id!r} has an empty {name!r}: every problem needs one.")
+                raise UserError(f"Problem {self.id!r} has an empty {name!r}: every problem needs "
+                                "one.")
 
 
 def sample_indices(problems: Sequence[Problem]) -> list[int]:
@@ -57,8 +59,9 @@ def sample_indices(problems: Sequence[Problem]) -> list[int]:
 def known_tools(problem: Problem) -> tuple[str, ...]:
     """Names of the tools a problem may use, for rewards and metrics alike.
 
-    Those named in `meta["tools"]`; else those it brings along, from the start (`meta["tool_schemas"]`) or with what the
-    user says later (`meta["later_turns"]`); else its toolbox's.
+    Those named in `meta["tools"]`; else those it brings along, from the start
+    (`meta["tool_schemas"]`) or with what the user says later (`meta["later_turns"]`); else its
+    toolbox's.
 
     Raises:
         UserError: the toolbox does not exist.

@@ -42,25 +42,34 @@ def to_json(value: Any) -> str:
 
 def record_to_row(record: Record) -> dict[str, Any]:
     problem, trajectory = record.problem, record.trajectory
-    row = {"problem_id": problem.id, "question": problem.question, "answers": [_utf8(a) for a in problem.answers],
+    row = {"problem_id": problem.id, "question": problem.question,
+           "answers": [_utf8(a) for a in problem.answers],
            "source": problem.source, "split": problem.split, "toolbox": problem.toolbox,
-           "problem_meta": to_json(problem.meta), "producer": trajectory.producer, "sample": trajectory.sample,
-           "response": trajectory.to_text(), "finish": trajectory.finish, "meta": to_json(trajectory.meta),
+           "problem_meta": to_json(problem.meta), "producer": trajectory.producer,
+           "sample": trajectory.sample,
+           "response": trajectory.to_text(), "finish": trajectory.finish,
+           "meta": to_json(trajectory.meta),
            "reference": record.reference.to_text() if record.reference else None}
-    return {column: _utf8(value) if isinstance(value, str) else value for column, value in row.items()}
+    return {column: _utf8(value) if isinstance(value, str) else value for column,
+            value in row.items()}
 
 
 def _utf8(text: str) -> str:
-    """Parquet text is UTF-8: unpaired surrogates, which an endpoint's JSON may hold, become question marks."""
+    """Parquet text is UTF-8: unpaired surrogates, which an endpoint's JSON may hold, become
+    question marks."""
     return text.encode("utf-8", "replace").decode()
 
 
 def row_to_record(row: dict[str, Any]) -> Record:
-    problem = Problem(row["problem_id"], row["question"], tuple(row["answers"]), row["source"], row["split"],
+    problem = Problem(row["problem_id"], row["question"], tuple(row["answers"]), row["source"],
+                      row["split"],
                       row["toolbox"], json.loads(row["problem_meta"]))
-    trajectory = Trajectory.from_text(row["response"], problem.id, finish=row["finish"], producer=row["producer"],
+    trajectory = Trajectory.from_text(row["response"], problem.id, finish=row["finish"],
+                                      producer=row["producer"],
                                       sample=row["sample"], meta=json.loads(row["meta"]))
-    reference = Trajectory.from_text(row["reference"], problem.id) if row["reference"] is not None else None
+    reference = (
+        Trajectory.from_text(row["reference"], problem.id) if row["reference"] is not None else None
+    )
     return Record(problem, trajectory, reference)
 
 
@@ -70,7 +79,8 @@ def save_records(path: Path | str, records: Iterable[Record]) -> Path:
     import pyarrow.parquet as pq
 
     text = pa.string()
-    schema = pa.schema([(c, {"answers": pa.list_(text), "sample": pa.int64()}.get(c, text)) for c in COLUMNS])
+    schema = pa.schema([(c, {"answers": pa.list_(text), "sample": pa.int64()}.get(c, text))
+                        for c in COLUMNS])
     table = pa.Table.from_pylist([record_to_row(r) for r in records], schema=schema)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,10 +105,13 @@ def load_records(path: Path | str) -> list[Record]:
         table = pq.read_table(path, page_checksum_verification=True)
         missing = [c for c in COLUMNS if c not in table.column_names]
         records = [] if missing else [row_to_record(row) for row in table.to_pylist()]
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:  # damage shows as any of these
+    # damage shows as any of these
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{str(path)!r} is not a readable Parquet file of trajectories ({reason}); if a "
-                        "stage wrote it, delete it and run the stage again.") from error
+        raise UserError(f"{str(path)!r} is not a readable Parquet file of trajectories ({reason}); "
+                        "if a stage wrote it, delete it and run the stage again.") from error
     if missing:
-        raise UserError(f"{str(path)!r} is not a trajectory file: column {missing[0]!r} is missing.")
+        raise UserError(
+            f"{str(path)!r} is not a trajectory file: column {missing[0]!r} is missing."
+        )
     return records

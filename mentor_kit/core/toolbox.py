@@ -1,8 +1,9 @@
-"""A toolbox: named tools with JSON schemas, derived from typed Python functions, and guarded execution.
+"""A toolbox: named tools with JSON schemas, derived from typed Python functions, and guarded
+execution.
 
-A call that cannot be carried out is an observation with `ok=False`, never an exception: what a model
-writes is data. The texts of error observations are those TRL's tool loop writes
-(`{'error': '...'}`), so that rollouts in training and in evaluation read the same.
+A call that cannot be carried out is an observation with `ok=False`, never an exception: what a
+model writes is data. The texts of error observations are those TRL's tool loop writes (`{'error':
+'...'}`), so that rollouts in training and in evaluation read the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ MAX_NUMBER = 1e30  # larger magnitudes are refused as arguments and as results
 MAX_LIST = 1000  # items of a list argument
 MAX_TEXT = 10_000  # characters of a text argument
 MAX_NAME = 200  # characters of an unknown tool's name that its error repeats
-NOT_AN_OBJECT = "*"  # TRL passes arguments by keyword; those that are not an object come under this name
+# TRL passes arguments by keyword; those that are not an object come under this name
+NOT_AN_OBJECT = "*"
 NUMBER_RE = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d*)(?:\.\d*)?(?:[eE][+-]?\d+)?", re.ASCII)
 JSON_TYPES = {float: {"type": "number"}, int: {"type": "integer"}, str: {"type": "string"},
               list[float]: {"type": "array", "items": {"type": "number"}}}
@@ -56,43 +58,50 @@ class Tool:
         """Parameter name -> (type, required)."""
         hints = typing.get_type_hints(self.function)
         signature = inspect.signature(self.function).parameters
-        return {n: (hints.get(n), p.default is inspect.Parameter.empty) for n, p in signature.items()}
+        return {n: (hints.get(n), p.default is inspect.Parameter.empty) for n,
+                p in signature.items()}
 
     @cached_property
     def schema(self) -> dict[str, Any]:
         """The function schema that chat templates and OpenAI-compatible servers take."""
         for name, (kind, _) in self.parameters.items():
             if kind not in JSON_TYPES:
-                raise UserError(f"Tool {self.name!r}: parameter {name!r} has type {kind!r}; annotate it with one of "
-                                "float, int, str, list[float].")
+                raise UserError(f"Tool {self.name!r}: parameter {name!r} has type {kind!r}; "
+                                "annotate it with one of float, int, str, list[float].")
         return {"type": "function", "function": {
             "name": self.name,
-            "description": inspect.getdoc(self.function).splitlines()[0] if self.function.__doc__ else self.name,
+            "description": inspect.getdoc(self.function).splitlines()[0] if self.function.__doc__
+            else self.name,
             "parameters": {"type": "object",
-                           "properties": {n: dict(JSON_TYPES[kind]) for n, (kind, _) in self.parameters.items()},
-                           "required": [n for n, (_, required) in self.parameters.items() if required]}}}
+                           "properties": {n: dict(JSON_TYPES[kind]) for n,
+                                          (kind, _) in self.parameters.items()},
+                           "required": [n for n, (_, required) in self.parameters.items()
+                                        if required]}}}
 
     def bind(self, arguments: Any) -> dict[str, Any]:
-        """Check and coerce arguments (see `coerce`); raises ToolError with the reason. None is no arguments."""
+        """Check and coerce arguments (see `coerce`); raises ToolError with the reason. None is no
+        arguments."""
         arguments = {} if arguments is None else arguments
         if not isinstance(arguments, Mapping):
             raise ToolError(f"{self.name}: arguments must be an object.")
         unexpected = [str(n)[:40] for n in arguments if n not in self.parameters]
         if unexpected:
             raise ToolError(f"{self.name}: unexpected argument {unexpected[0]!r}.")
-        missing = [n for n, (_, required) in self.parameters.items() if required and n not in arguments]
+        missing = [n for n, (_, required) in self.parameters.items() if required
+                   and n not in arguments]
         if missing:
             raise ToolError(f"{self.name}: missing argument {missing[0]!r}.")
-        return {n: coerce(f"{self.name}: {n}", self.parameters[n][0], v) for n, v in arguments.items()}
+        return {n: coerce(f"{self.name}: {n}", self.parameters[n][0], v) for n,
+                v in arguments.items()}
 
 
 def coerce(where: str, kind: Any, value: Any) -> Any:
     """Turn a JSON value into the declared type, or raise ToolError.
 
-    The rules, in full: a number may also be written as text, with thousands commas and spaces around
-    (`"1,234.5"`); true/false, nan, infinities, and magnitudes above 1e30 are refused; an integer may be
-    written as a float without a fraction; a list may hold at most 1,000 numbers; a text at most 10,000
-    characters. Whole numbers stay exact Python integers.
+    The rules, in full: a number may also be written as text, with thousands commas and spaces
+    around (`"1,234.5"`); true/false, nan, infinities, and magnitudes above 1e30 are refused; an
+    integer may be written as a float without a fraction; a list may hold at most 1,000 numbers; a
+    text at most 10,000 characters. Whole numbers stay exact Python integers.
     """
     if kind == list[float]:
         if not isinstance(value, list | tuple):
@@ -134,7 +143,8 @@ def _read_number(where: str, text: str) -> float | int:
 
 
 def format_result(value: Any) -> str:
-    """A tool's result as text: whole numbers without a point, other numbers to 12 significant digits."""
+    """A tool's result as text: whole numbers without a point, other numbers to 12 significant
+    digits."""
     if isinstance(value, float | int) and not isinstance(value, bool):
         if not math.isfinite(value) or abs(value) > MAX_NUMBER:
             raise ToolError("result is too large.")
@@ -160,7 +170,8 @@ class Toolbox:
         return tuple(self.tools)
 
     def execute(self, name: Any, arguments: Any) -> Observation:
-        """Carry out one call. Every failure is an observation with `ok=False`; nothing is raised."""
+        """Carry out one call. Every failure is an observation with `ok=False`; nothing is
+        raised."""
         tool = self.tools.get(name) if isinstance(name, str) else None
         if tool is None:
             shown = name[:MAX_NAME] if isinstance(name, str) else type(name).__name__
@@ -171,13 +182,15 @@ class Toolbox:
             return error_observation(str(error))
 
     def as_functions(self) -> list[Callable[..., str]]:
-        """The tools as plain functions for TRL's `tools=`: the same guard, failures raised as ToolError."""
+        """The tools as plain functions for TRL's `tools=`: the same guard, failures raised as
+        ToolError."""
         return [self._as_function(tool) for tool in self.tools.values()]
 
     def _as_function(self, tool: Tool) -> Callable[..., str]:
         def call(**arguments: Any) -> str:
             try:
-                return format_result(tool.function(**tool.bind(arguments.get(NOT_AN_OBJECT, arguments))))
+                return format_result(tool.function(**tool.bind(arguments.get(NOT_AN_OBJECT,
+                                                                             arguments))))
             except (ArithmeticError, ValueError, TypeError) as error:
                 raise ToolError(str(error)) from None
 
@@ -189,9 +202,11 @@ class Toolbox:
         return call
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td><code>{t.name}({', '.join(t.parameters)})</code></td>"
-                       f"<td style='text-align:left'>{t.schema['function']['description']}</td></tr>"
-                       for t in self.tools.values())
+        rows = "".join(
+            f"<tr><td><code>{t.name}({', '.join(t.parameters)})</code></td>"
+            f"<td style='text-align:left'>{t.schema['function']['description']}</td></tr>"
+            for t in self.tools.values()
+        )
         return f"<table><caption>toolbox <b>{self.name}</b></caption>{rows}</table>"
 
 
@@ -203,5 +218,6 @@ def load_toolbox(spec: str) -> Toolbox:
     """
     toolbox = find(TOOLBOXES, spec, "toolbox")
     if not isinstance(toolbox, Toolbox):
-        raise UserError(f"toolbox {spec!r} is a {type(toolbox).__name__}: it must be a mentor_kit.Toolbox.")
+        raise UserError(f"toolbox {spec!r} is a {type(toolbox).__name__}: it must be a "
+                        "mentor_kit.Toolbox.")
     return toolbox

@@ -1,8 +1,8 @@
 """A trajectory: the steps of reasoning, tool use and observation that lead to an answer.
 
 Made by a teacher or a student, in training or evaluation; always kept as the exact text that was
-written (ChatML turns, Hermes tool calls), so that text -> Trajectory -> text is the identity. What the
-steps are, which calls were executed and how each ended is derived from that text, in one place.
+written (ChatML turns, Hermes tool calls), so that text -> Trajectory -> text is the identity. What
+the steps are, which calls were executed and how each ended is derived from that text, in one place.
 
 The text of a trajectory is what follows the first `<|im_start|>assistant\\n`:
 
@@ -43,16 +43,18 @@ CALL_RE = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 CALL_OR_THOUGHT_RE = re.compile(r"<think>.*?(?:</think>|\Z)|" + CALL_RE.pattern, re.DOTALL)
 RESPONSE_RE = re.compile(r"<tool_response>\n?(.*?)\n?</tool_response>", re.DOTALL)
 THINK_RE = re.compile(r"</?think>")
-USER_RE = re.compile(r"\s*<\|im_start\|>user\n(?!<tool_response>)(.*)<\|im_end\|>\s*<\|im_start\|>assistant\n",
-                     re.DOTALL)
+USER_RE = re.compile(
+    r"\s*<\|im_start\|>user\n(?!<tool_response>)(.*)<\|im_end\|>\s*<\|im_start\|>assistant\n",
+    re.DOTALL,
+)
 MARK_RE = re.compile(r"<(?=\|im_(?:start|end)\||/?tool_(?:call|response)>)")
 # how an error begins: ours and TRL's; BFCL's tools, BFCL's executor
 ERROR_PREFIXES = ("{'error':", '{"error":', "Error during execution:")
 
 
 def _until_last(end: str, text: str) -> str:
-    """The text up to its last `end`. Beyond it no opened mark is closed, and searching there for the end of each
-    (a model that repeats one mark for ever) would take quadratic time."""
+    """The text up to its last `end`. Beyond it no opened mark is closed, and searching there for
+    the end of each (a model that repeats one mark for ever) would take quadratic time."""
     return text[:text.rfind(end) + len(end)] if end in text else ""
 
 
@@ -80,8 +82,8 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the drawn trajectory: R(easoning), T(ool use), O(bservation), A(nswer), or U: the user's next
-    message."""
+    """One step of the drawn trajectory: R(easoning), T(ool use), O(bservation), A(nswer), or U: the
+    user's next message."""
 
     kind: Literal["R", "T", "O", "A", "U"]
     text: str
@@ -91,8 +93,8 @@ class Step:
 @dataclass(frozen=True)
 class Turn:
     """One assistant turn: its exact text without the end token, how it finished, and the exact text
-    of the environment that follows it (tool results or the user's next message, with chat markup; empty on the last
-    turn)."""
+    of the environment that follows it (tool results or the user's next message, with chat markup;
+    empty on the last turn)."""
 
     text: str
     finish: Finish = "eos"
@@ -100,10 +102,12 @@ class Turn:
 
     @cached_property
     def calls(self) -> tuple[ToolCall, ...]:
-        """The calls in order, malformed ones included; those inside `<think>` are drafts and not calls."""
+        """The calls in order, malformed ones included; those inside `<think>` are drafts and not
+        calls."""
         found = CALL_OR_THOUGHT_RE.finditer(_until_last("</tool_call>", self.text))
         written = [_parse_call(m[1]) for m in found if m[1] is not None]
-        results = [_observation(r) for r in RESPONSE_RE.findall(_until_last("</tool_response>", self.env_response))]
+        results = [_observation(r)
+                   for r in RESPONSE_RE.findall(_until_last("</tool_response>", self.env_response))]
         wellformed = [c for c in written if c.name is not None]
         targets = wellformed if len(results) <= len(wellformed) else written
         done = {id(c): o for c, o in zip(targets, results, strict=False)}
@@ -128,7 +132,10 @@ class Turn:
     @property
     def without_calls(self) -> str:
         closed = _until_last("</tool_call>", self.text)
-        return CALL_OR_THOUGHT_RE.sub(lambda m: m[0] if m[1] is None else "", closed) + self.text[len(closed):]
+        return (
+            CALL_OR_THOUGHT_RE.sub(lambda m: m[0] if m[1] is None else "", closed)
+            + self.text[len(closed) :]
+        )
 
 
 def _parse_call(text: str) -> ToolCall:
@@ -164,14 +171,18 @@ class Trajectory:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_text(cls, text: str, problem_id: str = "", *, finish: Finish | None = None, eos: str = EOS,
+    def from_text(cls, text: str, problem_id: str = "", *, finish: Finish | None = None,
+                  eos: str = EOS,
                   **kwargs: Any) -> Trajectory:
-        """Split response text into turns. Any text is accepted. `finish` says how the last turn ended;
-        without it, or where the text contradicts it, a text with the end token is `eos`, one without `length`."""
-        boundary = re.compile(re.escape(eos) + r"(\s*<\|im_start\|>(?:user|tool)\n.*?" + re.escape(eos) + r"\s*"
+        """Split response text into turns. Any text is accepted. `finish` says how the last turn
+        ended; without it, or where the text contradicts it, a text with the end token is `eos`, one
+        without `length`."""
+        boundary = re.compile(re.escape(eos) + r"(\s*<\|im_start\|>(?:user|tool)\n.*?"
+                              + re.escape(eos) + r"\s*"
                               + re.escape(ASSISTANT) + ")", re.DOTALL)
         between = re.compile(re.escape(eos) + r"\s*" + re.escape(ASSISTANT))
-        last = max((m.end() for m in between.finditer(text)), default=0)  # no boundary beyond: see _until_last
+        # no boundary beyond: see _until_last
+        last = max((m.end() for m in between.finditer(text)), default=0)
         pieces = boundary.split(text[:last])
         pieces[-1] += text[last:]
         turns = [Turn(pieces[i], "eos", pieces[i + 1]) for i in range(0, len(pieces) - 1, 2)]
@@ -182,7 +193,8 @@ class Trajectory:
         return cls(problem_id, tuple(turns), **kwargs)
 
     def to_text(self, eos: str = EOS) -> str:
-        """The exact response text. A last turn that finished by `length` or `error` has no end token."""
+        """The exact response text. A last turn that finished by `length` or `error` has no end
+        token."""
         parts = [t.text + eos + t.env_response for t in self.turns[:-1]]
         last = self.turns[-1]
         return "".join(parts) + last.text + ("" if last.finish in ("length", "error") else eos)
@@ -203,21 +215,26 @@ class Trajectory:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The drawn form: R, T, O steps, A for the last turn (and for one that the user replies to) when it holds no
-        call, and U for what the user says next."""
+        """The drawn form: R, T, O steps, A for the last turn (and for one that the user replies to)
+        when it holds no call, and U for what the user says next."""
         return tuple(step for turn in self.turns for step in _steps(turn, turn is self.turns[-1]))
 
     def messages(self) -> list[dict[str, Any]]:
-        """Chat messages (assistant with `tool_calls`, then `tool` or `user`), arguments as JSON objects."""
+        """Chat messages (assistant with `tool_calls`, then `tool` or `user`), arguments as JSON
+        objects."""
         return [m for turn in self.turns for m in _messages(turn)]
 
     @classmethod
-    def from_messages(cls, messages: Iterable[Mapping[str, Any]], problem_id: str = "", **kwargs: Any) -> Trajectory:
-        """The trajectory of assistant, tool and later user messages. `finish` may be given for the last turn.
+    def from_messages(
+        cls, messages: Iterable[Mapping[str, Any]], problem_id: str = "", **kwargs: Any
+    ) -> Trajectory:
+        """The trajectory of assistant, tool and later user messages. `finish` may be given for the
+        last turn.
 
         Raises:
-            UserError: for another role, a tool or user message in front, two assistant messages with nothing between
-                them, a user message that does not stand between two assistant messages, or no message at all.
+            UserError: for another role, a tool or user message in front, two assistant messages
+                with nothing between them, a user message that does not stand between two assistant
+                messages, or no message at all.
         """
         finish = kwargs.pop("finish", "eos")
         messages = list(messages)
@@ -248,14 +265,16 @@ class Trajectory:
 
 
 def _check_roles(roles: list[str]) -> None:
-    other = [r for r in roles if r not in ("assistant", "tool", "user")] or [r for r in roles[:1] if r == "user"]
+    other = [r for r in roles if r not in ("assistant", "tool", "user")] or [r for r in roles[:1]
+                                                                             if r == "user"]
     if other:
-        raise UserError(f"A trajectory has no message of role {other[0]!r}: leave out what comes before the first "
-                        "assistant message.")
+        raise UserError(f"A trajectory has no message of role {other[0]!r}: leave out what comes "
+                        "before the first assistant message.")
     apart = {("assistant", "assistant"), ("user", "user"), ("user", "tool"), ("tool", "user")}
     if roles[:1] != ["assistant"] or roles[-1] == "user" or apart & set(pairwise(roles)):
-        raise UserError(f"Messages of roles {roles[:12]} are no trajectory: it starts with an assistant message, and "
-                        "tool messages or a user's message stand between two assistant messages.")
+        raise UserError(f"Messages of roles {roles[:12]} are no trajectory: it starts with an "
+                        "assistant message, and tool messages or a user's message stand between "
+                        "two assistant messages.")
 
 
 def _steps(turn: Turn, last: bool) -> Iterable[Step]:
@@ -276,7 +295,8 @@ def _messages(turn: Turn) -> Iterable[dict[str, Any]]:
     calls = turn.calls
     if turn.runnable_calls:
         message["content"] = turn.without_calls.strip()
-        message["tool_calls"] = [{"type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+        message["tool_calls"] = [{"type": "function",
+                                  "function": {"name": c.name, "arguments": c.arguments}}
                                  for c in calls]
     yield message
     for call in calls:
@@ -313,6 +333,7 @@ def render_user(text: str, eos: str = EOS) -> str:
 
 
 def escape_chat_markup(text: str) -> str:
-    """A text that cannot speak for the chat: where it would open or close a turn, a call or a result, `&lt;` stands
-    for the `<`. Unpaired surrogates, which no tokenizer takes, become question marks."""
+    """A text that cannot speak for the chat: where it would open or close a turn, a call or a
+    result, `&lt;` stands for the `<`. Unpaired surrogates, which no tokenizer takes, become
+    question marks."""
     return MARK_RE.sub("&lt;", text.encode("utf-8", "replace").decode())

@@ -16,7 +16,8 @@ Benchmark = Annotated[str, AfterValidator(checked(check_benchmark))]
 
 
 class StudentConfig(StageConfig):
-    """A student that is asked: a training run's, or with `student_run="none"` an untrained one (folder or hub id)."""
+    """A student that is asked: a training run's, or with `student_run="none"` an untrained one
+    (folder or hub id)."""
 
     teacher_run: str = ""
     student_run: str = ""
@@ -26,8 +27,9 @@ class StudentConfig(StageConfig):
     @model_validator(mode="after")
     def _check_student(self) -> StudentConfig:
         if self.student_run == "none" and self.student_source in ("", "tiny"):
-            raise ValueError(f"student_run='none' asks an untrained student, and student_source="
-                             f"{self.student_source!r} is none: give a folder or a hub id, or leave this stage out")
+            raise ValueError("student_run='none' asks an untrained student, and student_source="
+                             f"{self.student_source!r} is none: give a folder or a hub id, or "
+                             "leave this stage out")
         return self
 
 
@@ -63,6 +65,6 @@ class EvaluateConfig(StudentConfig):
     @model_validator(mode="after")
     def _check_samples(self) -> EvaluateConfig:
         if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"samples={self.samples} with temperature 0 would repeat one answer; set temperature, "
-                             "e.g. 0.6")
+            raise ValueError(f"samples={self.samples} with temperature 0 would repeat one answer; "
+                             "set temperature, e.g. 0.6")
         return self

@@ -13,7 +13,8 @@ from mentor_kit.judging.verdicts import FAILURES
 from mentor_kit.metrics.bootstrap import bootstrap_interval
 from mentor_kit.metrics.trajectories import sample_metrics, summarise
 
-COUNTS = {"boxed": "boxed %", "n_calls": "calls", "n_failed": "failed calls", "n_unknown": "unknown tools",
+COUNTS = {"boxed": "boxed %", "n_calls": "calls", "n_failed": "failed calls",
+          "n_unknown": "unknown tools",
           "n_malformed": "malformed", "turns": "turns", "tokens": "tokens"}
 
 
@@ -26,12 +27,15 @@ def by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def interval_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a split: items, accuracy in percent with its 95% bootstrap interval over items, a scorer's further
-    numbers (percent), failures by kind (of all answers) and the means of calls, turns and tokens.
+    """One row a split: items, accuracy in percent with its 95% bootstrap interval over items, a
+    scorer's further numbers (percent), failures by kind (of all answers) and the means of calls,
+    turns and tokens.
 
-    With k samples an item counts with its mean@k; pass@k and maj@k stand beside it. Where the teacher was asked the
-    items, `teacher %` is its accuracy by the same judge, and `accepted %` how many of the items have an accepted
-    attempt: fewer, because an attempt with a right answer is no reference if its calls should not be learnt.
+    With k samples an item counts with its mean@k; pass@k and maj@k stand beside it. Where the
+    teacher was asked the items, `teacher %` is its accuracy by the same judge, and `accepted %` how
+    many of the items have an accepted
+    attempt: fewer, because an attempt with a right answer is no reference if its calls should not
+    be learnt.
     """
     rows = {split: _row(group) for split, group in by_split(records).items()}
     return pd.DataFrame.from_dict(rows, orient="index").dropna(axis=1, how="all")
@@ -44,18 +48,23 @@ def _row(records: Sequence[Record]) -> dict[str, float]:
     found = bootstrap_interval(np.array([np.mean(right) for right in items.values()]))
     summary, samples = summarise(records), sample_metrics(records)
     row = {"items": len(items), "answers": len(records)} | {
-        name: round(100 * value, 1) for name, value in zip(("accuracy %", "low", "high"), found, strict=True)}
+        name: round(100 * value, 1) for name,
+        value in zip(("accuracy %", "low", "high"), found, strict=True)}
     if samples["k"] > 1:
-        row |= {f"{n}@{samples['k']} %": round(100 * samples[f"{n}_at_k"], 1) for n in ("pass", "maj")}
+        row |= {f"{n}@{samples['k']} %": round(100 * samples[f"{n}_at_k"], 1)
+                for n in ("pass", "maj")}
     row |= _teacher(records)
-    row |= {f"{n.removeprefix('score/')} %": round(100 * v, 1) for n, v in summary.items() if n.startswith("score/")}
+    row |= {f"{n.removeprefix('score/')} %": round(100 * v, 1) for n, v in summary.items()
+            if n.startswith("score/")}
     row |= {kind: round(summary.get(f"failure/{kind}", 0) * len(records)) for kind in FAILURES}
     scale = {"boxed": 100}
-    return row | {shown: round(scale.get(name, 1) * summary[name], 2) for name, shown in COUNTS.items()}
+    return row | {shown: round(scale.get(name, 1) * summary[name], 2) for name,
+                  shown in COUNTS.items()}
 
 
 def _teacher(records: Sequence[Record]) -> dict[str, float]:
-    """The teacher's accuracy and its share of accepted attempts; of a teacher's own records, the share alone."""
+    """The teacher's accuracy and its share of accepted attempts; of a teacher's own records, the
+    share alone."""
     metas = [r.trajectory.meta for r in records]
     if all("accepted" in m for m in metas):
         return {"accepted %": round(100 * float(np.mean([m["accepted"] for m in metas])), 1)}
@@ -67,8 +76,10 @@ def _teacher(records: Sequence[Record]) -> dict[str, float]:
 
 
 def failures(records: Sequence[Record], kind: str = "", split: str = "") -> list[Record]:
-    """The records that are wrong; of one kind (a failure's name, or `wrong_answer`) and split where named."""
-    wrong = [r for r in records if not r.trajectory.meta["correct"] and split in ("", r.problem.split)]
+    """The records that are wrong; of one kind (a failure's name, or `wrong_answer`) and split where
+    named."""
+    wrong = [r for r in records if not r.trajectory.meta["correct"]
+             and split in ("", r.problem.split)]
     return [r for r in wrong if kind in ("", r.trajectory.meta["failure"] or "wrong_answer")]
 
 

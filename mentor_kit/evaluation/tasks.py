@@ -1,8 +1,9 @@
-"""The resumable loop of an evaluation: problems x samples, every answer on disk as soon as it is there.
+"""The resumable loop of an evaluation: problems x samples, every answer on disk as soon as it is
+there.
 
-A run that was killed repeats only what was under way, and ends with the same bytes as an undisturbed one: an answer
-depends on its problem and sample, never on what else is asked (float ties aside, where a device's sums depend on the
-batch; see `mentor_kit.students.kv_decoder`).
+A run that was killed repeats only what was under way, and ends with the same bytes as an
+undisturbed one: an answer depends on its problem and sample, never on what else is asked (float
+ties aside, where a device's sums depend on the batch; see `mentor_kit.students.kv_decoder`).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Task:
         sampling: how each turn is sampled.
         solver: the student or teacher with this task's toolbox.
         facts: added to every trajectory's meta (benchmark, its version).
-        attempts: the teacher's at these problems; the accepted ones are the references, and each answer's meta tells
-            how often the teacher itself was right (`teacher_facts`).
+        attempts: the teacher's at these problems; the accepted ones are the references, and each
+            answer's meta tells how often the teacher itself was right (`teacher_facts`).
     """
 
     name: str
@@ -59,7 +60,8 @@ class Task:
 
 
 class ItemBar:
-    """The progress of an evaluation: a bar for who watches, and one line in the run's folder for its batch.
+    """The progress of an evaluation: a bar for who watches, and one line in the run's folder for
+    its batch.
 
     Args:
         file: holds the line while the evaluation runs, written at most once a second.
@@ -82,9 +84,17 @@ class ItemBar:
         self.file.unlink(missing_ok=True)
 
 
-def evaluate_tasks(tasks: Sequence[Task], run: Run, *, samples: int = 1, batch_size: int = 128,
-                   facts: Mapping[str, Any] | None = None, description: str = "evaluate") -> list[Record]:
-    """Evaluate task by task; what an interrupted run has answers to is not asked again. Stores all records.
+def evaluate_tasks(
+    tasks: Sequence[Task],
+    run: Run,
+    *,
+    samples: int = 1,
+    batch_size: int = 128,
+    facts: Mapping[str, Any] | None = None,
+    description: str = "evaluate",
+) -> list[Record]:
+    """Evaluate task by task; what an interrupted run has answers to is not asked again. Stores all
+    records.
 
     Args:
         samples: how often each problem is asked; the samples of a problem stand together.
@@ -108,20 +118,26 @@ def evaluate_tasks(tasks: Sequence[Task], run: Run, *, samples: int = 1, batch_s
     return stored
 
 
-def _with_facts(answers: Sequence[tuple[Problem, Trajectory]], task: Task, facts: Mapping[str, Any]) -> list[Record]:
+def _with_facts(
+    answers: Sequence[tuple[Problem, Trajectory]], task: Task, facts: Mapping[str, Any]
+) -> list[Record]:
     references, teacher = as_references(task.attempts), teacher_facts(task.attempts)
-    return [Record(p, a.with_meta(**task.facts, **facts, **teacher.get(p.id, {})), references.get(p.id))
+    return [Record(p, a.with_meta(**task.facts, **facts, **teacher.get(p.id, {})),
+                   references.get(p.id))
             for p, a in answers]
 
 
 def _answers(task: Task, folder: Path, samples: int, batch_size: int, progress: Callable[[int], Any]
              ) -> list[tuple[Problem, Trajectory]]:
-    """Every problem with its answer, `samples` times, in order; those that are not on disk yet are asked for."""
+    """Every problem with its answer, `samples` times, in order; those that are not on disk yet are
+    asked for."""
     pairs = [(p, sample) for p in task.problems for sample in range(samples)]
-    with AttemptStore(folder / f"{task.name.replace('/', '--')}.jsonl", {"task": task.name}) as store:
+    with AttemptStore(folder / f"{task.name.replace('/', '--')}.jsonl",
+                      {"task": task.name}) as store:
         left = [pair for pair in pairs if not store.done(*pair)]
         progress(len(pairs) - len(left))
-        raised: list[Record] = []  # stored with the next answer, or at the end: until then the solver may be broken
+        # stored with the next answer, or at the end: until then the solver may be broken
+        raised: list[Record] = []
 
         def keep(place: int, answer: Trajectory) -> None:
             raised.append(Record(left[place][0], answer))
@@ -129,22 +145,27 @@ def _answers(task: Task, folder: Path, samples: int, batch_size: int, progress: 
                 _store(raised, store)
             progress(1)
 
-        asked = Asked(task.solver, [p for p, _ in left], [s for _, s in left], task.sampling, batch_size)
+        asked = Asked(task.solver, [p for p, _ in left], [s for _, s in left], task.sampling,
+                      batch_size)
         ask(asked, keep, before=len(pairs) - len(left))
         _store(raised, store)
         return [(p, store.record(p, s).trajectory) for p, s in pairs]
 
 
 def _store(records: list[Record], store: AttemptStore) -> None:
-    """Move records to the store. An attempt that a teacher did not make (no reply) is asked for again after a kill."""
+    """Move records to the store. An attempt that a teacher did not make (no reply) is asked for
+    again after a kill."""
     for record in records:
         made = record.trajectory
         store.add(record, made.finish == "error" and "error" not in made.meta, {})
     records.clear()
 
 
-def benchmark_tasks(config: EvaluateConfig, solver: Any, sampling: Sampling) -> tuple[list[Task], list[dict[str, Any]]]:
-    """One task a split of every asked benchmark, and the facts of what was loaded (`Benchmark.facts`). Writes nothing.
+def benchmark_tasks(
+    config: EvaluateConfig, solver: Any, sampling: Sampling
+) -> tuple[list[Task], list[dict[str, Any]]]:
+    """One task a split of every asked benchmark, and the facts of what was loaded
+    (`Benchmark.facts`). Writes nothing.
 
     Raises:
         UserError: an unknown benchmark, or items, tools or a scorer that cannot be had.
@@ -162,13 +183,16 @@ def benchmark_tasks(config: EvaluateConfig, solver: Any, sampling: Sampling) -> 
     return tasks, facts
 
 
-def _tasks(benchmark: Benchmark, problems: Sequence[Problem], solver: Any, sampling: Sampling) -> list[Task]:
+def _tasks(
+    benchmark: Benchmark, problems: Sequence[Problem], solver: Any, sampling: Sampling
+) -> list[Task]:
     scorer = load_scorer(benchmark.scorer)
     solver = with_toolbox(solver, benchmark.toolbox)
     asked = replace(sampling, max_turns=benchmark.max_turns or sampling.max_turns)
     facts = {"benchmark": benchmark.name, "benchmark_version": benchmark.version}
     splits = dict.fromkeys(p.split for p in problems)
-    return [Task(s, [p for p in problems if p.split == s], solver, asked, scorer, facts) for s in splits]
+    return [Task(s, [p for p in problems if p.split == s], solver, asked, scorer, facts)
+            for s in splits]
 
 
 def with_toolbox(solver: Any, toolbox: str) -> Any:

@@ -17,9 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 MEMORY_BYTES = 2 << 30
-DEADLINES = (0.3, 0.55, 0.75)  # CPU share of a request after which the first, second, third grader must be done
+# CPU share of a request after which the first, second, third grader must be done
+DEADLINES = (0.3, 0.55, 0.75)
 HARD_SHARE = 0.85  # CPU share after which the kernel ends this process, whatever it is doing
-WARM_UP = (("2x+\\frac{1}{2}", "\\frac{1}{2}+2x"), ("(1,2]", "(1,2]"), ("\\sqrt{12}", "2\\sqrt{3}"), ("1/2", "0.5"))
+WARM_UP = (("2x+\\frac{1}{2}", "\\frac{1}{2}+2x"), ("(1,2]", "(1,2]"), ("\\sqrt{12}", "2\\sqrt{3}"),
+           ("1/2", "0.5"))
 
 
 class OutOfTime(BaseException):
@@ -27,7 +29,8 @@ class OutOfTime(BaseException):
 
 
 class Graders:
-    """The three graders of the released judge, in the order cheapest first; their verdicts are OR-ed."""
+    """The three graders of the released judge, in the order cheapest first; their verdicts are
+    OR-ed."""
 
     def __init__(self) -> None:
         from math_verify import parse, verify
@@ -37,7 +40,8 @@ class Graders:
 
         self._parse, self._verify, self._grade_answer = parse, verify, grade_answer
         self._metric = math_metric(gold_extraction_target=(LatexExtractionConfig(),),
-                                   pred_extraction_target=(ExprExtractionConfig(), LatexExtractionConfig()))
+                                   pred_extraction_target=(ExprExtractionConfig(),
+                                                           LatexExtractionConfig()))
 
     def mathruler(self, prediction: str, golds: list[list[str]]) -> bool:
         """MathRuler takes the gold as given; an error ends the search through the golds."""
@@ -49,24 +53,28 @@ class Graders:
         return any(self._verify(self._parse(bare), parsed) for _, bare in golds)
 
     def math_verify_metric(self, prediction: str, golds: list[list[str]]) -> bool:
-        """Math-Verify's metric: the gold boxed again, the prediction bare; an error skips only that gold."""
+        """Math-Verify's metric: the gold boxed again, the prediction bare; an error skips only that
+        gold."""
         return any(self._metric_one(prediction, bare) for _, bare in golds)
 
     def _metric_one(self, prediction: str, bare: str) -> bool:
         try:
             return self._metric([f"\\boxed{{{bare}}}"], [prediction])[0] > 0
-        except Exception:  # noqa: BLE001 (an unreadable gold raises ValueError, SymPy raises anything: it counts as no)
+        except Exception:  # noqa: BLE001 - SymPy raises anything: it counts as no
             return False
 
 
 def grade(graders: Graders, prediction: str, golds: list[list[str]], seconds: float) -> str:
-    """The name of the first grader that says yes, else `none`, or `timeout` where one ran out of CPU time."""
+    """The name of the first grader that says yes, else `none`, or `timeout` where one ran out of
+    CPU time."""
     late = False
     signal.setitimer(signal.ITIMER_VIRTUAL, HARD_SHARE * seconds)
     used = 0.0
-    for name, share in zip(("mathruler", "math_verify", "math_verify_metric"), DEADLINES, strict=True):
+    for name, share in zip(("mathruler", "math_verify", "math_verify_metric"), DEADLINES,
+                           strict=True):
         start = time.process_time()
-        yes, out_of_time = _timed(getattr(graders, name), prediction, golds, max(share * seconds - used, 0.01))
+        yes, out_of_time = _timed(getattr(graders, name), prediction, golds,
+                                  max(share * seconds - used, 0.01))
         used += time.process_time() - start
         late |= out_of_time
         if yes:
@@ -75,7 +83,9 @@ def grade(graders: Graders, prediction: str, golds: list[list[str]], seconds: fl
     return name if yes else "timeout" if late else "none"
 
 
-def _timed(grader: Callable[..., bool], prediction: str, golds: list[list[str]], seconds: float) -> tuple[bool, bool]:
+def _timed(
+    grader: Callable[..., bool], prediction: str, golds: list[list[str]], seconds: float
+) -> tuple[bool, bool]:
     """(verdict, ran out of time). Any error of a grader counts as no, as in the released judge."""
     fired = []
 
@@ -101,7 +111,8 @@ def limit_resources() -> None:
     """No more memory than MEMORY_BYTES, no file written, no process started."""
     import resource
 
-    limits = ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NPROC, 0),
+    limits = ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0),
+              (resource.RLIMIT_NPROC, 0),
               (resource.RLIMIT_CORE, 0))
     for kind, value in limits:
         try:
@@ -113,7 +124,8 @@ def limit_resources() -> None:
 def main() -> int:
     """Serve requests from stdin until it closes."""
     replies = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints must not mix with the replies
+    # what a library prints must not mix with the replies
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
     try:

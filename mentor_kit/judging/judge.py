@@ -1,4 +1,5 @@
-r"""The judge: is a final answer right? One function for rewards, validation, evaluation and figures.
+r"""The judge: is a final answer right? One function for rewards, validation, evaluation and
+figures.
 
 The verdict is that of the released code (PAPER: "Rewards"): Math-Verify's metric OR Math-Verify's
 parse/verify OR MathRuler's grader; any gold may match; an error in one grader counts as no. What it
@@ -6,20 +7,21 @@ accepts, by example (prediction, gold, verdict; checked in tests/judging/test_ju
 
 | kind | yes | no |
 |---|---|---|
-| numbers | `18` = `18.0`, `1,234` = `1234`, `10^3` = `1000`, `-0` = `0`, `100` = `1e2` | `17` / `-17` |
-| decimals | `0.75` = `\frac{3}{4}`, `0.333333` = `1/3` (6 places) | `0.333` / `1/3`, `3.14` / `\pi` |
+| numbers | `18` = `18.0`, `1,234` = `1234`, `10^3` = `1000`, `100` = `1e2` | `17` / `-17` |
+| decimals | `0.75` = `\frac{3}{4}`, `0.333333` = `1/3` | `0.333` / `1/3`, `3.14` / `\pi` |
 | fractions | `\frac{2}{4}` = `\frac{1}{2}`, `1/3` = `\frac{1}{3}` | `\frac{5}{6}` / `\frac{9}{7}` |
 | roots, polynomials | `2\sqrt{3}` = `\sqrt{12}`, `x^2+2x+1` = `(x+1)^2` | `\sqrt{3}` / `\sqrt{5}` |
 | tuples, intervals | `(1,2)` = `(1,2)`, `[0,1]` = `[0,1]` | `(1,2)` / `(2,1)`, `[0,1]` / `(0,1)` |
-| sets | `\{1,2\}` = `\{1,2\}` | `\{1,2\}` / `\{2,1\}` (the released judge minds the order of bare sets) |
+| sets | `\{1,2\}` = `\{1,2\}` | `\{1,2\}` / `\{2,1\}` (as released) |
 | units | `5\text{ cm}` = `5` | `5\text{ cm}` / `6` |
 | percent | `50\%` = `50` | `50\%` / `51` |
 | text | `yes` = `yes` | `yes` / `no` |
 
-Plain numbers are compared here, exactly, where the graders' verdict is certain; everything else goes
-to a worker process (`mentor_kit.judging.grading_process`) behind a character allow-list, a length limit and a
-limit on memory and CPU time. An answer that is refused or runs out of time is wrong *and counted by
-name* (`Verdict.by`). Time limits count CPU time, so verdicts do not depend on how busy the machine is.
+Plain numbers are compared here, exactly, where the graders' verdict is certain; everything else
+goes to a worker process (`mentor_kit.judging.grading_process`) behind a character allow-list, a
+length limit and a limit on memory and CPU time. An answer that is refused or runs out of time is
+wrong *and counted by name* (`Verdict.by`). Time limits count CPU time, so verdicts do not depend on
+how busy the machine is.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ from mentor_kit.judging.worker import PACKAGES, SymbolicWorker
 
 SECONDS = 1.0  # CPU seconds a symbolic comparison may take
 MAX_CHARACTERS = 1000
-# What may reach SymPy: printable ASCII without quotes, backticks, @ and #, and the signs of written mathematics.
+# What may reach SymPy: printable ASCII without quotes, backticks, @ and #, and the signs of written
+# mathematics.
 ALLOWED = re.compile(r"[ !$%&()*+,\-./0-9:;<=>?A-Z\[\\\]^_a-z{|}~\n\tπ√∞∪∩∅·×÷±−–≤≥≠≈°²³½¼¾€£]*")
 
 
@@ -58,11 +61,14 @@ class Verdict:
 
 
 def final_answer(answer: str | Trajectory) -> str | None:
-    r"""The bare content of the last `\boxed{}`, or None when there is none, it is empty or it never closes.
+    r"""The bare content of the last `\boxed{}`, or None when there is none, it is empty or it never
+    closes.
 
-    As the released code reads it: `\boxed x` (up to a dollar sign) wins over braces wherever it occurs; the
-    *last* box counts even if it is broken. `\fbox{}` counts when there is no `\boxed` (the released code finds it
-    too but then fails to open it and scores it as unanswered: we open it). The end token is not part of an answer.
+    As the released code reads it: `\boxed x` (up to a dollar sign) wins over braces wherever it
+    occurs; the *last* box counts even if it is broken. `\fbox{}` counts when there is no `\boxed`
+    (the released code finds it
+    too but then fails to open it and scores it as unanswered: we open it). The end token is not
+    part of an answer.
     """
     text = (answer.to_text() if isinstance(answer, Trajectory) else answer).removesuffix(EOS)
     if "\\boxed " in text:
@@ -85,10 +91,12 @@ def _braced(text: str, command: str) -> str | None:
     return None
 
 
-def judge(prediction: str | None, answers: str | Sequence[str], seconds: float = SECONDS) -> Verdict:
+def judge(prediction: str | None, answers: str | Sequence[str],
+          seconds: float = SECONDS) -> Verdict:
     """Judge the bare content of a final answer against the accepted answers (any one may match).
 
-    Cached and pure: the same arguments give the same verdict. May be called from any thread and after a fork.
+    Cached and pure: the same arguments give the same verdict. May be called from any thread and
+    after a fork.
 
     Args:
         prediction: what `final_answer` returned; None is wrong (`no_answer`).
@@ -96,7 +104,8 @@ def judge(prediction: str | None, answers: str | Sequence[str], seconds: float =
         seconds: CPU seconds for a symbolic comparison.
 
     Raises:
-        UserError: a grader package is not installed, or the worker cannot start. Never for what a model wrote.
+        UserError: a grader package is not installed, or the worker cannot start. Never for what a
+            model wrote.
     """
     require_graders()
     golds = (answers,) if isinstance(answers, str) else tuple(str(a) for a in answers)
@@ -107,14 +116,16 @@ def judge(prediction: str | None, answers: str | Sequence[str], seconds: float =
 
 @lru_cache(maxsize=1)
 def require_graders() -> None:
-    """Fail at the start, not in the middle of a run, when a grader is missing: without it scores would change.
+    """Fail at the start, not in the middle of a run, when a grader is missing: without it scores
+    would change.
 
     Raises:
         UserError: naming the missing package and how to install it.
     """
     for module, pin in PACKAGES.items():
         if find_spec(module) is None:
-            raise UserError(f"The judge needs the package {module!r}, which is not installed: pip install {pin}")
+            raise UserError(f"The judge needs the package {module!r}, which is not installed: pip "
+                            f"install {pin}")
 
 
 @lru_cache(maxsize=65_536)
@@ -140,17 +151,22 @@ def unboxed(gold: str) -> str:
 
 
 def refused(texts: Iterable[str]) -> bool:
-    """Whether a text may not reach SymPy: too long, characters outside the allow-list, or dunder names."""
+    """Whether a text may not reach SymPy: too long, characters outside the allow-list, or dunder
+    names."""
     return any(len(t) > MAX_CHARACTERS or "__" in t or not ALLOWED.fullmatch(t) for t in texts)
 
 
-# --- numbers, compared here -------------------------------------------------------------------------------------
-# The shapes and sizes are those for which the three graders together are certain to agree with exact arithmetic;
-# tests/judging/test_judge.py compares them with the full judge. Anything else is left to the worker.
+# --- numbers, compared here -----------------------------------------------------------------------
+# The shapes and sizes are those for which the three graders together are certain to agree with
+# exact arithmetic; tests/judging/test_judge.py compares them with the full judge. Anything else is
+# left to the worker.
+# worker.
 INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,8})", re.ASCII)
 GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3}){1,2}", re.ASCII)
 DECIMAL = re.compile(r"-?(?:0|[1-9]\d{0,5})\.\d{1,6}", re.ASCII)
-RATIO = re.compile(r"(-?)(?:\\frac\{([1-9]\d{0,4})\}\{([1-9]\d{0,4})\}|([1-9]\d{0,4})/([1-9]\d{0,4}))", re.ASCII)
+RATIO = re.compile(
+    r"(-?)(?:\\frac\{([1-9]\d{0,4})\}\{([1-9]\d{0,4})\}|([1-9]\d{0,4})/([1-9]\d{0,4}))", re.ASCII
+)
 MILLIONTH = Fraction(1, 1_000_000)
 
 
@@ -169,8 +185,9 @@ def _read_number(text: str) -> tuple[str, Fraction] | None:
 def _compare_numbers(prediction: str, gold: str) -> bool | None:
     """The graders' verdict on two plain numbers, or None where it is not certain.
 
-    A decimal equals a fraction when they agree to six places (Math-Verify rounds). Close to half of the last place, and
-    below a thousandth, where SymPy's rounding wavers (`3/30068` is not `0.000100` to it), the worker decides.
+    A decimal equals a fraction when they agree to six places (Math-Verify rounds). Close to half of
+    the last place, and below a thousandth, where SymPy's rounding wavers (`3/30068` is not
+    `0.000100` to it), the worker decides.
     """
     a, b = _read_number(prediction), _read_number(gold)
     if a is None or b is None:

@@ -29,7 +29,9 @@ def verdict_facts(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
     return {"correct": verdict.correct, "judged_by": verdict.by, "failure": None}
 
 
-def judge_answers(problems: Sequence[Problem], trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
+def judge_answers(
+    problems: Sequence[Problem], trajectories: Sequence[Trajectory]
+) -> list[dict[str, Any]]:
     """The scorer of mathematics: `verdict_facts` of each.
 
     Raises:

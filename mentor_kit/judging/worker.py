@@ -16,10 +16,11 @@ from mentor_kit.errors import UserError
 
 STARVED = 5.0  # a worker that is not running may take this many times as long on the wall clock
 START_SECONDS = 120.0
-PACKAGES = {"math_verify": "math-verify==0.9.0", "mathruler": "mathruler==0.1.0", "pylatexenc": "pylatexenc==2.11"}
+PACKAGES = {"math_verify": "math-verify==0.9.0", "mathruler": "mathruler==0.1.0",
+            "pylatexenc": "pylatexenc==2.11"}
 
 
-# --- the worker -------------------------------------------------------------------------------------------------
+# --- the worker -----------------------------------------------------------------------------------
 class SymbolicWorker:
     """The grading process of this process, started on first use and replaced after a time-out."""
 
@@ -35,7 +36,8 @@ class SymbolicWorker:
             try:
                 self._start()
                 reply = self._exchange((json.dumps(request) + "\n").encode(), STARVED * seconds)
-            except BaseException:  # an interrupt would leave a reply in the pipe for the next question
+            # an interrupt would leave a reply in the pipe for the next question
+            except BaseException:
                 self.stop()
                 raise
             if reply is None:
@@ -68,17 +70,25 @@ class SymbolicWorker:
         if not hello.get("ready"):
             self.stop()
             reason = hello.get("missing", "it ended without a word")
-            raise UserError(f"The grading worker cannot start ({reason}); install {', '.join(PACKAGES.values())}.")
+            raise UserError(f"The grading worker cannot start ({reason}); install "
+                            f"{', '.join(PACKAGES.values())}.")
         self._ready = True
 
     def _spawn(self) -> None:
-        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-        keep = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if k in os.environ}
-        # a fixed hash seed: SymPy's choices follow set order; no other variable, so no secret, is handed on
+        path = os.pathsep.join(filter(None,
+                                      [str(Path(__file__).parents[2]),
+                                       os.environ.get("PYTHONPATH")]))
+        keep = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+                if k in os.environ}
+        # a fixed hash seed: SymPy's choices follow set order; no other variable, so no secret, is
+        # handed on
         environment = keep | {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
         self._ready, self._buffer = False, b""
-        self._process = subprocess.Popen([sys.executable, "-m", "mentor_kit.judging.grading_process"], env=environment, bufsize=0,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        self._process = subprocess.Popen([sys.executable, "-m",
+                                          "mentor_kit.judging.grading_process"], env=environment,
+                                         bufsize=0,
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         stderr=subprocess.DEVNULL,
                                          start_new_session=True)
 
     def _exchange(self, line: bytes, seconds: float) -> dict[str, Any] | None:

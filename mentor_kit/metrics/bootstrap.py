@@ -1,7 +1,8 @@
 """Bootstrap intervals, interquartile means, probability of improvement and performance profiles.
 
-The recipe of rliable (Agarwal et al. 2021) in numpy, with a seeded generator: the same data give the
-same interval on any machine. Intervals are percentile intervals. `scores` are (seeds, tasks) arrays.
+The recipe of rliable (Agarwal et al. 2021) in numpy, with a seeded generator: the same data give
+the same interval on any machine. Intervals are percentile intervals. `scores` are (seeds, tasks)
+arrays.
 Without at least two seeds there is no interval over seeds: those functions return None.
 """
 
@@ -30,8 +31,8 @@ class Interval(NamedTuple):
 def _checked(values: np.ndarray, dimensions: int, what: str) -> np.ndarray:
     array = np.asarray(values, float)
     if array.ndim != dimensions or not array.size or not np.isfinite(array).all():
-        raise UserError(f"{what} of shape {array.shape} cannot be resampled: it needs {dimensions} dimension(s), "
-                        "at least one value, and no missing ones.")
+        raise UserError(f"{what} of shape {array.shape} cannot be resampled: it needs {dimensions} "
+                        "dimension(s), at least one value, and no missing ones.")
     return array
 
 
@@ -42,14 +43,16 @@ def interval(estimate: float, resampled: np.ndarray, confidence: float = CONFIDE
 
 
 def resampled_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means over items of (items, columns) values, in each bootstrap resample of the items: (resamples, columns).
+    """Means over items of (items, columns) values, in each bootstrap resample of the items:
+    (resamples, columns).
 
     Items are drawn once for all columns, so differences between columns are paired.
     """
     values = _checked(values, 2, "Values")
     n, rng = len(values), np.random.default_rng(seed)
     step = max(1, CHUNK // n)
-    return np.concatenate([_weights(rng, n, min(step, resamples - i)) @ values / n for i in range(0, resamples, step)])
+    return np.concatenate([_weights(rng, n, min(step, resamples - i)) @ values / n
+                           for i in range(0, resamples, step)])
 
 
 def _weights(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
@@ -58,18 +61,28 @@ def _weights(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
     return np.bincount(drawn.ravel(), minlength=n * resamples).reshape(resamples, n)
 
 
-def bootstrap_interval(values: np.ndarray, statistic: Callable[[np.ndarray], float] | None = None, *,
-                       resamples: int = RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0) -> Interval:
-    """Interval of a statistic (the mean unless given) of one value an item, over resampled items."""
+def bootstrap_interval(
+    values: np.ndarray,
+    statistic: Callable[[np.ndarray], float] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Interval:
+    """Interval of a statistic (the mean unless given) of one value an item, over resampled
+    items."""
     values = _checked(values, 1, "Values")
     if statistic is None:
-        return interval(values.mean(), resampled_means(values[:, None], resamples, seed)[:, 0], confidence)
+        return interval(values.mean(), resampled_means(values[:, None], resamples, seed)[:, 0],
+                        confidence)
     rng = np.random.default_rng(seed)
-    draws = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(resamples)]
+    draws = [statistic(values[rng.integers(len(values), size=len(values))])
+             for _ in range(resamples)]
     return interval(statistic(values), np.array(draws), confidence)
 
 
-def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, resamples: int = RESAMPLES, confidence: float = CONFIDENCE,
+def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, resamples: int = RESAMPLES,
+                     confidence: float = CONFIDENCE,
                      seed: int = 0) -> Interval:
     """Interval of mean(a) - mean(b), where a[i] and b[i] are values of the same item.
 
@@ -77,13 +90,15 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, resamples: int = RESAMPLES
         UserError: the two have different lengths, or none.
     """
     if np.shape(a) != np.shape(b):
-        raise UserError(f"Paired bootstrap of {np.shape(a)} and {np.shape(b)} values: both need one value an item.")
+        raise UserError(f"Paired bootstrap of {np.shape(a)} and {np.shape(b)} values: both need "
+                        "one value an item.")
     difference = np.asarray(a, float) - np.asarray(b, float)
     return bootstrap_interval(difference, resamples=resamples, confidence=confidence, seed=seed)
 
 
 def iqm(scores: np.ndarray) -> float:
-    """Interquartile mean: the mean without the lowest and the highest quarter of all values, seeds and tasks together.
+    """Interquartile mean: the mean without the lowest and the highest quarter of all values, seeds
+    and tasks together.
 
     As scipy.stats.trim_mean(scores, 0.25, axis=None): a quarter is rounded down to whole values.
     """
@@ -92,16 +107,24 @@ def iqm(scores: np.ndarray) -> float:
     return float(values[cut:len(values) - cut].mean())
 
 
-def stratified_bootstrap(scores: np.ndarray, statistic: Callable[[np.ndarray], float] = iqm, *,
-                         resamples: int = RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0) -> Interval | None:
-    """Interval of a statistic of (seeds, tasks) scores, seeds resampled within each task; None with one seed."""
+def stratified_bootstrap(
+    scores: np.ndarray,
+    statistic: Callable[[np.ndarray], float] = iqm,
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Interval | None:
+    """Interval of a statistic of (seeds, tasks) scores, seeds resampled within each task; None with
+    one seed."""
     scores = _checked(scores, 2, "Scores")
     seeds, tasks = scores.shape
     if seeds < 2:
         return None
     rng = np.random.default_rng(seed)
     rows = rng.integers(seeds, size=(resamples, seeds, tasks))
-    return interval(statistic(scores), np.array([statistic(scores[r, np.arange(tasks)]) for r in rows]), confidence)
+    return interval(statistic(scores),
+                    np.array([statistic(scores[r, np.arange(tasks)]) for r in rows]), confidence)
 
 
 def improvement(x: np.ndarray, y: np.ndarray) -> float:
@@ -113,18 +136,21 @@ def improvement(x: np.ndarray, y: np.ndarray) -> float:
 
 def probability_of_improvement(x: np.ndarray, y: np.ndarray, *, resamples: int = RESAMPLES,
                                confidence: float = CONFIDENCE, seed: int = 0) -> Interval | None:
-    """`improvement` of (seeds, tasks) scores with a bootstrap over seeds within each task; None with one seed.
+    """`improvement` of (seeds, tasks) scores with a bootstrap over seeds within each task; None
+    with one seed.
 
     Raises:
         UserError: x and y do not have the same tasks.
     """
     x, y = _checked(x, 2, "Scores"), _checked(y, 2, "Scores")
     if x.shape[1] != y.shape[1]:
-        raise UserError(f"Improvement over {x.shape[1]} and {y.shape[1]} tasks: both need the same tasks.")
+        raise UserError(f"Improvement over {x.shape[1]} and {y.shape[1]} tasks: both need the same "
+                        "tasks.")
     if min(len(x), len(y)) < 2:
         return None
     rng, tasks = np.random.default_rng(seed), np.arange(x.shape[1])
-    draws = [improvement(*(s[rng.integers(len(s), size=s.shape), tasks] for s in (x, y))) for _ in range(resamples)]
+    draws = [improvement(*(s[rng.integers(len(s), size=s.shape), tasks] for s in (x, y)))
+             for _ in range(resamples)]
     return interval(improvement(x, y), np.array(draws), confidence)
 
 

@@ -1,8 +1,8 @@
 """Metrics of stored trajectories: pure functions, no model, no torch.
 
-The denominator of every rate is every record handed in: an overlong, crashed or unanswered item is a
-wrong one and is counted by its kind. Only comparisons with a teacher are limited to the records that
-have a reference (`n_reference` says how many those are).
+The denominator of every rate is every record handed in: an overlong, crashed or unanswered item is
+a wrong one and is counted by its kind. Only comparisons with a teacher are limited to the records
+that have a reference (`n_reference` says how many those are).
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 
 UNKNOWN = "<unknown>"  # the one bin of all names that the toolbox does not have
-RATES = ("correct", "boxed", "set_match", "sequence_similarity", "similarity", "n_calls", "n_executed", "n_ok",
+RATES = ("correct", "boxed", "set_match", "sequence_similarity", "similarity", "n_calls",
+         "n_executed", "n_ok",
          "n_failed", "n_unknown", "n_malformed", "unknown_tool", "turns", "repeats_teacher_exactly")
 
 
 def tool_names(trajectory: Trajectory, known_names: Iterable[str]) -> tuple[str, ...]:
-    """Names of the parsed calls in order, executed or not; names outside the toolbox become `<unknown>`."""
+    """Names of the parsed calls in order, executed or not; names outside the toolbox become
+    `<unknown>`."""
     known = set(known_names)
     return tuple(n if n in known else UNKNOWN for n in trajectory.tool_names)
 
 
 def tool_counts(trajectories: Iterable[Trajectory], known_names: Iterable[str]) -> Counter[str]:
-    """How often each tool was called, over parsed calls; unknown names share the bin `<unknown>`."""
+    """How often each tool was called, over parsed calls; unknown names share the bin
+    `<unknown>`."""
     known = tuple(known_names)
     return Counter(n for t in trajectories for n in tool_names(t, known))
 
@@ -51,31 +54,37 @@ def _relative_entropy(p: np.ndarray, m: np.ndarray) -> np.ndarray:
     return (p * np.log2(ratio)).sum(-1)
 
 
-def tool_similarity(teacher_counts: Mapping[str, float], student_counts: Mapping[str, float]) -> float:
+def tool_similarity(teacher_counts: Mapping[str, float],
+                    student_counts: Mapping[str, float]) -> float:
     """1 - Jensen-Shannon divergence in bits of two tool distributions: 1 the same, 0 disjoint.
 
-    The divergence is scipy's `jensenshannon(p, q, base=2) ** 2`. Without any call on either side the
-    similarity is 0. The paper plots "1 - JSD" and is silent about base and bins: bits keep it in 0..1.
+    The divergence is scipy's `jensenshannon(p, q, base=2) ** 2`. Without any call on either side
+    the similarity is 0. The paper plots "1 - JSD" and is silent about base and bins: bits keep it
+    in 0..1.
     """
     names = sorted(set(teacher_counts) | set(student_counts))
     p, q = ([counts.get(n, 0) for n in names] for counts in (teacher_counts, student_counts))
     return float(count_similarity(np.array(p), np.array(q)))
 
 
-def set_match(reference: Trajectory, student: Trajectory, known_names: Iterable[str] | None = None) -> bool:
-    """Whether student and teacher use the same set of tools: order, counts and arguments do not matter.
+def set_match(reference: Trajectory, student: Trajectory,
+              known_names: Iterable[str] | None = None) -> bool:
+    """Whether student and teacher use the same set of tools: order, counts and arguments do not
+    matter.
 
-    With `known_names` the student's unknown names are left out first, as the released reward does; the
-    unknown names are a metric of their own (`unknown_tool`).
+    With `known_names` the student's unknown names are left out first, as the released reward does;
+    the unknown names are a metric of their own (`unknown_tool`).
     """
     names = set(student.tool_names)
     return set(reference.tool_names) == (names if known_names is None else names & set(known_names))
 
 
 def sequence_similarity(reference: Trajectory, student: Trajectory) -> float:
-    """Longest common subsequence of the two tool-name sequences over the longer one's length (1: equal order).
+    """Longest common subsequence of the two tool-name sequences over the longer one's length (1:
+    equal order).
 
-    The paper is silent; the longer length is the denominator so that extra calls cost as missing ones do.
+    The paper is silent; the longer length is the denominator so that extra calls cost as missing
+    ones do.
     """
     a, b = reference.tool_names, student.tool_names
     row = [0] * (len(b) + 1)
@@ -90,17 +99,20 @@ def sequence_similarity(reference: Trajectory, student: Trajectory) -> float:
 def call_counts(trajectory: Trajectory, known_names: Iterable[str]) -> dict[str, int]:
     """Counts of written, executed, successful, failed, unknown and malformed calls."""
     calls, known = trajectory.calls, set(known_names)
-    return {"n_calls": len(calls), "n_executed": sum(c.executed for c in calls), "n_ok": sum(c.ok for c in calls),
+    return {"n_calls": len(calls), "n_executed": sum(c.executed for c in calls),
+            "n_ok": sum(c.ok for c in calls),
             "n_failed": sum(c.executed and not c.ok for c in calls),
             "n_unknown": sum(c.name is not None and c.name not in known for c in calls),
             "n_malformed": sum(c.name is None for c in calls)}
 
 
 def repeats_teacher_exactly(record: Record) -> bool:
-    """Whether the written calls equal the teacher's in names, arguments and order (and there are any)."""
+    """Whether the written calls equal the teacher's in names, arguments and order (and there are
+    any)."""
     if record.reference is None:
         return False
-    teacher, student = ([(c.name, c.arguments) for c in t.calls] for t in (record.reference, record.trajectory))
+    teacher, student = ([(c.name, c.arguments) for c in t.calls]
+                        for t in (record.reference, record.trajectory))
     return bool(teacher) and teacher == student
 
 
@@ -132,8 +144,8 @@ def is_miscopied_last_result(record: Record) -> bool:
 def exact_repeats_with_wrong_answer(records: Iterable[Record]) -> list[Record]:
     """Records whose calls repeat the teacher's exactly and which were still judged wrong.
 
-    Each should be a mis-copied last result (`is_miscopied_last_result`); any other one points to a bug
-    in the rollout loop.
+    Each should be a mis-copied last result (`is_miscopied_last_result`); any other one points to a
+    bug in the rollout loop.
     """
     return [r for r in records if not r.trajectory.meta["correct"] and repeats_teacher_exactly(r)]
 
@@ -148,16 +160,20 @@ def record_metrics(record: Record, known_names: Iterable[str]) -> dict[str, Any]
 
     trajectory, reference, known = record.trajectory, record.reference, tuple(known_names)
     if "correct" not in trajectory.meta:
-        raise UserError(f"The trajectory of {record.problem.id!r} has no verdict: judge it before measuring it.")
+        raise UserError(f"The trajectory of {record.problem.id!r} has no verdict: judge it before "
+                        "measuring it.")
     counts = call_counts(trajectory, known)
     facts = {"correct": bool(trajectory.meta["correct"]), "boxed": bool(final_answer(trajectory)),
              "set_match": None, "sequence_similarity": None, "similarity": None, **counts,
-             "unknown_tool": counts["n_unknown"] > 0, "turns": len(trajectory.turns), "finish": trajectory.finish,
-             "failure": trajectory.meta.get("failure"), "repeats_teacher_exactly": repeats_teacher_exactly(record)}
+             "unknown_tool": counts["n_unknown"] > 0, "turns": len(trajectory.turns),
+             "finish": trajectory.finish,
+             "failure": trajectory.meta.get("failure"),
+             "repeats_teacher_exactly": repeats_teacher_exactly(record)}
     if reference is not None:
         facts["set_match"] = set_match(reference, trajectory, known)
         facts["sequence_similarity"] = sequence_similarity(reference, trajectory)
-        facts["similarity"] = tool_similarity(tool_counts([reference], known), tool_counts([trajectory], known))
+        facts["similarity"] = tool_similarity(tool_counts([reference], known),
+                                              tool_counts([trajectory], known))
     return facts
 
 
@@ -167,23 +183,27 @@ def summarise(records: Sequence[Record], known: Iterable[str] | None = None) -> 
     Args:
         known: the tool names of all records; without it each record's own (`known_tools`).
 
-    Keys: `n`, `n_reference`, the names in `RATES` (means; comparisons with the teacher over the records
-    that have one, nan without any), `similarity_pooled` (1 - JSD of all calls together), `tokens` (mean of the
-    completions whose length is known), `score/<name>` (means of a scorer's further numbers), and `failure/<kind>`
-    and `finish/<kind>` (shares of all records).
+    Keys: `n`, `n_reference`, the names in `RATES` (means; comparisons with the teacher over the
+    records that have one, nan without any), `similarity_pooled` (1 - JSD of all calls together),
+    `tokens` (mean of the completions whose length is known), `score/<name>` (means of a scorer's
+    further numbers), and `failure/<kind>` and `finish/<kind>` (shares of all records).
     """
     if not records:
         raise UserError("No records to summarise: evaluate at least one item.")
     shared = None if known is None else tuple(known)
     names = [known_tools(r.problem) if shared is None else shared for r in records]
     rows = [record_metrics(r, n) for r, n in zip(records, names, strict=True)]
-    summary: dict[str, float] = {"n": len(rows), "n_reference": sum(r.reference is not None for r in records)}
+    summary: dict[str, float] = {"n": len(rows),
+                                 "n_reference": sum(r.reference is not None for r in records)}
     summary |= {name: _mean(row[name] for row in rows) for name in RATES}
     teacher, student = _pooled_counts(records, names)
-    summary["similarity_pooled"] = tool_similarity(teacher, student) if summary["n_reference"] else float("nan")
+    summary["similarity_pooled"] = (
+        tool_similarity(teacher, student) if summary["n_reference"] else float("nan")
+    )
     summary["tokens"] = _mean(r.trajectory.meta.get("tokens") for r in records)
     for name in sorted({s for r in records for s in r.trajectory.meta.get("scores", {})}):
-        summary[f"score/{name}"] = _mean(r.trajectory.meta.get("scores", {}).get(name) for r in records)
+        summary[f"score/{name}"] = _mean(r.trajectory.meta.get("scores", {}).get(name)
+                                         for r in records)
     for kind in ("finish", "failure"):
         shares = Counter(row[kind] for row in rows if row[kind] is not None)
         summary |= {f"{kind}/{name}": shares[name] / len(rows) for name in sorted(shares)}
@@ -195,7 +215,9 @@ def _mean(values: Iterable[float | None]) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def _pooled_counts(records: Sequence[Record], names: Sequence[tuple[str, ...]]) -> tuple[Counter[str], Counter[str]]:
+def _pooled_counts(records: Sequence[Record], names: Sequence[tuple[str,
+                                                                    ...]]) -> tuple[Counter[str],
+                                                                                    Counter[str]]:
     """Tool counts of the references and of the students, over the records that have a reference."""
     teacher: Counter[str] = Counter()
     student: Counter[str] = Counter()
@@ -212,21 +234,23 @@ def mean_at_k(correct: Sequence[bool]) -> float:
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Unbiased probability that at least one of k samples is right, from c right ones of n (Chen et al. 2021).
+    """Unbiased probability that at least one of k samples is right, from c right ones of n (Chen et
+    al. 2021).
 
     Raises:
         UserError: unless 0 <= c <= n and 1 <= k <= n.
     """
     if not (0 <= c <= n and 1 <= k <= n):
-        raise UserError(f"pass@{k} from {c} right of {n} samples: right must be 0 to samples, and k 1 to samples.")
+        raise UserError(f"pass@{k} from {c} right of {n} samples: right must be 0 to samples, and "
+                        "k 1 to samples.")
     return 1 - comb(n - c, k) / comb(n, k)
 
 
 def maj_at_k(answers: Sequence[str | None], correct: Sequence[bool]) -> float:
     """Whether the most frequent answer of one problem's samples is right; 0 when none answered.
 
-    Answers are compared as texts; samples without an answer do not vote; among tied answers the result
-    is the share that is right, i.e. what a fair random choice gives on average.
+    Answers are compared as texts; samples without an answer do not vote; among tied answers the
+    result is the share that is right, i.e. what a fair random choice gives on average.
     """
     votes = Counter(a for a in answers if a is not None)
     if not votes:
@@ -246,12 +270,15 @@ def sample_metrics(records: Iterable[Record]) -> dict[str, float]:
 
     samples: dict[str, list[tuple[str | None, bool]]] = defaultdict(list)
     for r in records:
-        samples[r.problem.id].append((final_answer(r.trajectory), bool(r.trajectory.meta["correct"])))
+        samples[r.problem.id].append((final_answer(r.trajectory),
+                                      bool(r.trajectory.meta["correct"])))
     sizes = {len(s) for s in samples.values()}
     if len(sizes) != 1:
-        raise UserError(f"Problems with {sorted(sizes)} samples: every problem needs the same number; ask them again.")
+        raise UserError(f"Problems with {sorted(sizes)} samples: every problem needs the same "
+                        "number; ask them again.")
     k = sizes.pop()
     right = {p: [ok for _, ok in s] for p, s in samples.items()}
     return {"k": k, "mean_at_k": float(np.mean([mean_at_k(ok) for ok in right.values()])),
             "pass_at_k": float(np.mean([pass_at_k(k, sum(ok), k) for ok in right.values()])),
-            "maj_at_k": float(np.mean([maj_at_k([a for a, _ in s], right[p]) for p, s in samples.items()]))}
+            "maj_at_k": float(np.mean([maj_at_k([a for a, _ in s], right[p]) for p,
+                                       s in samples.items()]))}

@@ -1,6 +1,7 @@
 """Problem sources. A source is a function `load(seed, sizes, **options) -> list[Problem]`.
 
-`sizes` maps a split's name to its number of items. A source of your own is named 'package.module:name'.
+`sizes` maps a split's name to its number of items. A source of your own is named
+'package.module:name'.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from mentor_kit.core.problem import Problem
 from mentor_kit.core.tables import check_path
 from mentor_kit.errors import UserError, check_options
 
-GENERATED = ("gsm_symbolic", "arithmetic_stories")  # made of no file: asked for no item, they only check what is asked
+# made of no file: asked for no item, they only check what is asked
+GENERATED = ("gsm_symbolic", "arithmetic_stories")
 
 
 def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any) -> list[Problem]:
@@ -39,19 +41,23 @@ def find_source(spec: str) -> Callable[..., list[Problem]]:
     return find(PROBLEM_SOURCES, spec, "problem source")
 
 
-def bind_source(spec: str, sizes: Mapping[str, int], options: Mapping[str, Any]) -> Callable[..., list[Problem]]:
+def bind_source(
+    spec: str, sizes: Mapping[str, int], options: Mapping[str, Any]
+) -> Callable[..., list[Problem]]:
     """A source that takes these options. Raises UserError where it does not."""
     source = find_source(spec)
     check_options(source, options, f"Problem source {spec!r}", given=2)
     try:
         inspect.signature(source).bind(0, sizes, **options)
     except TypeError as error:
-        raise UserError(f"Problem source {spec!r} does not take these options ({error}): see its docstring.") from None
+        raise UserError(f"Problem source {spec!r} does not take these options ({error}): see its "
+                        "docstring.") from None
     return source
 
 
 def normalise_question(question: str) -> str:
-    """A question without case, punctuation of its ends and runs of blanks: what counts as the same question."""
+    """A question without case, punctuation of its ends and runs of blanks: what counts as the same
+    question."""
     return " ".join(question.lower().split()).strip(" .?!")
 
 
@@ -61,26 +67,31 @@ def check_problems(problems: Iterable[Problem]) -> None:
     first: dict[str, Problem] = {}
     for problem in problems:
         if problem.id in ids:
-            raise UserError(f"Problem id {problem.id!r} occurs twice: give every problem its own id.")
+            raise UserError(f"Problem id {problem.id!r} occurs twice: give every problem its own "
+                            "id.")
         ids.add(problem.id)
         other = first.setdefault(normalise_question(problem.question), problem)
         if other.split != problem.split:
-            raise UserError(f"Problems {other.id!r} and {problem.id!r} of different splits ask the same question: "
-                            "drop one of them.")
+            raise UserError(f"Problems {other.id!r} and {problem.id!r} of different splits ask the "
+                            "same question: drop one of them.")
 
 
 def check_sizes(source: str, sizes: Mapping[str, Any]) -> None:
-    """Raise UserError where a number of items is no whole number, nothing is asked for, or a split does not exist."""
+    """Raise UserError where a number of items is no whole number, nothing is asked for, or a split
+    does not exist."""
     for split, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool):
-            raise UserError(f"the size of split {split!r} is {size!r}, not a whole number; write {split}:100.")
+            raise UserError(f"the size of split {split!r} is {size!r}, not a whole number; write "
+                            f"{split}:100.")
     if not any(sizes.values()):
-        raise UserError("There is no problem to ask: name at least one split and its size, such as train:100.")
+        raise UserError("There is no problem to ask: name at least one split and its size, such as "
+                        "train:100.")
     _make_nothing(source, sizes, {})
 
 
 def check_source_options(source: str, sizes: Mapping[str, int], options: Mapping[str, Any]) -> None:
-    """Raise UserError where a problem source does not take the options, lacks its file, or has not these splits."""
+    """Raise UserError where a problem source does not take the options, lacks its file, or has not
+    these splits."""
 
     bind_source(source, sizes, options)
     if source in PROBLEM_SOURCES and "path" in options:

@@ -1,7 +1,9 @@
-"""Irrelevant sentences with a number, as in GSM-NoOp: twelve families, four of them never seen in training.
+"""Irrelevant sentences with a number, as in GSM-NoOp: twelve families, four of them never seen in
+training.
 
-The sentences avoid words that ground constants (week, hour, percent, half, ...; see `teachers.grounding`), and their
-number differs from every number of the question, so a student that uses it is wrong for that reason.
+The sentences avoid words that ground constants (week, hour, percent, half, ...; see
+`teachers.grounding`), and their number differs from every number of the question, so a student that
+uses it is wrong for that reason.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ SEEN: dict[str, tuple[str, ...]] = {
     "photos": ("{name} took {n} photos of the sunset.", "There are {n} photos on the wall."),
     "birds": ("A flock of {n} birds flies by.", "{name} saw {n} birds on the roof."),
     "radio": ("The radio plays {n} songs in a row.", "{name} knows {n} songs by heart."),
-    "road": ("The nearest town is {n} kilometers away.", "{name} lives {n} kilometers from the sea."),
+    "road": ("The nearest town is {n} kilometers away.",
+             "{name} lives {n} kilometers from the sea."),
     "neighbor": ("The neighbor has {n} roses.", "{name}'s neighbor has {n} roses."),
 }
 UNSEEN: dict[str, tuple[str, ...]] = {
     "parking": ("The parking lot has room for {n} cars.", "{name} parked on spot number {n}."),
     "weather": ("It is {n} degrees outside.", "The weather report says it will be {n} degrees."),
-    "shirt": ("{name} wears a shirt with the number {n}.", "The shirt on the shelf has the number {n}."),
+    "shirt": ("{name} wears a shirt with the number {n}.",
+              "The shirt on the shelf has the number {n}."),
     "book": ("A book on the table has {n} chapters.", "{name} has read {n} chapters of a novel."),
 }
 FAMILIES = {"seen": SEEN, "unseen": UNSEEN}

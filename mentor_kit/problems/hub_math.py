@@ -1,10 +1,12 @@
-"""Mathematics problems of any table with question and answer columns; by default `nvidia/AceReason-Math`.
+"""Mathematics problems of any table with question and answer columns; by default
+`nvidia/AceReason-Math`.
 
     problems: hub_math
     problem_options: ["path:my/problems.parquet", "question:prompt", "answer:solution"]
 
-AceReason-Math is the set the paper takes its training problems from. Rows without a question or an answer, and repeated
-questions (the first stays), are left out; which row goes to which split is one seeded shuffle.
+AceReason-Math is the set the paper takes its training problems from. Rows without a question or an
+answer, and repeated questions (the first stays), are left out; which row goes to which split is one
+seeded shuffle.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = ACE_REASON, questio
 
     Args:
         path: a file, a folder or a hub id (see `mentor_kit.core.tables.read_rows`).
-        question, answer: names of the columns; `outer.inner` reaches into a nested one. An answer may be a list.
+        question, answer: names of the columns; `outer.inner` reaches into a nested one. An answer
+            may be a list.
         hub_split, hub_config, revision: which part of a hub data set.
         toolbox: what the problems are solved with.
 
@@ -36,12 +39,16 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = ACE_REASON, questio
     rows = read_rows(path, hub_split, hub_config=hub_config, revision=revision)
     usable: dict[str, tuple[int, str, list[str]]] = {}
     for number, row in enumerate(rows):
-        text, answers = str(column(row, question, path) or "").strip(), as_texts(column(row, answer, path))
+        text, answers = str(column(row, question, path) or "").strip(), as_texts(column(row, answer,
+                                                                                        path))
         if text and answers:
             usable.setdefault(normalise_question(text), (number, text, answers))
     if not usable:
-        raise UserError(f"{path!r}: no row has both a {question!r} and an {answer!r}; name the right columns.")
+        raise UserError(f"{path!r}: no row has both a {question!r} and an {answer!r}; name the "
+                        "right columns.")
     name = source_name(path)
     found = {number: (text, answers) for number, text, answers in usable.values()}
-    return [Problem(f"{name}/{hub_split}/{number:06d}", found[number][0], tuple(found[number][1]), name, split, toolbox)
-            for split, numbers in deal(sorted(found), sizes, seed, path).items() for number in numbers]
+    return [Problem(f"{name}/{hub_split}/{number:06d}", found[number][0], tuple(found[number][1]),
+                    name, split, toolbox)
+            for split, numbers in deal(sorted(found), sizes, seed, path).items()
+            for number in numbers]

@@ -1,12 +1,12 @@
 """The released training data, `MENTOR-RL/MENTOR-data`, as problems with the tools its teacher used.
 
-Columns (PAPER: "Data"): `question`, `reward_model.ground_truth`, `tool_calls_used` (a list, or a JSON text of one),
-`extra_info` (a dict, or a JSON text of one: `func_schemas`, `env`, `index`), `data_source`. The teacher's tool names
-are in `meta["teacher_tools"]`; the teacher `released_tools` makes references of them. The released data holds no
-trajectories, only names.
+Columns (PAPER: "Data"): `question`, `reward_model.ground_truth`, `tool_calls_used` (a list, or a
+JSON text of one), `extra_info` (a dict, or a JSON text of one: `func_schemas`, `env`, `index`),
+`data_source`. The teacher's tool names are in `meta["teacher_tools"]`; the teacher `released_tools`
+makes references of them. The released data holds no trajectories, only names.
 
-`env` is Python source. It is never executed, only parsed for the names it defines: names of our toolbox are our guarded
-tools, any other name is refused.
+`env` is Python source. It is never executed, only parsed for the names it defines: names of our
+toolbox are our guarded tools, any other name is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ MENTOR_DATA = "MENTOR-RL/MENTOR-data"
 MAX_SOURCE = 200_000  # characters of an `env` that are looked at
 
 
-def load(seed: int, sizes: Mapping[str, int], *, path: str = MENTOR_DATA, hub_split: str = "train", revision: str = "",
+def load(seed: int, sizes: Mapping[str, int], *, path: str = MENTOR_DATA, hub_split: str = "train",
+         revision: str = "",
          toolbox: str = "arithmetic", skip_unknown: bool = False) -> list[Problem]:
     """Problems of the released data, or of an export in its form.
 
@@ -38,7 +39,8 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = MENTOR_DATA, hub_sp
         skip_unknown: leave out rows that need a tool the toolbox has not, instead of refusing them.
 
     Raises:
-        UserError: unreadable table, missing column, a tool that the toolbox has not, or fewer rows than asked for.
+        UserError: unreadable table, missing column, a tool that the toolbox has not, or fewer rows
+            than asked for.
     """
     known = load_toolbox(toolbox).names
     found: dict[int, Problem] = {}
@@ -49,15 +51,19 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = MENTOR_DATA, hub_sp
             continue
         unknown = sorted(_names(row) - set(known))
         if unknown and not skip_unknown:
-            raise UserError(f"{path!r} row {number} brings the tool {unknown[0]!r}, which toolbox {toolbox!r} has not; "
-                            "code in data is never executed: write it as a typed function into a Toolbox and set "
-                            "problem_options toolbox:package.module:name, or skip_unknown:true to leave such rows out.")
+            raise UserError(f"{path!r} row {number} brings the tool {unknown[0]!r}, which toolbox "
+                            f"{toolbox!r} has not; code in data is never executed: write it as a "
+                            "typed function into a Toolbox and set problem_options "
+                            "toolbox:package.module:name, or skip_unknown:true to leave such rows "
+                            "out.")
         if not unknown:
             seen.add(normalise_question(problem.question))
             found[number] = problem
     if not found:
-        raise UserError(f"{path!r} has no usable row: each needs a question, a ground truth and known tools.")
-    return [replace(found[n], split=split) for split, numbers in deal(sorted(found), sizes, seed, path).items()
+        raise UserError(f"{path!r} has no usable row: each needs a question, a ground truth and "
+                        "known tools.")
+    return [replace(found[n], split=split) for split,
+            numbers in deal(sorted(found), sizes, seed, path).items()
             for n in numbers]
 
 
@@ -71,18 +77,21 @@ def _problem(row: Row, number: int, path: str, hub_split: str, toolbox: str) -> 
     meta = {"teacher_tools": as_texts(column(row, "tool_calls_used", path)), "index": index,
             "data_source": str(row.get("data_source") or "")}
     name = source_name(path)
-    return Problem(f"{name}/{hub_split}/{number:06d}", question, tuple(answers), name, hub_split, toolbox, meta)
+    return Problem(f"{name}/{hub_split}/{number:06d}", question, tuple(answers), name, hub_split,
+                   toolbox, meta)
 
 
 def _names(row: Row) -> set[str]:
-    """Every tool a row names: those used, and those offered (the schemas, or without them what `env` defines)."""
+    """Every tool a row names: those used, and those offered (the schemas, or without them what
+    `env` defines)."""
     info = as_mapping(row.get("extra_info")) or {}
     offered = schema_names(info.get("func_schemas")) or defined_names(info.get("env"))
     return offered | set(as_texts(row.get("tool_calls_used")))
 
 
 def schema_names(schemas: Any) -> set[str]:
-    """Names in a list of function schemas, each plain or under `function`; a JSON text is read too."""
+    """Names in a list of function schemas, each plain or under `function`; a JSON text is read
+    too."""
     if isinstance(schemas, str):
         try:
             schemas = json.loads(schemas)
@@ -106,5 +115,7 @@ def defined_names(source: Any) -> set[str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         tree = None
     if tree is None:
-        raise UserError("A row's `env` is no Python source that can be parsed: give `func_schemas`, or repair it.")
-    return {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and n.name[0] != "_"}
+        raise UserError("A row's `env` is no Python source that can be parsed: give "
+                        "`func_schemas`, or repair it.")
+    return {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+            and n.name[0] != "_"}

@@ -1,8 +1,10 @@
-"""Question sets for evaluation: every row in its own order, from the hub, a folder or a file, with its revision.
+"""Question sets for evaluation: every row in its own order, from the hub, a folder or a file, with
+its revision.
 
-The hub's commit is resolved first and the rows are loaded at exactly that commit; every problem records it
-(`meta["revision"]`), a local file by its SHA-256. Nothing is pinned here to a revision that nobody looked at. For
-training problems, shuffled and dealt to splits, see `mentor_kit.problems.hub_math`.
+The hub's commit is resolved first and the rows are loaded at exactly that commit; every problem
+records it (`meta["revision"]`), a local file by its SHA-256. Nothing is pinned here to a revision
+that nobody looked at. For training problems, shuffled and dealt to splits, see
+`mentor_kit.problems.hub_math`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str, name: str = "", part
         path: hub id, folder or file (see `mentor_kit.core.tables.read_rows`).
         name: the hub set's configuration.
         part: the hub set's own split.
-        question, answer: columns; answer "" takes the first of the usual names. A list is accepted answers.
+        question, answer: columns; answer "" takes the first of the usual names. A list is accepted
+            answers.
         after: the answer is what follows this mark (GSM8K: `####`).
         split_column: column that tells the splits apart.
 
@@ -38,31 +41,40 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str, name: str = "", part
         UserError: the set cannot be reached, or lacks a column or a split.
     """
     if len(sizes) > 1 and not split_column:
-        raise UserError(f"Question set {path!r}: {len(sizes)} splits are asked but no split_column tells them apart.")
+        raise UserError(f"Question set {path!r}: {len(sizes)} splits are asked but no split_column "
+                        "tells them apart.")
     rows, revision = load_rows(path, name, part)
     gold = answer or next((c for c in ANSWERS if c in rows[0]), ANSWERS[0])
     problems = []
     for split, size in sizes.items():
-        chosen = [(i, r) for i, r in enumerate(rows) if not split_column or column(r, split_column, path) == split]
+        chosen = [(i, r) for i, r in enumerate(rows) if not split_column
+                  or column(r, split_column, path) == split]
         if not chosen:
-            raise UserError(f"Question set {path!r} has no row with {split_column}={split!r}; see its data card.")
+            raise UserError(f"Question set {path!r} has no row with {split_column}={split!r}; see "
+                            "its data card.")
         problems += [Problem(f"{_short(path)}/{split}/{i:05d}", str(column(row, question, path)),
                              _answers(column(row, gold, path), after), path, split, toolbox,
                              {"row": i, "revision": revision}) for i, row in chosen[:size or None]]
     return problems
 
 
-def load_rows(path: str, name: str = "", part: str = "test") -> tuple[Sequence[Mapping[str, Any]], str]:
-    """The rows of a set and what they are: a hub commit, a file's hash, or (offline, from the cache) the rows' hash."""
+def load_rows(path: str, name: str = "", part: str = "test") -> tuple[Sequence[Mapping[str, Any]],
+                                                                      str]:
+    """The rows of a set and what they are: a hub commit, a file's hash, or (offline, from the
+    cache) the rows' hash."""
     if Path(path).is_file():
         return read_rows(path), f"sha256:{file_sha256(path)}"
     commit = None if Path(path).exists() else hub_commit(path)
     rows = read_rows(path, part, hub_config=name, revision=commit or "")
-    return rows, commit or f"rows-sha256:{hashlib.sha256(canonical_json(rows).encode()).hexdigest()}"
+    return (
+        rows,
+        commit or f"rows-sha256:{hashlib.sha256(canonical_json(rows).encode()).hexdigest()}",
+    )
 
 
 def hub_commit(path: str) -> str | None:
-    """The commit that a hub id stands for now; None where the hub cannot be asked (a cached copy may do)."""
+    """The commit that a hub id stands for now; None where the hub cannot be asked (a cached copy
+    may do)."""
     import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled

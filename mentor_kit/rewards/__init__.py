@@ -14,4 +14,5 @@ from mentor_kit.rewards.reward import (
     reference_from_names,
 )
 
-__all__ = ["PRESETS", "Reward", "Score", "Term", "formula", "load_reward", "presets_table", "reference_from_names"]
+__all__ = ["PRESETS", "Reward", "Score", "Term", "formula", "load_reward", "presets_table",
+           "reference_from_names"]

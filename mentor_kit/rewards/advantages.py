@@ -1,7 +1,8 @@
-"""Group-relative advantages, as TRL computes them, in numpy: what a reward turns into before it trains anything.
+"""Group-relative advantages, as TRL computes them, in numpy: what a reward turns into before it
+trains anything.
 
-A group is the rollouts of one problem. Rewards are plain numbers; advantages are in standard deviations of the group,
-except where the scaling is turned off.
+A group is the rollouts of one problem. Rewards are plain numbers; advantages are in standard
+deviations of the group, except where the scaling is turned off.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ def group_advantages(rewards: ArrayLike, *, scale: bool = True, floor: float = 0
 
     Args:
         rewards: (groups, rollouts), at least two rollouts a group.
-        scale: divide by the group's standard deviation (GRPO; TRL `scale_rewards="group"`); False subtracts the mean
-            only (Dr. GRPO, arXiv 2503.20783; TRL `scale_rewards="none"`), so that advantages keep the reward's scale.
-        floor: smallest standard deviation divided by. Ours: it keeps a group whose rewards hardly differ from being
-            blown up to the size of one that differs much.
+        scale: divide by the group's standard deviation (GRPO; TRL `scale_rewards="group"`); False
+            subtracts the mean only (Dr. GRPO, arXiv 2503.20783; TRL `scale_rewards="none"`), so
+            that advantages keep the reward's scale.
+        floor: smallest standard deviation divided by. Ours: it keeps a group whose rewards hardly
+            differ from being blown up to the size of one that differs much.
         epsilon: added to the standard deviation; TRL's 1e-4.
 
     Returns:
@@ -34,8 +36,8 @@ def group_advantages(rewards: ArrayLike, *, scale: bool = True, floor: float = 0
     """
     rewards = np.asarray(rewards, dtype=float)
     if rewards.ndim != 2 or rewards.shape[1] < 2:
-        raise UserError(f"Rewards have shape {rewards.shape}; advantages need (groups, rollouts) with two rollouts or "
-                        "more a group.")
+        raise UserError(f"Rewards have shape {rewards.shape}; advantages need (groups, rollouts) "
+                        "with two rollouts or more a group.")
     centred = rewards - rewards.mean(axis=1, keepdims=True)
     if not scale:
         return centred
@@ -45,15 +47,17 @@ def group_advantages(rewards: ArrayLike, *, scale: bool = True, floor: float = 0
 
 def per_term_advantages(terms: ArrayLike, weights: ArrayLike | None = None, *,
                         epsilon: float = EPSILON) -> NDArray[np.float64]:
-    """GDPO (arXiv 2601.05242): normalise each term in its group, add them up, normalise over the batch.
+    """GDPO (arXiv 2601.05242): normalise each term in its group, add them up, normalise over the
+    batch.
 
-    Summing first and normalising after erases the weights (see notebook 02); this keeps the terms apart. Equals TRL's
-    `multi_objective_aggregation="normalize_then_sum"`.
+    Summing first and normalising after erases the weights (see notebook 02); this keeps the terms
+    apart. Equals TRL's `multi_objective_aggregation="normalize_then_sum"`.
 
     Args:
         terms: (groups, rollouts, terms).
-        weights: (terms,), 1 each by default. Contributions of `Score.terms` are already weighted, and a constant factor
-            disappears in the normalisation, so weights must be given here to have an effect.
+        weights: (terms,), 1 each by default. Contributions of `Score.terms` are already weighted,
+            and a constant factor disappears in the normalisation, so weights must be given here to
+            have an effect.
 
     Returns:
         (groups, rollouts).

@@ -1,6 +1,8 @@
-"""Handwritten rollouts over one small problem: what each reward pays for good and for bad behaviour.
+"""Handwritten rollouts over one small problem: what each reward pays for good and for bad
+behaviour.
 
-Notebook 02 draws them as a heat map (preset x behaviour); the tests keep the released formulas' pathologies on record.
+Notebook 02 draws them as a heat map (preset x behaviour); the tests keep the released formulas'
+pathologies on record.
 """
 
 from __future__ import annotations
@@ -13,17 +15,24 @@ from mentor_kit.core.records import Record
 from mentor_kit.core.trajectory import Trajectory, Turn, render_call, render_environment
 from mentor_kit.toolboxes.arithmetic import ARITHMETIC
 
-PROBLEM = Problem("behaviours/boxes", "A shelf holds 4 boxes of 28 books each. 12 books are lent out. How many are left?",
-                  ("100",), "behaviours", "design")
+PROBLEM = Problem(
+    "behaviours/boxes",
+    "A shelf holds 4 boxes of 28 books each. 12 books are lent out. How many are left?",
+    ("100",),
+    "behaviours",
+    "design",
+)
 MULTIPLY = ("multiply", {"a": 4, "b": 28})
 SUBTRACT = ("subtract", {"a": 112, "b": 12})
 RIGHT, WRONG = "The answer is \\boxed{100}.", "The answer is \\boxed{124}."
 
 
-def rollout(calls: list[tuple[str, dict[str, Any]] | str], answer: str, *, execute: bool = True) -> Trajectory:
+def rollout(calls: list[tuple[str, dict[str, Any]]
+                        | str], answer: str, *, execute: bool = True) -> Trajectory:
     """A trajectory with one call a turn; a text stands for the exact (malformed) content of a call.
 
-    With `execute=False` the last turn's call gets no result, as at the cap on turns, and `answer` stands beside it.
+    With `execute=False` the last turn's call gets no result, as at the cap on turns, and `answer`
+    stands beside it.
     """
     turns = []
     for call in calls:
@@ -67,4 +76,5 @@ def _rollouts() -> dict[str, Trajectory]:
 
 def behaviours() -> list[tuple[str, Record]]:
     """(name, record) of each behaviour, the reference being the perfect rollout."""
-    return [(name, Record(PROBLEM, trajectory, REFERENCE)) for name, trajectory in _rollouts().items()]
+    return [(name, Record(PROBLEM, trajectory, REFERENCE)) for name,
+            trajectory in _rollouts().items()]

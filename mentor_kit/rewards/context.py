@@ -1,4 +1,5 @@
-"""What a reward term may look at: one problem, the teacher's trajectory, the student's, and what follows from them."""
+"""What a reward term may look at: one problem, the teacher's trajectory, the student's, and what
+follows from them."""
 
 from __future__ import annotations
 
@@ -16,9 +17,10 @@ from mentor_kit.judging.judge import Verdict, final_answer, judge
 class Case:
     """One rollout to be scored. Everything is derived on demand, once.
 
-    With `executed_only`, the student's calls are those that were carried out without an error; otherwise every
-    well-formed call to a known tool counts, read over the whole text as the released code reads it (an unclosed
-    call swallows the text up to the next closing tag, in whichever turn that stands).
+    With `executed_only`, the student's calls are those that were carried out without an error;
+    otherwise every well-formed call to a known tool counts, read over the whole text as the
+    released code reads it (an unclosed call swallows the text up to the next closing tag, in
+    whichever turn that stands).
     """
 
     problem: Problem

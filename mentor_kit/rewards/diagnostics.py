@@ -1,8 +1,9 @@
-"""Tables of notebook 02: what each reward pays for behaviours and for real rollouts, and whether it can teach.
+"""Tables of notebook 02: what each reward pays for behaviours and for real rollouts, and whether it
+can teach.
 
-GRPO learns from differences inside a group of rollouts of one problem: a term that is the same for all of them
-teaches nothing. So before any training: how often is a sampled rollout right, does it use the teacher's
-tools, and in which share of groups does each term of a reward vary?
+GRPO learns from differences inside a group of rollouts of one problem: a term that is the same for
+all of them teaches nothing. So before any training: how often is a sampled rollout right, does it
+use the teacher's tools, and in which share of groups does each term of a reward vary?
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from mentor_kit.rewards.reward import GATES, Reward, load_reward
 def behaviour_scores(presets: Sequence[str | Reward]) -> pd.DataFrame:
     """Score of every handwritten behaviour (rows) under every preset (columns)."""
     rewards = [load_reward(p) for p in presets]
-    return pd.DataFrame({r.name: {name: r(b.problem, b.reference, b.trajectory).total for name, b in behaviours()}
+    return pd.DataFrame({r.name: {name: r(b.problem, b.reference, b.trajectory).total for name,
+                                  b in behaviours()}
                          for r in rewards})
 
 
@@ -33,13 +35,16 @@ def behaviour_terms(preset: str | Reward) -> pd.DataFrame:
     """Each behaviour's terms under one preset, and their total."""
     reward = load_reward(preset)
     rows = {name: reward(b.problem, b.reference, b.trajectory) for name, b in behaviours()}
-    return pd.DataFrame({name: {**s.terms, "total": s.total} for name, s in rows.items()}).T.fillna(0.0)
+    return pd.DataFrame({name: {**s.terms, "total": s.total} for name,
+                         s in rows.items()}).T.fillna(0.0)
 
 
 # (rollout, compared with, what the released formula gets wrong); scores are computed
 PATHOLOGIES = (
-    ("hallucinated tool", "extra valid tool", "inventing a tool costs less than one valid call too many"),
-    ("wrong answer, hallucinated tool", "no box", "a boxed wrong answer can score below none: it may stop boxing"),
+    ("hallucinated tool", "extra valid tool",
+     "inventing a tool costs less than one valid call too many"),
+    ("wrong answer, hallucinated tool", "no box",
+     "a boxed wrong answer can score below none: it may stop boxing"),
     ("never executed", "perfect", "a call that was never carried out still earns the match"),
     ("dummy calls", "perfect", "arguments are ignored: calls on zeros earn the match"),
     ("repeated calls", "perfect", "counts are ignored: repeating calls is free"),
@@ -49,20 +54,26 @@ PATHOLOGIES = (
 )
 
 
-def pathologies(preset: str | Reward = "mentor", repaired: str | Reward = "mentor_fixed") -> pd.DataFrame:
-    """PAPER's pathologies as pairs of rollouts with their scores under a preset and under a repaired one.
+def pathologies(
+    preset: str | Reward = "mentor", repaired: str | Reward = "mentor_fixed"
+) -> pd.DataFrame:
+    """PAPER's pathologies as pairs of rollouts with their scores under a preset and under a
+    repaired one.
 
-    `dummy calls` and `other order` are not mended by `mentor_fixed`: it ignores arguments and order, too.
+    `dummy calls` and `other order` are not mended by `mentor_fixed`: it ignores arguments and
+    order, too.
     """
     scores = behaviour_scores([preset, repaired])
     return pd.DataFrame([{"rollout": a, "compared with": b,
                           **{f"{name}: {who}": scores.at[row, name] for name in scores
-                             for who, row in (("rollout", a), ("compared", b))}, "conclusion": conclusion}
+                             for who, row in (("rollout", a), ("compared", b))},
+                          "conclusion": conclusion}
                          for a, b, conclusion in PATHOLOGIES]).set_index("rollout")
 
 
 def rollout_kind(record: Record) -> str:
-    """What a rollout did, in words: how it ended, else right or wrong and how its tools compare with the teacher's."""
+    """What a rollout did, in words: how it ended, else right or wrong and how its tools compare
+    with the teacher's."""
     case = Case(record.problem, record.reference, record.trajectory)
     if GATES["not_ended"](case):
         return "not ended"
@@ -74,7 +85,8 @@ def rollout_kind(record: Record) -> str:
 
 
 def scores_by_kind(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.DataFrame:
-    """Mean reward of real rollouts by what they did (rows, with counts) under every preset (columns)."""
+    """Mean reward of real rollouts by what they did (rows, with counts) under every preset
+    (columns)."""
     kinds = pd.Series([rollout_kind(r) for r in rollouts], name="kind")
     names = kinds.map({kind: f"{kind} ({count})" for kind, count in kinds.value_counts().items()})
     columns = {r.name: [r(x.problem, x.reference, x.trajectory).total for x in rollouts]
@@ -87,28 +99,35 @@ def score_frame(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> 
     """One row a rollout and preset: problem_id, sample, preset, total, correct."""
     rewards = [load_reward(p) for p in presets]
     rows = [{"problem_id": r.problem.id, "sample": r.trajectory.sample, "preset": reward.name,
-             "total": reward(r.problem, r.reference, r.trajectory).total, "correct": r.trajectory.meta["correct"]}
+             "total": reward(r.problem, r.reference, r.trajectory).total,
+             "correct": r.trajectory.meta["correct"]}
             for reward in rewards for r in rollouts]
     return pd.DataFrame(rows)
 
 
 def headroom(rollouts: Sequence[Record]) -> pd.Series:
-    """What sampling gives before any training: accuracy, set match, unknown-tool rate, box rate, executed calls."""
+    """What sampling gives before any training: accuracy, set match, unknown-tool rate, box rate,
+    executed calls."""
     metrics = [record_metrics(r, known_tools(r.problem)) for r in rollouts]
-    keys = {"sampled accuracy": "correct", "set match": "set_match", "unknown-tool rate": "unknown_tool",
+    keys = {"sampled accuracy": "correct", "set match": "set_match",
+            "unknown-tool rate": "unknown_tool",
             "box rate": "boxed", "executed calls": "n_executed"}
-    return pd.Series({name: fmean(float(m[key]) for m in metrics) for name, key in keys.items()}, name="mean")
+    return pd.Series({name: fmean(float(m[key]) for m in metrics) for name, key in keys.items()},
+                     name="mean")
 
 
 def varying_terms(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.DataFrame:
-    """Share of groups (rollouts of one problem) in which each term of each preset varies; `total` is the reward."""
+    """Share of groups (rollouts of one problem) in which each term of each preset varies; `total`
+    is the reward."""
     groups = [r.problem.id for r in rollouts]
     rows = {}
     for reward in map(load_reward, presets):
         scores = [reward(r.problem, r.reference, r.trajectory) for r in rollouts]
-        columns = {name: [s.terms.get(name, 0.0) for s in scores] for s in scores for name in s.terms}
+        columns = {name: [s.terms.get(name, 0.0) for s in scores] for s in scores
+                   for name in s.terms}
         rows[reward.name] = {name: varying_share(values, groups)
-                             for name, values in {**columns, "total": [s.total for s in scores]}.items()}
+                             for name,
+                             values in {**columns, "total": [s.total for s in scores]}.items()}
     return pd.DataFrame(rows).T
 
 
@@ -121,6 +140,9 @@ def varying_share(values: Sequence[float], groups: Sequence[object]) -> float:
 
 
 def correlations(scores: pd.DataFrame) -> pd.Series:
-    """Correlation of each preset's reward with correctness over rollouts (nan where one of them never varies)."""
+    """Correlation of each preset's reward with correctness over rollouts (nan where one of them
+    never varies)."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return scores.groupby("preset", sort=False).apply(lambda g: g["total"].corr(g["correct"].astype(float)))
+        return scores.groupby("preset", sort=False).apply(
+            lambda g: g["total"].corr(g["correct"].astype(float))
+        )

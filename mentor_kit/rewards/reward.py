@@ -1,4 +1,5 @@
-"""A reward: weighted terms behind a gate. The same object trains, scores on the command line and plots.
+"""A reward: weighted terms behind a gate. The same object trains, scores on the command line and
+plots.
 
 A preset is a YAML file:
 
@@ -31,7 +32,8 @@ from mentor_kit.rewards.context import Case
 from mentor_kit.rewards.terms import TERMS
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
-PRESETS = ("sparse", "mentor", "any_overlap", "no_tool_match", "set_f1", "count_f1", "ordered", "arguments", "strict",
+PRESETS = ("sparse", "mentor", "any_overlap", "no_tool_match", "set_f1", "count_f1", "ordered",
+           "arguments", "strict",
            "executed", "matchtir", "toolrl", "mentor_fixed")
 
 GATES: dict[str, Callable[[Case], bool]] = {
@@ -43,7 +45,8 @@ GATES: dict[str, Callable[[Case], bool]] = {
 
 @dataclass(frozen=True)
 class Score:
-    """A rollout's reward: `terms` (name -> weighted contribution) sum to `total`; a gated one has the term `gate`."""
+    """A rollout's reward: `terms` (name -> weighted contribution) sum to `total`; a gated one has
+    the term `gate`."""
 
     total: float
     terms: Mapping[str, float]
@@ -68,7 +71,8 @@ class PlainFunction:
     """A user's function (problem, reference, student) -> float as a term.
 
     Raises:
-        UserError: it cannot take three arguments; or called, it raised or returned no finite number.
+        UserError: it cannot take three arguments; or called, it raised or returned no finite
+            number.
     """
 
     function: Callable[[Problem, Trajectory | None, Trajectory], float]
@@ -77,8 +81,10 @@ class PlainFunction:
         try:
             inspect.signature(self.function).bind("problem", "reference", "student")
         except (TypeError, ValueError) as error:
-            raise UserError(f"Reward function {self.name} cannot be called with (problem, reference, student) "
-                            f"({error}): give it these three arguments.") from None
+            raise UserError(
+                f"Reward function {self.name} cannot be called with (problem, "
+                f"reference, student) ({error}): give it these three arguments."
+            ) from None
 
     @property
     def name(self) -> str:
@@ -95,18 +101,19 @@ class PlainFunction:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise UserError(f"Reward function {self.name} returned {value!r} for problem {case.problem.id!r}: it must "
-                            "return a finite number.")
+            raise UserError(f"Reward function {self.name} returned {value!r} for problem "
+                            f"{case.problem.id!r}: it must return a finite number.")
         return number
 
     def _returned(self, case: Case) -> Any:
         try:
             return self.function(case.problem, case.reference, case.student)
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[:2][-1]  # after this frame: the function's own
-            raise UserError(f"Reward function {self.name} raised {type(error).__name__}: {' '.join(str(error).split())} "
-                            f"({Path(place.filename).name}, line {place.lineno}) for problem {case.problem.id!r}: mend "
-                            "it.") from error
+            # after this frame: the function's own
+            place = traceback.extract_tb(error.__traceback__)[:2][-1]
+            raise UserError(f"Reward function {self.name} raised {type(error).__name__}: "
+                            f"{' '.join(str(error).split())} ({Path(place.filename).name}, line "
+                            f"{place.lineno}) for problem {case.problem.id!r}: mend it.") from error
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,8 @@ class Reward:
     Args:
         name: preset name, file stem or function name.
         terms: weighted terms, summed in this order.
-        gate: (condition, value) in the order they are tried; the first that holds is the whole score.
+        gate: (condition, value) in the order they are tried; the first that holds is the whole
+            score.
         executed_only: count only calls that were carried out without an error.
     """
 
@@ -127,11 +135,13 @@ class Reward:
     description: str = ""
     source: str = ""
 
-    def __call__(self, problem: Problem, reference: Trajectory | None, student: Trajectory) -> Score:
+    def __call__(self, problem: Problem, reference: Trajectory | None,
+                 student: Trajectory) -> Score:
         """Score one rollout.
 
         Raises:
-            UserError: the problem's toolbox does not exist, or a user's function raised or did not return a number.
+            UserError: the problem's toolbox does not exist, or a user's function raised or did not
+                return a number.
         """
         case = Case(problem, reference, student, self.executed_only)
         for condition, value in self.gate:
@@ -142,19 +152,22 @@ class Reward:
 
 
 def load_reward(spec: str | Reward | Callable[..., float]) -> Reward:
-    """A reward by preset name, path of a YAML file, or `package.module:name` (a Reward or a plain function).
+    """A reward by preset name, path of a YAML file, or `package.module:name` (a Reward or a plain
+    function).
 
-    A plain function (problem, reference, student) -> float becomes a reward of one term named after it.
+    A plain function (problem, reference, student) -> float becomes a reward of one term named after
+    it.
 
     Raises:
-        UserError: for an unknown name, a missing or invalid file, an object of another kind, or a function that cannot
-            take these three arguments.
+        UserError: for an unknown name, a missing or invalid file, an object of another kind, or a
+            function that cannot take these three arguments.
     """
     if isinstance(spec, Reward):
         return spec
     if callable(spec):
         name = getattr(spec, "__name__", type(spec).__name__)
-        return Reward(name, (Term(name, PlainFunction(spec)),), description=(spec.__doc__ or "").split("\n")[0])
+        return Reward(name, (Term(name, PlainFunction(spec)),),
+                      description=(spec.__doc__ or "").split("\n")[0])
     if spec in PRESETS:
         return reward_from_file(PRESET_FOLDER / f"{spec}.yaml")
     if spec.endswith((".yaml", ".yml")):
@@ -162,12 +175,13 @@ def load_reward(spec: str | Reward | Callable[..., float]) -> Reward:
     if ":" not in spec:
         near = get_close_matches(spec, PRESETS, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"Unknown reward {spec!r}{hint}: use one of {', '.join(PRESETS)}, the path of a YAML file, or "
-                        "'package.module:name' for a function of yours, looked for in the working folder.")
+        raise UserError(f"Unknown reward {spec!r}{hint}: use one of {', '.join(PRESETS)}, the path "
+                        "of a YAML file, or 'package.module:name' for a function of yours, looked "
+                        "for in the working folder.")
     found = load_object(spec, "reward")
     if not callable(found):
-        raise UserError(f"reward {spec!r} is a {type(found).__name__}: it must be a Reward or a function "
-                        "(problem, reference, student) -> float.")
+        raise UserError(f"reward {spec!r} is a {type(found).__name__}: it must be a Reward or a "
+                        "function (problem, reference, student) -> float.")
     return load_reward(found)
 
 
@@ -178,23 +192,28 @@ def reward_from_file(path: Path) -> Reward:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"Reward file {str(path)!r} cannot be read ({str(error).splitlines()[0]}).") from error
-    data = _mapping(data, path, "the file", {"description", "source", "executed_only", "gate", "terms"})
+        raise UserError(
+            f"Reward file {str(path)!r} cannot be read ({str(error).splitlines()[0]})."
+        ) from error
+    data = _mapping(data, path, "the file",
+                    {"description", "source", "executed_only", "gate", "terms"})
     gate = _mapping(data.get("gate") or {}, path, "gate", set(GATES))
     terms = _mapping(data.get("terms"), path, "terms", None)
     if not terms:
-        raise UserError(f"Reward file {str(path)!r} has no terms: name at least one of {', '.join(TERMS)}.")
+        raise UserError(f"Reward file {str(path)!r} has no terms: name at least one of "
+                        f"{', '.join(TERMS)}.")
     return Reward(path.stem, tuple(_term(name, entry, path) for name, entry in terms.items()),
                   tuple((g, _number(gate[g], path, f"gate {g}")) for g in GATES if g in gate),
-                  data.get("executed_only") is True, str(data.get("description", "")), str(data.get("source", "")))
+                  data.get("executed_only") is True, str(data.get("description", "")),
+                  str(data.get("source", "")))
 
 
 def _term(name: str, entry: Any, path: Path) -> Term:
     entry = _mapping(entry, path, f"term {name!r}", {"use", "weight", "when_wrong"})
     use = str(entry.get("use", name))
     if use not in TERMS and ":" not in use:
-        raise UserError(f"Reward file {str(path)!r}: unknown term {use!r}; use one of {', '.join(TERMS)}, or "
-                        "'package.module:name'.")
+        raise UserError(f"Reward file {str(path)!r}: unknown term {use!r}; use one of "
+                        f"{', '.join(TERMS)}, or 'package.module:name'.")
     function = TERMS.get(use) or PlainFunction(load_object(use, "reward term"))
     return Term(str(name), function, _number(entry.get("weight", 1.0), path, f"weight of {name!r}"),
                 _number(entry.get("when_wrong", 1.0), path, f"when_wrong of {name!r}"))
@@ -205,15 +224,15 @@ def _mapping(value: Any, path: Path, what: str, allowed: set[str] | None) -> dic
         raise UserError(f"Reward file {str(path)!r}: {what} must be a mapping, got {value!r}.")
     for key in value:
         if allowed is not None and key not in allowed:
-            raise UserError(f"Reward file {str(path)!r}: {what} has an unknown key {key!r}; it may hold "
-                            f"{', '.join(sorted(allowed))}.")
+            raise UserError(f"Reward file {str(path)!r}: {what} has an unknown key {key!r}; it may "
+                            f"hold {', '.join(sorted(allowed))}.")
     return value
 
 
 def _number(value: Any, path: Path, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"Reward file {str(path)!r}: {what} is {value!r}; it must be a finite number (in YAML 1e-6 is "
-                        "a text: write 1.0e-6).")
+        raise UserError(f"Reward file {str(path)!r}: {what} is {value!r}; it must be a finite "
+                        "number (in YAML 1e-6 is a text: write 1.0e-6).")
     return float(value)
 
 
@@ -226,18 +245,21 @@ def is_reward(spec: str) -> bool:
 
 
 def reference_from_names(names: Iterable[str], problem_id: str = "") -> Trajectory:
-    """A reference trajectory for data that has only the teacher's tool names: calls without arguments."""
+    """A reference trajectory for data that has only the teacher's tool names: calls without
+    arguments."""
     text = "\n".join(render_call(name, None) for name in names)
     return Trajectory(problem_id, (Turn(text),), producer="teacher:names")
 
 
 def presets_table() -> list[dict[str, Any]]:
     """One row a preset: name, description, formula, source. For notebook 02."""
-    return [{"preset": r.name, "description": r.description, "formula": formula(r), "source": r.source}
+    return [{"preset": r.name, "description": r.description, "formula": formula(r),
+             "source": r.source}
             for r in map(load_reward, PRESETS)]
 
 
 def formula(reward: Reward) -> str:
     """The weighted sum in one line, e.g. `0.7 answer_right + 0.3 same_tools (x0.2 when wrong)`."""
-    return " + ".join(f"{t.weight:g} {t.name}" + (f" (x{t.when_wrong:g} when wrong)" if t.when_wrong != 1 else "")
+    return " + ".join(f"{t.weight:g} {t.name}"
+                      + (f" (x{t.when_wrong:g} when wrong)" if t.when_wrong != 1 else "")
                       for t in reward.terms)

@@ -1,7 +1,9 @@
-"""Reward terms: small pure functions of a `Case`, each between 0 and 1. A preset weighs a few of them.
+"""Reward terms: small pure functions of a `Case`, each between 0 and 1. A preset weighs a few of
+them.
 
-Terms of the released code keep its meaning to the letter; the others say which paper they come from.
-`Case.calls` decides which of the student's calls count (all written ones, or only executed ones).
+Terms of the released code keep its meaning to the letter; the others say which paper they come
+from. `Case.calls` decides which of the student's calls count (all written ones, or only executed
+ones).
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ def answer_right(case: Case) -> float:
 
 
 def same_tools(case: Case) -> float:
-    """1 when the student's set of tools equals the teacher's. Released MENTOR: ignores order, counts, arguments."""
+    """1 when the student's set of tools equals the teacher's. Released MENTOR: ignores order,
+    counts, arguments."""
     return float(bool(case.names) and set(case.names) == set(case.reference_names))
 
 
@@ -40,7 +43,8 @@ def tool_set_f1(case: Case) -> float:
 
 
 def no_unknown_tool(case: Case) -> float:
-    """1 when no well-formed call names a tool that does not exist. Released code; true of no call at all, too."""
+    """1 when no well-formed call names a tool that does not exist. Released code; true of no call
+    at all, too."""
     return float(not case.unknown)
 
 
@@ -50,51 +54,61 @@ def tool_count_f1(case: Case) -> float:
 
 
 def tool_order(case: Case) -> float:
-    """2 x longest common subsequence / (student's calls + teacher's calls). Ours; the plainest ordered match."""
+    """2 x longest common subsequence / (student's calls + teacher's calls). Ours; the plainest
+    ordered match."""
     return _ratio(2 * _common_subsequence(case.names, case.reference_names),
                   len(case.names) + len(case.reference_names))
 
 
 def same_arguments(case: Case) -> float:
-    """F1 of the multisets of (tool, arguments). A reference made of names alone is compared by name. Ours."""
+    """F1 of the multisets of (tool, arguments). A reference made of names alone is compared by
+    name. Ours."""
     by_name = {c.name for c in case.reference_calls if c.arguments is None}
     return _f1(Counter(_signature(c, by_name) for c in case.calls),
                Counter(_signature(c, by_name) for c in case.reference_calls))
 
 
 def strict_replication(case: Case) -> float:
-    """1 when names, arguments and order all equal the teacher's: what v3 of the paper argues against."""
+    """1 when names, arguments and order all equal the teacher's: what v3 of the paper argues
+    against."""
     by_name = {c.name for c in case.reference_calls if c.arguments is None}
     return float(bool(case.calls) and [_signature(c, by_name) for c in case.calls]
                  == [_signature(c, by_name) for c in case.reference_calls])
 
 
 def matched_credit(case: Case) -> float:
-    """Optimal one-to-one assignment of calls to the teacher's, mean similarity over the longer side.
+    """Optimal one-to-one assignment of calls to the teacher's, mean similarity over the longer
+    side.
 
-    MatchTIR (arXiv 2601.10712): similarity of two calls of one tool = (1 + overlap of parameter names + equal values) /
-    (2 + the teacher's parameters). The paper rewards each turn (`turn_credits`); we divide by the larger number of
-    calls, so that a trajectory has one number and both missing and surplus calls cost.
+    MatchTIR (arXiv 2601.10712): similarity of two calls of one tool = (1 + overlap of parameter
+    names + equal values) / (2 + the teacher's parameters). The paper rewards each turn
+    (`turn_credits`); we divide by the larger number of calls, so that a trajectory has one number
+    and both missing and surplus calls cost.
     """
     return _ratio(sum(call_credits(case)), max(len(case.calls), len(case.reference_calls)))
 
 
 def call_match(case: Case) -> float:
-    """ToolRL's correctness (arXiv 2504.13958), R_max / S_max, so between 0 and 1; the paper scales it to -3..3.
+    """ToolRL's correctness (arXiv 2504.13958), R_max / S_max, so between 0 and 1; the paper scales
+    it to -3..3.
 
-    S_max = 1 + sum over the teacher's calls of (1 + its parameters); R = overlap of names (multiset Jaccard) + for
-    each matched pair, overlap of parameter names + equal values; R_max is its maximum over assignments.
+    S_max = 1 + sum over the teacher's calls of (1 + its parameters); R = overlap of names (multiset
+    Jaccard) + for each matched pair, overlap of parameter names + equal values; R_max is its
+    maximum over assignments.
     """
     names, wanted = Counter(case.names), Counter(case.reference_names)
     best = 1.0 + sum(1 + len(_parameters(c)) for c in case.reference_calls)
     pairs = _assign(case.calls, case.reference_calls, _parameter_score)
-    return (_ratio((names & wanted).total(), (names | wanted).total()) + sum(score for _, _, score in pairs)) / best
+    return (_ratio((names & wanted).total(), (names | wanted).total())
+            + sum(score for _, _, score in pairs)) / best
 
 
 def carried_out_f1(case: Case) -> float:
-    """2 x (calls carried out that the teacher also made) / (calls attempted + teacher's calls). For `mentor_fixed`.
+    """2 x (calls carried out that the teacher also made) / (calls attempted + teacher's calls). For
+    `mentor_fixed`.
 
-    Unknown, malformed, failed and never executed calls count as attempts only, so each lowers the term.
+    Unknown, malformed, failed and never executed calls count as attempts only, so each lowers the
+    term.
     """
     done = Counter(c.name for c in case.student.calls if c.ok and c.name in case.known)
     shared = (done & Counter(case.reference_names)).total()
@@ -102,17 +116,20 @@ def carried_out_f1(case: Case) -> float:
 
 
 def clean_calls(case: Case) -> float:
-    """1 when no call is malformed and none names a tool that does not exist. Ours, for `mentor_fixed`."""
+    """1 when no call is malformed and none names a tool that does not exist. Ours, for
+    `mentor_fixed`."""
     return float(not case.malformed and not case.unknown)
 
 
 TERMS: dict[str, Callable[[Case], float]] = {f.__name__: f for f in (
-    answered, answer_right, same_tools, any_shared_tool, tool_set_f1, no_unknown_tool, tool_count_f1, tool_order,
+    answered, answer_right, same_tools, any_shared_tool, tool_set_f1, no_unknown_tool,
+    tool_count_f1, tool_order,
     same_arguments, strict_replication, matched_credit, call_match, carried_out_f1, clean_calls)}
 
 
 def call_credits(case: Case) -> list[float]:
-    """The similarity of each of `case.calls` to the teacher's call it is assigned to; 0 for those left over."""
+    """The similarity of each of `case.calls` to the teacher's call it is assigned to; 0 for those
+    left over."""
     credit = [0.0] * len(case.calls)
     for i, j, score in _assign(case.calls, case.reference_calls, _similarity_parts):
         credit[i] = score / (2 + len(_parameters(case.reference_calls[j])))
@@ -125,12 +142,14 @@ def turn_credits(case: Case) -> list[float]:
     Turns are those of `case.student`, so `case` must count executed calls (`executed_only=True`).
     """
     credit = iter(call_credits(case))
-    turns = [[next(credit) for c in turn.calls if c.ok and c.name in case.known] for turn in case.student.turns]
+    turns = [[next(credit) for c in turn.calls if c.ok and c.name in case.known]
+             for turn in case.student.turns]
     return [_ratio(sum(t), len(t), empty=0.0) for t in turns]
 
 
 def _ratio(part: float, whole: float, empty: float = 1.0) -> float:
-    """part / whole; `empty` where there is nothing to compare (no call on either side is a perfect match)."""
+    """part / whole; `empty` where there is nothing to compare (no call on either side is a perfect
+    match)."""
     return part / whole if whole else empty
 
 
@@ -156,7 +175,8 @@ def _parameters(call: ToolCall) -> dict[str, Any]:
 
 
 def _parameter_score(call: ToolCall, wanted: ToolCall) -> float:
-    """Overlap of the parameter names (Jaccard) + number of equal values, for two calls of one tool."""
+    """Overlap of the parameter names (Jaccard) + number of equal values, for two calls of one
+    tool."""
     ours, theirs = _parameters(call), _parameters(wanted)
     equal = sum(canonical(ours[k]) == canonical(v) for k, v in theirs.items() if k in ours)
     return _ratio(len(ours.keys() & theirs.keys()), len(ours.keys() | theirs.keys())) + equal

@@ -23,11 +23,13 @@ def write_atomic(path: Path | str, text: str) -> Path:
 
 def canonical_json(value: Any) -> str:
     """Sorted keys, no spaces, numpy scalars as numbers, nan and infinities as null."""
-    return json.dumps(plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return json.dumps(plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"),
+                      allow_nan=False)
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON holds it: text keys, lists, paths as text, numpy scalars as numbers, nan as None."""
+    """A value as JSON holds it: text keys, lists, paths as text, numpy scalars as numbers, nan as
+    None."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -14,8 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "unsloth", "unsloth_zoo", "bitsandbytes",
-            "xformers", "triton", "papermill", "jupyterlab", "matplotlib", "seaborn", "math-verify", "mathruler",
+PACKAGES = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "unsloth",
+            "unsloth_zoo", "bitsandbytes",
+            "xformers", "triton", "papermill", "jupyterlab", "matplotlib", "seaborn", "math-verify",
+            "mathruler",
             "reasoning-gym", "numpy", "pandas", "pyarrow", "openai", "ray", "mentor-kit")
 
 
@@ -40,7 +42,8 @@ def git_state(folder: Path | None = None) -> dict[str, Any]:
 def _git(arguments: list[str], folder: Path | None) -> str | None:
     folder = folder or Path(__file__).parent
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True,
+                              timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -69,7 +72,8 @@ def torch_facts() -> dict[str, Any]:
 
 
 def host_facts() -> dict[str, Any]:
-    hardware = {"cpu": cpu_model(), "cores": usable_cores(), "system": platform.system(), **torch_facts()}
+    hardware = {"cpu": cpu_model(), "cores": usable_cores(), "system": platform.system(),
+                **torch_facts()}
     return {"python": platform.python_version(), "packages": package_versions(), "git": git_state(),
             "hardware": hardware, "started_at": datetime.now(UTC).isoformat(timespec="seconds")}
 

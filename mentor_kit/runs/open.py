@@ -17,31 +17,41 @@ from mentor_kit.runs.run import SCRATCH, STAGE_NOTEBOOKS, Run, notebook_version,
 
 
 def project_root(start: Path | str | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the working folder) that holds notebooks/; else `start`."""
+    """The nearest folder at or above `start` (default: the working folder) that holds notebooks/;
+    else `start`."""
     here = Path(start or Path.cwd()).resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / "notebooks").is_dir()), here)
+    return next((folder for folder in (here, *here.parents) if (folder / "notebooks").is_dir()),
+                here)
 
 
 def start_run(run_dir: Path | str = "", *, stage: str, params: Mapping[str, Any],
-              inputs: Mapping[str, Run | str | Path | Sequence[Run | str | Path]] | None = None) -> Run:
+              inputs: Mapping[str, Run | str | Path | Sequence[Run | str | Path]]
+              | None = None) -> Run:
     """Open a run folder: make it, write params.yaml and manifest.json.
 
     Args:
-        run_dir: the folder; "" is results/interactive/<stage>/<key> of the project, for a person in JupyterLab.
+        run_dir: the folder; "" is results/interactive/<stage>/<key> of the project, for a person in
+            JupyterLab.
         stage: the stage's name; in a batch the study's own name of the stage wins.
-        params: all parameters of the notebook; `run_dir` and the names in `inputs` are left out of the key.
+        params: all parameters of the notebook; `run_dir` and the names in `inputs` are left out of
+            the key.
         inputs: parameter name -> the run (or list of runs) it names; each must be finished.
 
     Raises:
-        UserError: an input run is missing, unfinished or damaged, or the folder holds a run with other parameters.
+        UserError: an input run is missing, unfinished or damaged, or the folder holds a run with
+            other parameters.
     """
     loaded = {name: [_as_run(r) for r in runs] if _is_list(runs) else _as_run(runs)
               for name, runs in (inputs or {}).items()}
     params = {k: v for k, v in plain(params).items() if k not in loaded and k != "run_dir"}
-    keys = {name: [r.key for r in runs] if _is_list(runs) else runs.key for name, runs in loaded.items()}
-    names = {name: [str(r) for r in runs] if _is_list(runs) else str(runs) for name, runs in loaded.items()}
+    keys = {name: [r.key for r in runs] if _is_list(runs) else runs.key for name,
+            runs in loaded.items()}
+    names = {name: [str(r) for r in runs] if _is_list(runs) else str(runs) for name,
+             runs in loaded.items()}
     key = run_key(stage, notebook_version(STAGE_NOTEBOOKS.get(stage, stage)), params, keys)
-    folder = Path(run_dir) if str(run_dir) else project_root() / "results" / "interactive" / stage / key
+    folder = (
+        Path(run_dir) if str(run_dir) else project_root() / "results" / "interactive" / stage / key
+    )
     run = Run(folder, stage, key, params, names)
     if (folder / "cell.json").is_file():  # the batch says which stage and key this folder is
         cell = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
@@ -62,22 +72,27 @@ def _as_run(run: Run | str | Path) -> Run:
 
 
 def _refuse_other(run: Run) -> None:
-    """Raise UserError where the folder's run was asked something else: neither would be what its parameters say."""
+    """Raise UserError where the folder's run was asked something else: neither would be what its
+    parameters say."""
     file = run.dir / "params.yaml"
-    before = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {"key": run.key}
+    before = (
+        yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {"key": run.key}
+    )
     if before.get("key") == run.key:
         return
     stored = {"stage": before.get("stage"), **before.get("params", {}), **before.get("inputs", {})}
     asked = {"stage": run.stage, **run.params, **run.inputs}
-    other = [f"{n}: {asked.get(n)!r} asked, {stored.get(n)!r} stored" for n in sorted({*asked, *stored})
+    other = [f"{n}: {asked.get(n)!r} asked, {stored.get(n)!r} stored"
+             for n in sorted({*asked, *stored})
              if asked.get(n) != stored.get(n)] or ["another version of the stage"]
     more = f"; and {len(other) - 5} more" if len(other) > 5 else ""
-    raise UserError(f"{str(run.dir)!r} holds a run with other parameters ({'; '.join(other[:5])}{more}): give another "
-                    "folder, or delete this one.")
+    raise UserError(f"{str(run.dir)!r} holds a run with other parameters "
+                    f"({'; '.join(other[:5])}{more}): give another folder, or delete this one.")
 
 
 def _prepare(run: Run) -> None:
-    """A finished folder starts over; an unfinished one keeps its files, its metrics put aside for `resume_metrics`."""
+    """A finished folder starts over; an unfinished one keeps its files, its metrics put aside for
+    `resume_metrics`."""
     run.dir.mkdir(parents=True, exist_ok=True)
     if run.is_done():
         (run.dir / "DONE").unlink()
@@ -94,9 +109,12 @@ def _prepare(run: Run) -> None:
 def _write_asked(run: Run, inputs: Mapping[str, Run | list[Run]]) -> None:
     asked = {"stage": run.stage, "key": run.key, "params": run.params, "inputs": run.inputs}
     write_atomic(run.dir / "params.yaml", yaml.safe_dump(asked, sort_keys=True, allow_unicode=True))
-    data = {name: [_input_facts(r) for r in (runs if _is_list(runs) else [runs])] for name, runs in inputs.items()}
-    manifest = {"stage": run.stage, "key": run.key, "seed": run.params.get("seed"), "inputs": data, **host_facts()}
-    write_atomic(run.dir / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    data = {name: [_input_facts(r) for r in (runs if _is_list(runs) else [runs])] for name,
+            runs in inputs.items()}
+    manifest = {"stage": run.stage, "key": run.key, "seed": run.params.get("seed"), "inputs": data,
+                **host_facts()}
+    write_atomic(run.dir / "manifest.json",
+                 json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
 def _input_facts(run: Run) -> dict[str, Any]:
@@ -108,13 +126,15 @@ def load_run(path: Path | str = "", *, stage: str | None = None, verify: bool = 
     """Open a finished run.
 
     Args:
-        path: its folder, relative to the working folder or to the project. "" takes the latest finished run of
-            `stage`, one made in JupyterLab (results/interactive) before one made by a batch.
+        path: its folder, relative to the working folder or to the project. "" takes the latest
+            finished run of `stage`, one made in JupyterLab (results/interactive) before one made by
+            a batch.
         stage: the stage the caller needs; named in the errors.
         verify: compare the hashes of the artefacts too, not only their sizes.
 
     Raises:
-        UserError: no such folder, not finished, or an artefact is missing or changed; says how to make it.
+        UserError: no such folder, not finished, or an artefact is missing or changed; says how to
+            make it.
     """
     folder = _latest(stage) if not str(path) else _find(path)
     how = _how_to_make(stage or folder.parent.name)
@@ -135,13 +155,16 @@ def _read_done(folder: Path, how: str) -> dict[str, Any]:
         raise UserError(f"{str(folder / 'DONE')!r} is damaged; delete it, then {how}.") from error
 
 
-def _check_artefacts(folder: Path, listing: Mapping[str, Mapping[str, Any]], verify: bool, how: str) -> None:
+def _check_artefacts(folder: Path, listing: Mapping[str, Mapping[str, Any]], verify: bool,
+                     how: str) -> None:
     for name, facts in listing.items():
         path = folder / name
         if not path.is_file():
             raise UserError(f"The run {str(folder)!r} has lost its artefact {name!r}: {how}.")
-        if path.stat().st_size != facts["bytes"] or (verify and file_sha256(path) != facts["sha256"]):
-            raise UserError(f"{str(path)!r} is not the file its run wrote (size or hash differs): {how}.")
+        if path.stat().st_size != facts["bytes"] or (verify
+                                                     and file_sha256(path) != facts["sha256"]):
+            raise UserError(f"{str(path)!r} is not the file its run wrote (size or hash differs): "
+                            f"{how}.")
 
 
 def _find(path: Path | str) -> Path:
@@ -153,17 +176,21 @@ def _latest(stage: str | None) -> Path:
     root = project_root() / "results"
     done = [path.parent for path in root.glob(f"*/{stage or '*'}/*/DONE")]
     if not done:
-        raise UserError(f"No finished run of stage {stage!r} under results/: {_how_to_make(stage or '')}.")
-    return max(done, key=lambda p: (p.parent.parent.name == "interactive", (p / "DONE").stat().st_mtime_ns))
+        raise UserError(f"No finished run of stage {stage!r} under results/: "
+                        f"{_how_to_make(stage or '')}.")
+    return max(done,
+               key=lambda p: (p.parent.parent.name == "interactive",
+                              (p / "DONE").stat().st_mtime_ns))
 
 
 def _how_to_make(stage: str) -> str:
     notebook = STAGE_NOTEBOOKS.get(stage)
-    return f"run `mentor-kit batch params/demo.yaml`{f' or notebook {notebook}' if notebook else ''} first"
+    return f"run `mentor-kit batch params/demo.yaml`{f' or {notebook}' if notebook else ''} first"
 
 
 def latest_study(results: Path | str = "") -> list[Path]:
-    """Folders of the finished runs of the study that finished a run last (results/interactive is no study).
+    """Folders of the finished runs of the study that finished a run last (results/interactive is no
+    study).
 
     Raises:
         UserError: there is no finished run.

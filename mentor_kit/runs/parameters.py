@@ -1,8 +1,9 @@
 """What each notebook is asked to do: one frozen, validated configuration a notebook.
 
-The first cell after a notebook's `parameters` cell builds one of these with `configure`; an unknown name, a wrong type
-or an impossible value is refused there, in one line, before anything is computed. A batch builds the same ones for all
-its cells before the first kernel starts (`mentor_kit.batch.preflight`).
+The first cell after a notebook's `parameters` cell builds one of these with `configure`; an unknown
+name, a wrong type or an impossible value is refused there, in one line, before anything is
+computed. A batch builds the same ones for all its cells before the first kernel starts
+(`mentor_kit.batch.preflight`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ Config = TypeVar("Config", bound="StageConfig")
 
 
 class StageConfig(BaseModel):
-    """Common to all stages. Runs are named by folder; "" means the latest finished run of that stage."""
+    """Common to all stages. Runs are named by folder; "" means the latest finished run of that
+    stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def checked(look_up: Callable[[str], Any]) -> Callable[[str], str]:
-    """A check of a field that names something: `look_up` finds it or raises UserError. "" names nothing."""
+    """A check of a field that names something: `look_up` finds it or raises UserError. "" names
+    nothing."""
 
     def check(spec: str) -> str:
         if spec:
@@ -47,7 +50,8 @@ def configure(cls: type[Config], **parameters: Any) -> Config:
 
 
 def findings(cls: type[StageConfig], parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What `configure` would refuse: (parameter, reason), the parameter "" where several do not fit together."""
+    """What `configure` would refuse: (parameter, reason), the parameter "" where several do not fit
+    together."""
     try:
         cls(**parameters)
     except ValidationError as error:
@@ -70,7 +74,9 @@ def _reason(cls: type[StageConfig], error: Mapping[str, Any]) -> str:
     if not error["loc"]:
         return message
     if error["type"] == "extra_forbidden":
-        message = f"there is no such parameter{did_you_mean(str(error['loc'][0]), cls.model_fields)}"
+        message = (
+            f"there is no such parameter{did_you_mean(str(error['loc'][0]), cls.model_fields)}"
+        )
     if error["type"] == "list_type":
         message = "it must be a list: [value]; with papermill's command line use -y"
     return f"{'.'.join(map(str, error['loc']))}={error['input']!r}: {message}"
@@ -115,4 +121,5 @@ def parse_settings(settings: Sequence[str], what: str) -> dict[str, Any]:
     wrong = next((s for s in settings if "=" not in s), None)
     if wrong is not None:
         raise UserError(f"{what}: {wrong!r} is not of the form name=value.")
-    return {name.strip(): _read(value, name, what) for name, _, value in (s.partition("=") for s in settings)}
+    return {name.strip(): _read(value, name, what) for name, _,
+            value in (s.partition("=") for s in settings)}

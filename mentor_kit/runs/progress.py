@@ -1,4 +1,5 @@
-"""One progress bar for people who watch; silent in batches (MENTOR_KIT_QUIET=1) and where nobody can see it."""
+"""One progress bar for people who watch; silent in batches (MENTOR_KIT_QUIET=1) and where nobody
+can see it."""
 
 from __future__ import annotations
 

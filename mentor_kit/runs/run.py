@@ -6,10 +6,10 @@
     save_records(run.path("trajectories.parquet"), records)
     run.finish(accuracy=0.5)                         # DONE, written last
 
-`key` hashes the stage, its integer version, the parameters and the keys of the input runs; never the
-commit. Dates, wall times and host facts are in `manifest.json` and `timing.jsonl` alone, so that the
-same parameters and seed give the same bytes everywhere else. A finished run that is started again
-starts over; an unfinished one continues (its files stay).
+`key` hashes the stage, its integer version, the parameters and the keys of the input runs; never
+the commit. Dates, wall times and host facts are in `manifest.json` and `timing.jsonl` alone, so
+that the same parameters and seed give the same bytes everywhere else. A finished run that is
+started again starts over; an unfinished one continues (its files stay).
 """
 
 from __future__ import annotations
@@ -26,20 +26,28 @@ from typing import Any
 from mentor_kit.runs.files import canonical_json, file_sha256, plain, whole_lines, write_atomic
 
 # The integer version of what a notebook computes: bump it when its artefacts would change.
-NOTEBOOK_VERSIONS = {"01_teacher_trajectories": 3, "02_reward_design": 4, "03_rl_training": 3, "04_evaluation": 4,
+NOTEBOOK_VERSIONS = {"01_teacher_trajectories": 3, "02_reward_design": 4, "03_rl_training": 3,
+                     "04_evaluation": 4,
                      "05_paper_figures": 5}
-STAGE_NOTEBOOKS = {"collect": "01_teacher_trajectories", "cold_start": "03_rl_training", "train": "03_rl_training",
-                   "design": "02_reward_design", "evaluate": "04_evaluation", "evaluate_constrained": "04_evaluation",
+STAGE_NOTEBOOKS = {"collect": "01_teacher_trajectories", "cold_start": "03_rl_training",
+                   "train": "03_rl_training",
+                   "design": "02_reward_design", "evaluate": "04_evaluation",
+                   "evaluate_constrained": "04_evaluation",
                    "figures": "05_paper_figures"}
-# Files about the execution rather than of its outcome: not listed in DONE, not compared between runs.
-EXECUTION_FILES = {"manifest.json", "timing.jsonl", "cell.json", "cell.log", "notebook.ipynb", "notebook.partial.ipynb",
-                   "DONE", "FAILED", ".lock", "metrics.previous.jsonl", "attempts.jsonl", "progress.txt"}
+# Files about the execution rather than of its outcome: not listed in DONE, not compared between
+# runs.
+EXECUTION_FILES = {"manifest.json", "timing.jsonl", "cell.json", "cell.log", "notebook.ipynb",
+                   "notebook.partial.ipynb",
+                   "DONE", "FAILED", ".lock", "metrics.previous.jsonl", "attempts.jsonl",
+                   "progress.txt"}
 PROGRESS = "progress.txt"  # one line about a run under way, shown by the batch
-SCRATCH = "checkpoints"  # a folder of a run that is no artefact: what an interrupted training continues from
+# a folder of a run that is no artefact: what an interrupted training continues from
+SCRATCH = "checkpoints"
 
 
 def run_key(stage: str, version: int, params: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
-    """12 hexadecimal digits that name a run. `inputs`: parameter name -> key, or list of keys, of the input runs."""
+    """12 hexadecimal digits that name a run. `inputs`: parameter name -> key, or list of keys, of
+    the input runs."""
     content = {"stage": stage, "version": version, "params": params, "inputs": inputs}
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:12]
 
@@ -50,7 +58,8 @@ def notebook_version(notebook: str) -> int:
 
 @dataclass
 class Run:
-    """A run folder. `facts` are the keyword arguments of `finish`; `inputs` name the input runs as stage/key."""
+    """A run folder. `facts` are the keyword arguments of `finish`; `inputs` name the input runs as
+    stage/key."""
 
     dir: Path
     stage: str
@@ -72,7 +81,8 @@ class Run:
         return (self.dir / "DONE").is_file()
 
     def log(self, metrics: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl. No times here: they go to `time`, or the same seed gives other bytes."""
+        """Append one line to metrics.jsonl. No times here: they go to `time`, or the same seed
+        gives other bytes."""
         with open(self.path("metrics.jsonl"), "a", encoding="utf-8") as file:
             file.write(canonical_json(metrics) + "\n")
 
@@ -81,20 +91,25 @@ class Run:
         return [json.loads(line) for line in whole_lines(self.dir / "metrics.jsonl")]
 
     def resume_metrics(self, step: int) -> None:
-        """Call when training (re)starts after `step` (0: from scratch), so that metrics.jsonl is as if unbroken.
+        """Call when training (re)starts after `step` (0: from scratch), so that metrics.jsonl is as
+        if unbroken.
 
-        Lines with a `step` above the given one are dropped; what an earlier, killed attempt logged up to
-        `step` is put back. Lines without a `step` stay.
+        Lines with a `step` above the given one are dropped; what an earlier, killed attempt logged
+        up to `step` is put back. Lines without a `step` stay.
         """
         previous = self.dir / "metrics.previous.jsonl"
-        now = [line for line in whole_lines(self.dir / "metrics.jsonl") if json.loads(line).get("step", 0) <= step]
-        earlier = [line for line in whole_lines(previous) if 0 <= json.loads(line).get("step", -1) <= step]
-        write_atomic(self.dir / "metrics.jsonl", "".join(f"{line}\n" for line in dict.fromkeys(now + earlier)))
+        now = [line for line in whole_lines(self.dir / "metrics.jsonl")
+               if json.loads(line).get("step", 0) <= step]
+        earlier = [line for line in whole_lines(previous)
+                   if 0 <= json.loads(line).get("step", -1) <= step]
+        write_atomic(self.dir / "metrics.jsonl",
+                     "".join(f"{line}\n" for line in dict.fromkeys(now + earlier)))
         previous.unlink(missing_ok=True)
 
     @contextmanager
     def time(self, name: str) -> Iterator[None]:
-        """Append the wall time of the block, in seconds, to timing.jsonl (one line an attempt, also a failed one)."""
+        """Append the wall time of the block, in seconds, to timing.jsonl (one line an attempt, also
+        a failed one)."""
         started = time.perf_counter()
         try:
             yield
@@ -119,15 +134,19 @@ class Run:
                       and f.suffix != ".tmp")
 
     def finish(self, *, not_deterministic: Sequence[str] = (), **facts: Any) -> Run:
-        """Write DONE: names, sizes and hashes of all artefacts, and `facts`. The last act of a notebook.
+        """Write DONE: names, sizes and hashes of all artefacts, and `facts`. The last act of a
+        notebook.
 
         `not_deterministic` names the artefacts whose bytes may differ between equal runs.
         """
         (self.dir / "metrics.previous.jsonl").unlink(missing_ok=True)
-        listing = {name: {"bytes": (self.dir / name).stat().st_size, "sha256": file_sha256(self.dir / name),
-                          "deterministic": name not in not_deterministic} for name in self.artefacts()}
+        listing = {name: {"bytes": (self.dir / name).stat().st_size,
+                          "sha256": file_sha256(self.dir / name),
+                          "deterministic": name not in not_deterministic}
+                   for name in self.artefacts()}
         self.facts = plain(facts)
         content = {"stage": self.stage, "key": self.key, "facts": self.facts, "artefacts": listing}
-        write_atomic(self.dir / "DONE", json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        write_atomic(self.dir / "DONE",
+                     json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
         return self
 

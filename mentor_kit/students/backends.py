@@ -1,8 +1,10 @@
-"""Where a student's weights come from: `transformers` anywhere, `unsloth` on a supported GPU, `auto` picks.
+"""Where a student's weights come from: `transformers` anywhere, `unsloth` on a supported GPU,
+`auto` picks.
 
-Both give the same student: the same tokenizer, the same precision, and with LoRA the same adapters from the same seed.
-Unsloth rewrites TRL's trainers when it is imported, so it must come first; that is why this module imports neither
-transformers nor TRL before a backend is chosen (`prepare_backend`).
+Both give the same student: the same tokenizer, the same precision, and with LoRA the same adapters
+from the same seed. Unsloth rewrites TRL's trainers when it is imported, so it must come first; that
+is why this module imports neither transformers nor TRL before a backend is chosen
+(`prepare_backend`).
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from mentor_kit.runs.machine import cache_folder
 from mentor_kit.students import torch_setup  # noqa: F401 - for its effect
 from mentor_kit.students.loading import LoadConfig
 
-SEVERAL_PROCESSES = "several processes: plain TRL distributes"  # why `auto` does not take Unsloth then
+# why `auto` does not take Unsloth then
+SEVERAL_PROCESSES = "several processes: plain TRL distributes"
 BACKENDS = ("auto", "transformers", "unsloth")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-OLDEST_GPU = (8, 0)  # compute capability with bfloat16, in which we train on a GPU (Unsloth itself goes back to 7.0)
-PACKING = ("UNSLOTH_GRPO_SEQ_PACKING", "UNSLOTH_GRPO_PREFIX_GROUPER")  # read once, when Unsloth is imported
+# compute capability with bfloat16, in which we train on a GPU (Unsloth itself goes back to 7.0)
+OLDEST_GPU = (8, 0)
+# read once, when Unsloth is imported
+PACKING = ("UNSLOTH_GRPO_SEQ_PACKING", "UNSLOTH_GRPO_PREFIX_GROUPER")
 
 
 def resolve_backend(backend: str) -> tuple[str, str]:
@@ -35,17 +40,21 @@ def resolve_backend(backend: str) -> tuple[str, str]:
         UserError: unknown name, or `unsloth` asked for where it is not installed.
     """
     if backend not in BACKENDS:
-        raise UserError(f"student_backend {backend!r} is unknown: use one of {', '.join(BACKENDS)}.")
+        raise UserError(
+            f"student_backend {backend!r} is unknown: use one of {', '.join(BACKENDS)}."
+        )
     if backend == "unsloth" and not _installed("unsloth"):
-        raise UserError("student_backend 'unsloth' needs the package unsloth: install the gpu extra "
-                        "(pip install -e '.[gpu]'), or use 'transformers'.")
+        raise UserError("student_backend 'unsloth' needs the package unsloth: install the gpu "
+                        "extra (pip install -e '.[gpu]'), or use 'transformers'.")
     if backend == "unsloth" and _lacks_bitsandbytes():
-        raise UserError("student_backend 'unsloth' needs the package bitsandbytes on a GPU, for 16-bit students too: "
-                        "install the gpu extra (pip install -e '.[gpu]'), or use 'transformers'.")
+        raise UserError("student_backend 'unsloth' needs the package bitsandbytes on a GPU, for "
+                        "16-bit students too: install the gpu extra (pip install -e '.[gpu]'), or "
+                        "use 'transformers'.")
     if backend != "auto":
         return backend, "asked for"
     against = _against_unsloth()
-    return ("transformers", against) if against else ("unsloth", "a supported GPU and unsloth are there")
+    return ("transformers", against) if against else ("unsloth",
+                                                      "a supported GPU and unsloth are there")
 
 
 def _against_unsloth() -> str:
@@ -75,22 +84,25 @@ def _lacks_bitsandbytes() -> bool:
 
 
 def _trl_came_first() -> bool:
-    return "unsloth" not in sys.modules and any(name.startswith("trl.trainer") for name in sys.modules)
+    return "unsloth" not in sys.modules and any(name.startswith("trl.trainer")
+                                                for name in sys.modules)
 
 
 def backend_for(backend: str, loading: LoadConfig | None) -> tuple[str, str]:
-    """The backend that loads a student, and why: `auto` evaluates with plain transformers, so that a student's numbers
-    do not depend on what trained it or on what is installed."""
+    """The backend that loads a student, and why: `auto` evaluates with plain transformers, so that
+    a student's numbers do not depend on what trained it or on what is installed."""
     if backend == "auto" and loading is None:
         return "transformers", "evaluation is the same everywhere"
     return resolve_backend(backend)
 
 
 def prepare_backend(backend: str, *, grpo_packing: bool = False) -> tuple[str, str]:
-    """Choose a backend and, if it is Unsloth, import it: call this before anything that imports TRL.
+    """Choose a backend and, if it is Unsloth, import it: call this before anything that imports
+    TRL.
 
     Raises:
-        UserError: as `resolve_backend`; TRL was imported first; or Unsloth was, with the other packing.
+        UserError: as `resolve_backend`; TRL was imported first; or Unsloth was, with the other
+            packing.
     """
     chosen, why = resolve_backend(backend)
     if chosen == "unsloth":
@@ -101,26 +113,33 @@ def prepare_backend(backend: str, *, grpo_packing: bool = False) -> tuple[str, s
 def _import_unsloth(grpo_packing: bool) -> None:
     wanted = "1" if grpo_packing else "0"
     if _trl_came_first():
-        raise UserError("student_backend 'unsloth' must be imported before TRL, and TRL is already imported in this "
-                        "kernel: restart the kernel and run from the top, or use student_backend='transformers'.")
+        raise UserError("student_backend 'unsloth' must be imported before TRL, and TRL is already "
+                        "imported in this kernel: restart the kernel and run from the top, or use "
+                        "student_backend='transformers'.")
     if "unsloth" in sys.modules and os.environ.get(PACKING[0]) != wanted:
-        raise UserError(f"grpo_packing={grpo_packing} differs from what Unsloth was imported with in this kernel: "
-                        "restart the kernel and run from the top.")
+        raise UserError(f"grpo_packing={grpo_packing} differs from what Unsloth was imported with "
+                        "in this kernel: restart the kernel and run from the top.")
     os.environ.update(dict.fromkeys(PACKING, wanted))
-    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it would download a file to be counted
-    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth"))  # else the working folder
+    # it would download a file to be counted
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+    # else the working folder
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth"))
     with contextlib.redirect_stdout(sys.stderr):  # its banner is no result of a cell
         importlib.import_module("unsloth")
 
 
-def load_model(source: str, backend: str = "transformers", loading: LoadConfig | None = None) -> tuple[Any, Any]:
+def load_model(
+    source: str, backend: str = "transformers", loading: LoadConfig | None = None
+) -> tuple[Any, Any]:
     """Model and tokenizer from a local folder or a hub id.
 
     Args:
-        loading: how it will be trained; None loads it for inference, in the precision it was saved in.
+        loading: how it will be trained; None loads it for inference, in the precision it was saved
+            in.
 
     Raises:
-        UserError: the folder lacks a model or tokenizer, the id cannot be reached, or the backend cannot do this.
+        UserError: the folder lacks a model or tokenizer, the id cannot be reached, or the backend
+            cannot do this.
     """
     _check_source(source)
     chosen, _ = prepare_backend(backend_for(backend, loading)[0],
@@ -132,7 +151,9 @@ def load_model(source: str, backend: str = "transformers", loading: LoadConfig |
     except UserError:
         raise
     except (OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"student {source!r} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(
+            f"student {source!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
 def _check_source(source: str) -> None:
@@ -153,9 +174,10 @@ def _check_hub(source: str) -> None:
     except (OSError, ValueError, HTTPError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"student {source!r} is no folder here, and the hub does not give it ({reason}). Without a network: save "
-            "model and tokenizer into a folder on another machine (save_pretrained, or the hub's download command), "
-            "copy it here and give the folder's path as student_source.") from error
+            f"student {source!r} is no folder here, and the hub does not give it ({reason}). "
+            "Without a network: save model and tokenizer into a folder on another machine "
+            "(save_pretrained, or the hub's download command), copy it here and give the folder's "
+            "path as student_source.") from error
 
 
 def _check_folder(source: str) -> None:
@@ -165,8 +187,9 @@ def _check_folder(source: str) -> None:
                         f"{str(folder / 'student')!r}?")
     for name, what in (("config.json", "model"), ("tokenizer_config.json", "tokenizer")):
         if not (folder / name).is_file():
-            raise UserError(f"student folder {source!r} holds no {what} ({name} is missing): save both with "
-                            "Student.save(folder), or model.save_pretrained and tokenizer.save_pretrained.")
+            raise UserError(f"student folder {source!r} holds no {what} ({name} is missing): save "
+                            "both with Student.save(folder), or model.save_pretrained and "
+                            "tokenizer.save_pretrained.")
 
 
 def _load_tokenizer(source: str) -> Any:
@@ -177,8 +200,8 @@ def _load_tokenizer(source: str) -> Any:
 
 
 def training_dtype(loading: LoadConfig) -> torch.dtype:
-    """bfloat16 for frozen weights on a GPU; float32 for what an optimizer steps (a step of 1e-6 vanishes in bfloat16)
-    and on a CPU."""
+    """bfloat16 for frozen weights on a GPU; float32 for what an optimizer steps (a step of 1e-6
+    vanishes in bfloat16) and on a CPU."""
     frozen = loading.finetuning == "lora" and torch.cuda.is_available()
     return torch.bfloat16 if frozen else torch.float32
 
@@ -194,7 +217,8 @@ def _load_transformers(source: str, loading: LoadConfig | None) -> Any:
     if loading is None:
         return AutoModelForCausalLM.from_pretrained(source, dtype="auto").to(device())
     if loading.fast_inference:
-        raise UserError("fast_inference=True is Unsloth's: set student_backend=unsloth, or fast_inference=False.")
+        raise UserError("fast_inference=True is Unsloth's: set student_backend=unsloth, or "
+                        "fast_inference=False.")
     options = {"quantization_config": _four_bit(source)} if loading.load_in_4bit else {}
     model = AutoModelForCausalLM.from_pretrained(source, dtype=training_dtype(loading), **options)
     if not loading.load_in_4bit:
@@ -206,29 +230,33 @@ def _four_bit(source: str) -> Any:
     from transformers import BitsAndBytesConfig
 
     _check_bitsandbytes(source)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
+                              bnb_4bit_use_double_quant=True,
                               bnb_4bit_compute_dtype=torch.bfloat16)
 
 
 def _check_bitsandbytes(source: str) -> None:
     """Without it Unsloth would load 16-bit weights and only print so."""
     if not _installed("bitsandbytes"):
-        raise UserError(f"load_in_4bit=True for {source!r} needs the package bitsandbytes: install the gpu extra "
-                        "(pip install -e '.[gpu]'), or set load_in_4bit=False.")
+        raise UserError(f"load_in_4bit=True for {source!r} needs the package bitsandbytes: install "
+                        "the gpu extra (pip install -e '.[gpu]'), or set load_in_4bit=False.")
 
 
 def _with_adapters(model: Any, loading: LoadConfig) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if loading.load_in_4bit:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=loading.gradient_checkpointing)
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=loading.gradient_checkpointing
+        )
     torch.manual_seed(loading.seed)
     return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **_lora_options(loading)))
 
 
 def _lora_options(loading: LoadConfig) -> dict[str, Any]:
     """All that defines the adapters, for both backends."""
-    return {"r": loading.lora_rank, "lora_alpha": loading.alpha, "lora_dropout": 0.0, "bias": "none",
+    return {"r": loading.lora_rank, "lora_alpha": loading.alpha, "lora_dropout": 0.0,
+            "bias": "none",
             "target_modules": list(PROJECTIONS)}
 
 
@@ -242,29 +270,36 @@ def _load_unsloth(source: str, loading: LoadConfig | None) -> Any:
         if asked.finetuning == "lora":
             model = FastLanguageModel.get_peft_model(
                 model, random_state=asked.seed, max_seq_length=asked.max_seq_length,
-                use_gradient_checkpointing=options["use_gradient_checkpointing"], **_lora_options(asked))
+                use_gradient_checkpointing=options["use_gradient_checkpointing"],
+                **_lora_options(asked))
     return model
 
 
 def _unsloth_options(source: str, loading: LoadConfig | None) -> dict[str, Any]:
-    """The weights that were named, not the vendor's copy of them or its own 4-bit one; their positions unchanged; all of
-    them on the GPU (where memory is tight Unsloth would leave the embeddings, which say where a student is, outside)."""
+    """The weights that were named, not the vendor's copy of them or its own 4-bit one; their
+    positions unchanged; all of them on the GPU (where memory is tight Unsloth would leave the
+    embeddings, which say where a student is, outside)."""
     from transformers import AutoConfig
 
     asked, config = loading or LoadConfig(), AutoConfig.from_pretrained(source)
     if asked.load_in_4bit:
         _check_bitsandbytes(source)
-    options = {"max_seq_length": asked.max_seq_length, "load_in_4bit": asked.load_in_4bit, "use_exact_model_name": True,
+    options = {"max_seq_length": asked.max_seq_length, "load_in_4bit": asked.load_in_4bit,
+               "use_exact_model_name": True,
                "offload_embedding": False}
     if loading is None:
-        return options | {"dtype": config.dtype, "max_seq_length": min(asked.max_seq_length, _positions(config))}
+        return options | {"dtype": config.dtype,
+                          "max_seq_length": min(asked.max_seq_length, _positions(config))}
     if loading.finetuning == "lora" and asked.max_seq_length > _positions(config):
-        raise UserError(f"max_seq_length={asked.max_seq_length} is above the {_positions(config)} positions of "
-                        f"{source!r}, and Unsloth would stretch them: set max_seq_length={_positions(config)} or less, "
-                        "or student_backend=transformers.")
+        raise UserError(f"max_seq_length={asked.max_seq_length} is above the {_positions(config)} "
+                        f"positions of {source!r}, and Unsloth would stretch them: set "
+                        f"max_seq_length={_positions(config)} or less, or "
+                        "student_backend=transformers.")
     options |= {"dtype": training_dtype(loading), "full_finetuning": loading.finetuning == "full",
-                "use_gradient_checkpointing": "unsloth" if loading.gradient_checkpointing else False}
-    return options | ({"fast_inference": True, "max_lora_rank": asked.lora_rank} if asked.fast_inference else {})
+                "use_gradient_checkpointing": "unsloth" if loading.gradient_checkpointing
+                else False}
+    return options | ({"fast_inference": True, "max_lora_rank": asked.lora_rank}
+                      if asked.fast_inference else {})
 
 
 def _positions(config: Any) -> int:

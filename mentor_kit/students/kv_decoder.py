@@ -1,22 +1,25 @@
 """Decoding of many multi-turn rollouts with one key-value cache; rows come and go.
 
-`generate` reads the whole conversation again at every turn and waits for the slowest row. Here a row reads only what
+`generate` reads the whole conversation again at every turn and waits for the slowest row. Here a
+row reads only what
 is new: its last token, or tool results. The cache of one layer, by row and position:
 
               0 ...... shared ................................ kv_length ... capacity
      row 0    | tool block | question | turn | results | turn |
-     row 1    | tool block | question | turn |                       lengths[row]: how much of its row
+     row 1    | tool block | question | turn |                     lengths[row]: how much of its row
      row 2    | tool block | question | turn | results |             a rollout has read
      spare    | tool block |
 
 - The tokens with which all prompts begin (the tool block) are read once, for all rows.
-- `prefill` reads what is longer than one token, a new prompt or tool results. A prompt that several new rows have in
-  common is read once and copied.
-- `decode_step` reads the one pending token of every row. Spare rows read along where there are too few.
+- `prefill` reads what is longer than one token, a new prompt or tool results. A prompt that several
+  new rows have in common is read once and copied.
+- `decode_step` reads the one pending token of every row. Spare rows read along where there are too
+  few.
 
-What a row writes does not depend on who else is under way: on a CPU every pass reads at least `MIN_TOKENS` tokens and
-looks back on a multiple of `BLOCK` positions, sizes from which on matrix products give a row the same bits whatever
-stands beside it (measured on x86; elsewhere sums may differ in the last bit, and texts in float ties).
+What a row writes does not depend on who else is under way: on a CPU every pass reads at least
+`MIN_TOKENS` tokens and looks back on a multiple of `BLOCK` positions, sizes from which on matrix
+products give a row the same bits whatever stands beside it (measured on x86; elsewhere sums may
+differ in the last bit, and texts in float ties).
 """
 
 from __future__ import annotations
@@ -33,32 +36,40 @@ from transformers import AttentionInterface, Cache, PreTrainedModel
 from mentor_kit.students.adapters import has_adapters
 
 GROUPED = "mentor_kit_grouped"
-ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")  # plain attention: scaled products, one softmax
+# plain attention: scaled products, one softmax
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 BLOCK = 128  # positions
 MIN_TOKENS = 16  # of a pass on a CPU
 MAX_TOKENS = 2048  # of a pass over prompts or tool results: more gain nothing and need memory
 
 
 def plain_model(model: Any) -> Any:
-    """The transformers model itself, inside its LoRA adapters where it has some; they stay active."""
+    """The transformers model itself, inside its LoRA adapters where it has some; they stay
+    active."""
     return model.get_base_model() if has_adapters(model) else model
 
 
 def can_keep_cache(model: Any) -> bool:
-    """Whether the model is a plain full-attention transformer of transformers itself, LoRA adapters aside.
+    """Whether the model is a plain full-attention transformer of transformers itself, LoRA adapters
+    aside.
 
-    Others use `generate`: patched models bring their own forward, and a sliding window is not kept here.
+    Others use `generate`: patched models bring their own forward, and a sliding window is not kept
+    here.
     """
     if has_adapters(model) and any(c.peft_type != "LORA" for c in model.peft_config.values()):
         return False
     inner = plain_model(model)
-    if hasattr(model, "for_inference") or hasattr(inner, "for_inference"):  # Unsloth's: its layers may be compiled
+    # Unsloth's: its layers may be compiled
+    if hasattr(model, "for_inference") or hasattr(inner, "for_inference"):
         return False
-    if not isinstance(inner, PreTrainedModel) or not type(inner).forward.__module__.startswith("transformers."):
+    if not isinstance(inner, PreTrainedModel) or not type(inner).forward.__module__.startswith(
+        "transformers."
+    ):
         return False
     config = inner.config
     layers = getattr(config, "layer_types", None) or ["full_attention"]
-    slides = not hasattr(config, "layer_types") and getattr(config, "sliding_window", None) is not None
+    slides = not hasattr(config, "layer_types") and getattr(config, "sliding_window",
+                                                            None) is not None
     return (config.model_type in ARCHITECTURES and set(layers) == {"full_attention"} and not slides
             and "logits_to_keep" in inspect.signature(type(inner).forward).parameters)
 
@@ -66,7 +77,8 @@ def can_keep_cache(model: Any) -> bool:
 def grouped_attention(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
                       attention_mask: torch.Tensor, scaling: float | None = None, **_: Any
                       ) -> tuple[torch.Tensor, None]:
-    """Attention in which the query heads of a group are further queries of its one key head: no key is copied.
+    """Attention in which the query heads of a group are further queries of its one key head: no key
+    is copied.
 
     Args:
         query: (rows, heads, width, size); key, value: (rows, key heads, positions, size).
@@ -75,7 +87,8 @@ def grouped_attention(module: Any, query: torch.Tensor, key: torch.Tensor, value
     rows, heads, width, size = query.shape
     groups = heads // key.shape[1]
     mask = attention_mask if width == 1 else attention_mask.repeat(1, 1, groups, 1)
-    read = scaled_dot_product_attention(query.reshape(rows, key.shape[1], groups * width, size), key, value,
+    read = scaled_dot_product_attention(query.reshape(rows, key.shape[1], groups * width, size),
+                                        key, value,
                                         attn_mask=mask.to(query.dtype), scale=scaling)
     return read.reshape(rows, heads, width, size).transpose(1, 2), None
 
@@ -94,12 +107,15 @@ def grouped(config: Any) -> Iterator[None]:
 
 
 def added_mask(visible: torch.Tensor) -> torch.Tensor:
-    """What is added to attention's scores: 0 where `visible`, minus infinity elsewhere; (rows, 1, width, positions)."""
-    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, float("-inf"))[:, None]
+    """What is added to attention's scores: 0 where `visible`, minus infinity elsewhere; (rows, 1,
+    width, positions)."""
+    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible,
+                                                                          float("-inf"))[:, None]
 
 
 class RowCache(Cache):
-    """Keys and values of every layer, (rows, key heads, positions, size); grows as rows get longer."""
+    """Keys and values of every layer, (rows, key heads, positions, size); grows as rows get
+    longer."""
 
     def __init__(self, rows: int) -> None:
         super().__init__(layers=[])
@@ -107,13 +123,20 @@ class RowCache(Cache):
         self.row_count = rows
 
     def select(self, rows: slice | torch.Tensor, positions: torch.Tensor, kv_length: int) -> None:
-        """Say what the next pass reads: which rows, where its tokens go, (rows, width), and how far it looks back."""
+        """Say what the next pass reads: which rows, where its tokens go, (rows, width), and how far
+        it looks back."""
         self.rows, self.positions, self.kv_length = rows, positions, kv_length
-        self.numbers = torch.arange(len(positions), device=positions.device) if isinstance(rows, slice) else rows
+        self.numbers = (
+            torch.arange(len(positions), device=positions.device)
+            if isinstance(rows, slice)
+            else rows
+        )
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any,
+               **__: Any
                ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store a pass's keys and values, (rows, key heads, width, size); all those that its rows may look at."""
+        """Store a pass's keys and values, (rows, key heads, width, size); all those that its rows
+        may look at."""
         if layer_idx == len(self.tensors):
             self.tensors.append([new[:0, :, :0] for new in (key_states, value_states)])
         return self._store(layer_idx, 0, key_states), self._store(layer_idx, 1, value_states)
@@ -139,7 +162,8 @@ def round_up(number: int, step: int) -> int:
 
 
 class KVDecoder:
-    """Rows under way, numbered from 0 without gaps. Each has tokens that the model has read, and pending ones.
+    """Rows under way, numbered from 0 without gaps. Each has tokens that the model has read, and
+    pending ones.
 
     Args:
         model: see `can_keep_cache`.
@@ -176,8 +200,8 @@ class KVDecoder:
     def prefill(self) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Read all that is longer than a token, rows of like length together.
 
-        Yields rows and the scores of their next tokens, (rows, vocabulary). Between two of these passes only rows that
-        were read may be given more to read.
+        Yields rows and the scores of their next tokens, (rows, vocabulary). Between two of these
+        passes only rows that were read may be given more to read.
         """
         twins: dict[Any, list[int]] = {}  # new rows with the same prompt
         for row, ids in enumerate(self.pending):
@@ -194,10 +218,12 @@ class KVDecoder:
                 for row in others:
                     self.lengths[row], self.pending[row] = self.lengths[first], []
             counts = torch.tensor([len(rows) for rows in together], device=scores.device)
-            yield [row for rows in together for row in rows], scores.repeat_interleave(counts, dim=0)
+            yield [row for rows in together for row in rows], scores.repeat_interleave(counts,
+                                                                                       dim=0)
 
     def decode_step(self) -> torch.Tensor:
-        """Read the one pending token of every row; the scores of the next ones, (rows, vocabulary)."""
+        """Read the one pending token of every row; the scores of the next ones, (rows,
+        vocabulary)."""
         count = len(self.pending)
         spare = max(self.min_tokens - count, 0)
         tokens = [ids[0] for ids in self.pending] + [0] * spare
@@ -209,12 +235,15 @@ class KVDecoder:
         return self._forward(rows, self._tensor(tokens)[:, None], positions, kv_length)[:count]
 
     def _alike(self, widths: Sequence[int]) -> int:
-        """How many of these widths, smallest first, are read in one pass: those less than twice the first."""
-        fit = [n for n, w in enumerate(widths, 1) if w <= max(2 * widths[0], MIN_TOKENS) and n * w <= MAX_TOKENS]
+        """How many of these widths, smallest first, are read in one pass: those less than twice the
+        first."""
+        fit = [n for n, w in enumerate(widths, 1) if w <= max(2 * widths[0], MIN_TOKENS)
+               and n * w <= MAX_TOKENS]
         return max(fit, default=1)
 
     def _read(self, rows: list[int]) -> torch.Tensor:
-        """Read what these rows have pending, padded on the left; scores of their next tokens, (rows, vocabulary)."""
+        """Read what these rows have pending, padded on the left; scores of their next tokens,
+        (rows, vocabulary)."""
         pending, starts = [self.pending[r] for r in rows], [self.lengths[r] for r in rows]
         for row, ids in zip(rows, pending, strict=True):
             self.lengths[row] += len(ids)
@@ -229,14 +258,18 @@ class KVDecoder:
         return self._forward(self._tensor(rows), ids, positions, kv_length)
 
     @torch.no_grad()
-    def _forward(self, rows: slice | torch.Tensor, ids: torch.Tensor, positions: torch.Tensor, kv_length: int
+    def _forward(self, rows: slice | torch.Tensor, ids: torch.Tensor, positions: torch.Tensor,
+                 kv_length: int
                  ) -> torch.Tensor:
-        """One pass over tokens (rows, width); a token looks at its own position and those before it."""
+        """One pass over tokens (rows, width); a token looks at its own position and those before
+        it."""
         visible = torch.arange(kv_length, device=ids.device) <= positions[..., None]
         self.cache.select(rows, positions, kv_length)
-        scored = min(ids.shape[1], -(-self.min_tokens // len(ids)))  # positions: scores are a matrix product too
+        # positions: scores are a matrix product too
+        scored = min(ids.shape[1], -(-self.min_tokens // len(ids)))
         with grouped(self.model.config):
-            output = self.model(input_ids=ids, attention_mask=added_mask(visible), position_ids=positions,
+            output = self.model(input_ids=ids, attention_mask=added_mask(visible),
+                                position_ids=positions,
                                 past_key_values=self.cache, use_cache=True, logits_to_keep=scored)
         return output.logits[:, -1].float()
 

@@ -1,15 +1,17 @@
-"""Multi-turn rollouts: write a turn, execute its calls, go on. Evaluation, validation and training use this engine.
+"""Multi-turn rollouts: write a turn, execute its calls, go on. Evaluation, validation and training
+use this engine.
 
 The rules, which TRL's tool loop follows too where it samples in training:
 
 - Token ids are joined and never encoded again.
-- A turn whose calls cannot all be parsed ends the rollout (`Turn.runnable_calls`; a call inside `<think>` is a draft).
+- A turn whose calls cannot all be parsed ends the rollout (`Turn.runnable_calls`; a call inside
+  `<think>` is a draft).
 - At most `max_turns` assistant turns; the calls of the last one are not executed.
-- All turns and tool results share one token budget. Results that pass it, or the model's last position, are dropped,
-  and the rollout ends with the calls that asked for them.
+- All turns and tool results share one token budget. Results that pass it, or the model's last
+  position, are dropped, and the rollout ends with the calls that asked for them.
 
-A problem with tools of its own is answered by its Environment instead, which may also speak for the user
-(`mentor_kit.core.environment`).
+A problem with tools of its own is answered by its Environment instead, which may also speak for the
+user (`mentor_kit.core.environment`).
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ from mentor_kit.students.sampling import (
     turn_generator,
 )
 
-REFILL = 16  # a share of 1/REFILL of the rows is free before new prompts are read: together they are read faster
+# a share of 1/REFILL of the rows is free before new prompts are read: together they are read faster
+REFILL = 16
 SEEN = 32  # last tokens that logits processors look at
 
 
@@ -86,23 +89,27 @@ class Rollout:
         return Trajectory(self.problem.id, tuple(self.turns), producer, self.sample, facts)
 
 
-def rollout(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
+def rollout(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *,
+            batch_size: int = 128,
             samples: Sequence[int] | None = None) -> list[Trajectory]:
     """One trajectory per problem, in order; see `rollouts`."""
     found = dict(rollouts(student, problems, sampling, batch_size=batch_size, samples=samples))
     return [found[number] for number in range(len(problems))]
 
 
-def rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
+def rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *,
+             batch_size: int = 128,
              samples: Sequence[int] | None = None) -> Iterator[tuple[int, Trajectory]]:
     """Yields each problem's place and trajectory as soon as it is finished.
 
-    What is written depends on the problem, its sample index and the settings, not on what else is asked, in which
-    order, or how many rollouts are under way.
+    What is written depends on the problem, its sample index and the settings, not on what else is
+    asked, in which order, or how many rollouts are under way.
 
     Args:
-        batch_size: the most rollouts under way; the next problem takes the place of one that is finished.
-        samples: each problem's sample index; without it, how often the problem stood before it in the list.
+        batch_size: the most rollouts under way; the next problem takes the place of one that is
+            finished.
+        samples: each problem's sample index; without it, how often the problem stood before it in
+            the list.
     """
     for row in run_rollouts(student, problems, sampling, batch_size=batch_size, samples=samples):
         applied = replace(sampling, max_turns=_max_turns(row, sampling))
@@ -110,12 +117,14 @@ def rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling,
                                          tokens=len(row.completion))
 
 
-def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *, batch_size: int = 128,
+def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *,
+                 batch_size: int = 128,
                  samples: Sequence[int] | None = None, logprobs: bool = False) -> Iterator[Rollout]:
     """`rollouts` with their token ids.
 
     Args:
-        logprobs: keep the log-probabilities of what is written; sampled rollouts of a model whose cache can be kept.
+        logprobs: keep the log-probabilities of what is written; sampled rollouts of a model whose
+            cache can be kept.
     """
     was_training = student.model.training
     student.model.eval()
@@ -134,24 +143,30 @@ def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampl
     finally:
         student.model.train(was_training)
         if was_training and hasattr(student.model, "for_training"):
-            student.model.for_training()  # Unsloth's generate leaves flags of its own that `train` does not know
+            # Unsloth's generate leaves flags of its own that `train` does not know
+            student.model.for_training()
 
 
 def prompt_ids(student: Answerer, problem: Problem) -> list[int]:
-    """The prompt of training, or the problem's own messages and tools where it brings them (BFCL's items do)."""
+    """The prompt of training, or the problem's own messages and tools where it brings them (BFCL's
+    items do)."""
     messages = problem.meta.get("prompt_messages")
     if messages is None:
         return student.prompt_ids(problem.question)
     return student.tokenizer.apply_chat_template(
-        messages, tools=problem.meta["tool_schemas"], add_generation_prompt=True, tokenize=True, return_dict=False)
+        messages, tools=problem.meta["tool_schemas"], add_generation_prompt=True, tokenize=True,
+        return_dict=False)
 
 
-def _run_cached(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, slots: int, logprobs: bool
+def _run_cached(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, slots: int,
+                logprobs: bool
                 ) -> Iterator[Rollout]:
-    """Finished rows, with a cache kept between turns. A row's number in the decoder is its place in `active`."""
+    """Finished rows, with a cache kept between turns. A row's number in the decoder is its place in
+    `active`."""
     waiting, active, slots = deque(rows), [], min(slots, len(rows))
     prompts = [r.prompt for r in rows]
-    shared = min(len(commonprefix(prompts)), min(map(len, prompts), default=1) - 1)  # each has at least one token more
+    # each has at least one token more
+    shared = min(len(commonprefix(prompts)), min(map(len, prompts), default=1) - 1)
     decoder = KVDecoder(student.model, slots, rows[0].prompt[:shared] if rows else ())
     while waiting or active:
         if len(active) + max(slots // REFILL, 1) <= slots:
@@ -164,7 +179,9 @@ def _run_cached(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, 
             read = [active[n] for n in numbers]
             tokens = _choose(student, read, scores, sampling)
             if logprobs:
-                for row, logprob in zip(read, log_probabilities(scores, tokens, sampling.temperature), strict=True):
+                for row, logprob in zip(read,
+                                        log_probabilities(scores, tokens, sampling.temperature),
+                                        strict=True):
                     row.logprobs.append(logprob)
             for n, row, token in zip(numbers, read, tokens, strict=True):
                 decoder.pending[n] = _write(student, row, token, sampling)
@@ -175,11 +192,16 @@ def _run_cached(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, 
             active.pop()
 
 
-def _processors(student: Answerer, rows: Sequence[Rollout], sampling: Sampling) -> LogitsProcessorList:
-    """What changes the scores of these rows' next tokens before they are chosen, given the last tokens."""
-    processors = LogitsProcessorList(sampling_processors(sampling.temperature, sampling.top_k, sampling.top_p))
+def _processors(
+    student: Answerer, rows: Sequence[Rollout], sampling: Sampling
+) -> LogitsProcessorList:
+    """What changes the scores of these rows' next tokens before they are chosen, given the last
+    tokens."""
+    processors = LogitsProcessorList(sampling_processors(sampling.temperature, sampling.top_k,
+                                                         sampling.top_p))
     if sampling.constrain_tool_names:
-        names = [tuple(s["function"]["name"] for s in r.environment.schemas) if r.environment else student.toolbox.names
+        names = [tuple(s["function"]["name"] for s in r.environment.schemas) if r.environment
+                 else student.toolbox.names
                  for r in rows]
         processors.insert(0, KnownToolNames(student.tokenizer, names))
     return processors
@@ -192,7 +214,9 @@ def _begin_turn(row: Rollout, sampling: Sampling) -> Rollout:
     return row
 
 
-def _choose(student: Answerer, rows: Sequence[Rollout], scores: torch.Tensor, sampling: Sampling) -> list[int]:
+def _choose(
+    student: Answerer, rows: Sequence[Rollout], scores: torch.Tensor, sampling: Sampling
+) -> list[int]:
     """Each row's next token."""
     check_finite(scores)
     if processors := _processors(student, rows, sampling):
@@ -204,7 +228,8 @@ def _choose(student: Answerer, rows: Sequence[Rollout], scores: torch.Tensor, sa
 
 
 def _write(student: Answerer, row: Rollout, token: int, sampling: Sampling) -> list[int]:
-    """Add a token to a row, and end its turn where that is over. Returns what the row reads next."""
+    """Add a token to a row, and end its turn where that is over. Returns what the row reads
+    next."""
     row.completion.append(token)
     row.written.append(1)
     read = len(row.completion) - 1
@@ -217,7 +242,9 @@ def _max_turns(row: Rollout, sampling: Sampling) -> int:
     return row.environment.max_turns if row.environment else sampling.max_turns
 
 
-def _run_generate(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, slots: int) -> Iterator[Rollout]:
+def _run_generate(
+    student: Answerer, rows: Sequence[Rollout], sampling: Sampling, slots: int
+) -> Iterator[Rollout]:
     """Finished rows, turn by turn through the model's own `generate`."""
     for start in range(0, len(rows), slots):
         active = [_begin_turn(row, sampling) for row in rows[start:start + slots]]
@@ -232,13 +259,15 @@ def _run_generate(student: Answerer, rows: Sequence[Rollout], sampling: Sampling
 
 @torch.no_grad()
 def _generate(student: Answerer, rows: Sequence[Rollout], sampling: Sampling) -> list[list[int]]:
-    """The next turn of each row, up to and including the end token. What samples is our own last processor, so that
-    a row's tokens do not depend on its neighbours."""
+    """The next turn of each row, up to and including the end token. What samples is our own last
+    processor, so that a row's tokens do not depend on its neighbours."""
     tokenizer, device = student.tokenizer, student.model.device
     contexts = [r.prompt + r.completion for r in rows]
     budgets = [sampling.max_new_tokens - len(r.completion) for r in rows]
-    batch = tokenizer.pad({"input_ids": contexts}, padding_side="left", return_tensors="pt").to(device)
-    config = GenerationConfig(max_new_tokens=max(budgets), do_sample=False, eos_token_id=tokenizer.eos_token_id,
+    batch = tokenizer.pad({"input_ids": contexts}, padding_side="left",
+                          return_tensors="pt").to(device)
+    config = GenerationConfig(max_new_tokens=max(budgets), do_sample=False,
+                              eos_token_id=tokenizer.eos_token_id,
                               pad_token_id=tokenizer.pad_token_id)
     processors = _processors(student, rows, sampling)
     if sampling.temperature > 0:
@@ -254,7 +283,8 @@ def _until_eos(ids: list[int], eos: int) -> list[int]:
 
 
 def _end_turn(student: Answerer, row: Rollout, sampling: Sampling) -> None:
-    """Close the turn that a row has written, add what follows it, and decide whether the rollout goes on."""
+    """Close the turn that a row has written, add what follows it, and decide whether the rollout
+    goes on."""
     ids = row.completion[row.begun:]
     ended = bool(ids) and ids[-1] == student.tokenizer.eos_token_id
     text = student.tokenizer.decode(ids[:-1] if ended else ids)
@@ -262,7 +292,11 @@ def _end_turn(student: Answerer, row: Rollout, sampling: Sampling) -> None:
     response = _env_response(student, row, Turn(text)) if ended and not last else ""
     results = student.tokenizer(response, add_special_tokens=False)["input_ids"] if response else []
     length = len(row.completion) + len(results)
-    if not results or length > sampling.max_new_tokens or len(row.prompt) + length >= student.positions:
+    if (
+        not results
+        or length > sampling.max_new_tokens
+        or len(row.prompt) + length >= student.positions
+    ):
         row.turns.append(last_turn(text, ended))
         row.done = True
         return
@@ -279,13 +313,15 @@ def _end_turn(student: Answerer, row: Rollout, sampling: Sampling) -> None:
 
 
 def last_turn(text: str, ended: bool) -> Turn:
-    """A rollout's last turn, which nothing follows: where it holds calls that could have been executed, they were not."""
+    """A rollout's last turn, which nothing follows: where it holds calls that could have been
+    executed, they were not."""
     finish: Finish = "eos" if ended else "length"
     return Turn(text, "tool_cap" if ended and Turn(text).runnable_calls else finish)
 
 
 def _env_response(student: Answerer, row: Rollout, turn: Turn) -> str:
-    """What follows a turn: the results of its calls, or what the user says next; "" ends the rollout."""
+    """What follows a turn: the results of its calls, or what the user says next; "" ends the
+    rollout."""
     if row.environment is not None:
         response = row.environment.step(turn)
         return response.text if response else ""
@@ -298,23 +334,29 @@ def execute_turn(student: Answerer, turn: Turn) -> list[str]:
     return [student.toolbox.execute(c.name, c.arguments).content for c in turn.runnable_calls]
 
 
-def decode_completion(tokenizer: Any, ids: Sequence[int], problem_id: str, **kwargs: Any) -> Trajectory:
+def decode_completion(
+    tokenizer: Any, ids: Sequence[int], problem_id: str, **kwargs: Any
+) -> Trajectory:
     """The trajectory of a completion sampled by TRL: its ids decoded, special tokens kept."""
     trajectory = Trajectory.from_text(tokenizer.decode(ids), problem_id, eos=EOS, **kwargs)
     last = trajectory.turns[-1]
-    return replace(trajectory, turns=(*trajectory.turns[:-1], last_turn(last.text, last.finish == "eos")))
+    return replace(trajectory,
+                   turns=(*trajectory.turns[:-1], last_turn(last.text, last.finish == "eos")))
 
 
 def turn_message(tokenizer: Any, ids: Sequence[int]) -> dict[str, Any]:
-    """An assistant turn as the chat message that TRL's tool loop reads, calls found by the kit's rules.
+    """An assistant turn as the chat message that TRL's tool loop reads, calls found by the kit's
+    rules.
 
-    A call's arguments that are not an object come under one name, `NOT_AN_OBJECT`, because TRL passes them by keyword.
+    A call's arguments that are not an object come under one name, `NOT_AN_OBJECT`, because TRL
+    passes them by keyword.
     """
     turn = Turn(tokenizer.decode(ids).removesuffix(EOS))
     message: dict[str, Any] = {"role": "assistant", "content": turn.text}
     if calls := turn.runnable_calls:
         message["content"] = turn.without_calls.strip()
         message["tool_calls"] = [{"type": "function", "function": {
-            "name": c.name[:MAX_NAME], "arguments": c.arguments if isinstance(c.arguments, dict | None)
+            "name": c.name[:MAX_NAME], "arguments": c.arguments
+            if isinstance(c.arguments, dict | None)
             else {NOT_AN_OBJECT: c.arguments}}} for c in calls]
     return message

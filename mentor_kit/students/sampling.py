@@ -1,7 +1,7 @@
 """How a student's next token is chosen: settings, warped scores, seeded draws.
 
-Every rollout draws from random numbers of its own, one stream a turn, so what it samples does not depend on its
-neighbours.
+Every rollout draws from random numbers of its own, one stream a turn, so what it samples does not
+depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class ScoresNotFinite(UserError):
 class Sampling:
     """How each turn is sampled. Temperature 0 is greedy (top-k and top-p are then unused).
 
-    The released evaluation uses 0.6, top-p 0.95, top-k 20; it ignored per-turn settings, ours are applied
-    each turn and stored with the result.
+    The released evaluation uses 0.6, top-p 0.95, top-k 20; it ignored per-turn settings, ours are
+    applied each turn and stored with the result.
     """
 
     temperature: float = 0.0
@@ -58,21 +58,25 @@ def step_seed(seed: int, step: int) -> int:
 def check_finite(scores: torch.Tensor) -> None:
     """Raises ScoresNotFinite."""
     if not scores.amax(-1).isfinite().all():
-        raise ScoresNotFinite("The student's scores are not finite numbers (nan or infinity), so no token can be chosen: "
-                              "look for such numbers in its weights, or take another checkpoint.")
+        raise ScoresNotFinite("The student's scores are not finite numbers (nan or infinity), so "
+                              "no token can be chosen: look for such numbers in its weights, or "
+                              "take another checkpoint.")
 
 
 def sampling_processors(temperature: float, top_k: int, top_p: float) -> list[Any]:
-    """The warpers that `generate` uses for these settings, in its order; none for greedy decoding."""
+    """The warpers that `generate` uses for these settings, in its order; none for greedy
+    decoding."""
     if temperature == 0:
         return []
     wanted = [(temperature != 1, lambda: TemperatureLogitsWarper(temperature)),
-              (top_k > 0, lambda: TopKLogitsWarper(top_k)), (top_p < 1, lambda: TopPLogitsWarper(top_p))]
+              (top_k > 0, lambda: TopKLogitsWarper(top_k)),
+              (top_p < 1, lambda: TopPLogitsWarper(top_p))]
     return [make() for on, make in wanted if on]
 
 
 def next_tokens(scores: torch.Tensor, random: Sequence[np.random.Generator | None]) -> list[int]:
-    """The next token of each row: the likeliest, or the one at a drawn point of the cumulated probabilities.
+    """The next token of each row: the likeliest, or the one at a drawn point of the cumulated
+    probabilities.
 
     Args:
         scores: (rows, vocabulary), already warped.
@@ -81,13 +85,17 @@ def next_tokens(scores: torch.Tensor, random: Sequence[np.random.Generator | Non
     if random[0] is None:
         return scores.argmax(-1).tolist()
     cumulated = scores.double().softmax(-1).cumsum(-1)
-    draws = torch.tensor([r.random() for r in random], dtype=cumulated.dtype, device=cumulated.device)
+    draws = torch.tensor([r.random() for r in random], dtype=cumulated.dtype,
+                         device=cumulated.device)
     found = torch.searchsorted(cumulated, draws[:, None] * cumulated[:, -1:], right=True)
     return found[:, 0].clamp(max=scores.shape[-1] - 1).tolist()
 
 
-def log_probabilities(scores: torch.Tensor, tokens: Sequence[int], temperature: float) -> list[float]:
-    """What the trainer calls a token's log-probability: of the scores at this temperature, before top-k and top-p.
+def log_probabilities(
+    scores: torch.Tensor, tokens: Sequence[int], temperature: float
+) -> list[float]:
+    """What the trainer calls a token's log-probability: of the scores at this temperature, before
+    top-k and top-p.
 
     Args:
         scores: (rows, vocabulary), as the model gave them; tokens: one a row.

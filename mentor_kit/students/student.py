@@ -1,4 +1,5 @@
-"""A student: a model, its tokenizer and the prompt it is asked with. Loads, saves, asks, rolls out."""
+"""A student: a model, its tokenizer and the prompt it is asked with. Loads, saves, asks, rolls
+out."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ transformers_logging.disable_progress_bar()  # theirs would bury ours
 transformers_logging.set_verbosity_error()
 
 OURS = "Set student_template=kit to prompt it with our ChatML + Hermes template."
-INSTRUCTION = "Put the final answer in \\boxed{}."  # the released prompt: the question, then this instruction
+# the released prompt: the question, then this instruction
+INSTRUCTION = "Put the final answer in \\boxed{}."
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Student:
 
     Args:
         model: a transformers causal language model.
-        tokenizer: its tokenizer; ChatML with end token `<|im_end|>` (Qwen, SmolLM2, the embedded student).
+        tokenizer: its tokenizer; ChatML with end token `<|im_end|>` (Qwen, SmolLM2, the embedded
+            student).
         toolbox: the tools rendered into every prompt.
         name: shown in tables and stored as the producer of its trajectories.
         origin: where it came from and how it was loaded.
@@ -70,7 +73,8 @@ class Student:
 
     def __post_init__(self) -> None:
         prepare_tokenizer(self.tokenizer)
-        # a checkpoint's own (repetition penalty, suppressed tokens, ...) would change what a Sampling asks for
+        # a checkpoint's own (repetition penalty, suppressed tokens, ...) would change what a
+        # Sampling asks for
         self.model.generation_config = GenerationConfig(pad_token_id=self.tokenizer.pad_token_id,
                                                         eos_token_id=self.tokenizer.eos_token_id)
 
@@ -81,16 +85,20 @@ class Student:
 
     @cached_property
     def tool_schemas(self) -> list[dict[str, Any]]:
-        """The schemas exactly as TRL derives them from our functions, so all prompts are the same."""
+        """The schemas exactly as TRL derives them from our functions, so all prompts are the
+        same."""
         return [get_json_schema(f) for f in self.toolbox.as_functions()]
 
     def prompt_ids(self, question: str) -> list[int]:
         """Token ids of the prompt, up to and including the assistant header."""
-        return self.tokenizer.apply_chat_template(prompt_messages(question), tools=self.tool_schemas,
-                                                  add_generation_prompt=True, tokenize=True, return_dict=False)
+        return self.tokenizer.apply_chat_template(prompt_messages(question),
+                                                  tools=self.tool_schemas,
+                                                  add_generation_prompt=True, tokenize=True,
+                                                  return_dict=False)
 
     def encode(self, question: str, trajectory: Trajectory) -> dict[str, list[int]]:
-        """Prompt and trajectory as `input_ids`, and `assistant_masks`: 1 on what the assistant wrote.
+        """Prompt and trajectory as `input_ids`, and `assistant_masks`: 1 on what the assistant
+        wrote.
 
         Encoded turn by turn, so the ids are those that a rollout joins; tool results get 0.
         """
@@ -100,7 +108,8 @@ class Student:
         for turn in trajectory.turns:
             ended = turn.finish in ("eos", "tool_cap")
             texts += [turn.text + (EOS if ended else ""), turn.env_response]
-        for number, piece in enumerate(self.tokenizer(texts, add_special_tokens=False)["input_ids"]):
+        for number, piece in enumerate(self.tokenizer(texts,
+                                                      add_special_tokens=False)["input_ids"]):
             ids += piece
             mask += [1 - number % 2] * len(piece)
         return {"input_ids": ids, "assistant_masks": mask}
@@ -111,7 +120,8 @@ class Student:
         return rollout(self, problems, sampling or Sampling(), **options)
 
     def ask(self, question: str | Problem, **options: Any) -> Record:
-        """Answer one question greedily. In Jupyter the returned record draws itself; a Problem is judged too."""
+        """Answer one question greedily. In Jupyter the returned record draws itself; a Problem is
+        judged too."""
         asked = question if isinstance(question, Problem) else \
             Problem("asked", question, ("?",), "asked", "asked", self.toolbox.name)
         trajectory = self.rollout([asked], **options)[0]
@@ -123,19 +133,24 @@ class Student:
         model = self.model
         size = sum(p.numel() for p in model.parameters())
         base = model.get_base_model() if has_adapters(model) else model
-        adapters = f" with LoRA ({trained_parameters(model):,} trained)" if has_adapters(model) else ""
-        return (f"{self.name}: {type(base).__name__}{adapters}, {size:,} parameters, {len(self.tokenizer):,} tokens, "
-                f"on {model.device}, by {self.origin.backend} ({self.origin.why}), toolbox {self.toolbox.name} "
-                f"({len(self.toolbox.names)} tools)")
+        adapters = (
+            f" with LoRA ({trained_parameters(model):,} trained)" if has_adapters(model) else ""
+        )
+        return (f"{self.name}: {type(base).__name__}{adapters}, {size:,} parameters, "
+                f"{len(self.tokenizer):,} tokens, on {model.device}, by {self.origin.backend} "
+                f"({self.origin.why}), toolbox {self.toolbox.name} ({len(self.toolbox.names)} "
+                "tools)")
 
     def save(self, folder: Path | str, card: str | None = None) -> Path:
-        """Write a folder that `transformers` loads, with a model card. Atomic: a temporary folder, then rename.
+        """Write a folder that `transformers` loads, with a model card. Atomic: a temporary folder,
+        then rename.
 
         A student with LoRA is saved merged; its adapters alone lie in `adapter/`, for peft.
         """
         folder = Path(folder)
         temporary = folder.with_name(folder.name + ".tmp")
-        self.model.config.use_cache = True  # trainers leave it off; whoever loads the folder wants to generate
+        # trainers leave it off; whoever loads the folder wants to generate
+        self.model.config.use_cache = True
         self.tokenizer.padding_side = "left"  # Unsloth's trainers turn it
         if has_adapters(self.model):
             save_merged(self.model, temporary)
@@ -145,26 +160,29 @@ class Student:
         self.tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(card or model_card(self.name), encoding="utf-8")
         if folder.exists():
-            raise UserError(f"{str(folder)!r} exists already: a saved student is never overwritten; delete it first.")
+            raise UserError(f"{str(folder)!r} exists already: a saved student is never "
+                            "overwritten; delete it first.")
         os.replace(temporary, folder)
         return folder
 
 
 def prompt_messages(question: str) -> list[dict[str, str]]:
-    """The prompt of training and evaluation alike: the question and the instruction of the released code."""
+    """The prompt of training and evaluation alike: the question and the instruction of the released
+    code."""
     return [{"role": "user", "content": f"{question}\n{INSTRUCTION}"}]
 
 
 def give_template(tokenizer: Any) -> None:
-    """Prompt with our ChatML + Hermes template, whatever the tokenizer brought (SmolLM2's own renders no tools).
+    """Prompt with our ChatML + Hermes template, whatever the tokenizer brought (SmolLM2's own
+    renders no tools).
 
     Raises:
         UserError: a vocabulary without ChatML's tokens.
     """
     missing = [t for t in (IM_START, EOS) if t not in tokenizer.get_vocab()]
     if missing:
-        raise UserError(f"student_template=kit needs a ChatML vocabulary, and this one lacks {missing[0]!r}: use a "
-                        "ChatML student (Qwen2.5, Qwen3, SmolLM2).")
+        raise UserError("student_template=kit needs a ChatML vocabulary, and this one lacks "
+                        f"{missing[0]!r}: use a ChatML student (Qwen2.5, Qwen3, SmolLM2).")
     tokenizer.chat_template, tokenizer.eos_token = chat_template(), EOS
 
 
@@ -172,49 +190,55 @@ def prepare_tokenizer(tokenizer: Any) -> None:
     """Check that a tokenizer speaks ChatML and Hermes, and let TRL parse its tool calls.
 
     Raises:
-        UserError: when TRL cannot parse the template's tool calls, turns do not end with `<|im_end|>`, or padding
-            cannot be told from an end of turn.
+        UserError: when TRL cannot parse the template's tool calls, turns do not end with
+            `<|im_end|>`, or padding cannot be told from an end of turn.
     """
     from trl.chat_template_utils import add_response_schema, qwen3_template
 
     if tokenizer.chat_template is None:
         raise UserError(f"The student's tokenizer has no chat template; tools need one. {OURS}")
     if tokenizer.eos_token != EOS:
-        raise UserError(f"The student's end token is {tokenizer.eos_token!r}; the kit's trajectories are ChatML and "
-                        f"need {EOS!r}: use a ChatML student (Qwen2.5, Qwen3, SmolLM2). {OURS}")
+        raise UserError(f"The student's end token is {tokenizer.eos_token!r}; the kit's "
+                        f"trajectories are ChatML and need {EOS!r}: use a ChatML student (Qwen2.5, "
+                        f"Qwen3, SmolLM2). {OURS}")
     if tokenizer.pad_token in (None, EOS):
         if PAD not in tokenizer.get_vocab():
-            raise UserError(f"The student pads with {tokenizer.pad_token!r} and has no {PAD!r}: its ends of turn "
-                            "cannot be told from padding; set another tokenizer.pad_token and save the folder.")
+            raise UserError(f"The student pads with {tokenizer.pad_token!r} and has no {PAD!r}: "
+                            "its ends of turn cannot be told from padding; set another "
+                            "tokenizer.pad_token and save the folder.")
         tokenizer.pad_token = PAD
     if tokenizer.chat_template.strip() == chat_template().strip():
-        tokenizer.response_template = qwen3_template  # same Hermes markup; TRL knows templates by exact text only
+        # same Hermes markup; TRL knows templates by exact text only
+        tokenizer.response_template = qwen3_template
     elif getattr(tokenizer, "response_template", None) is None:
         try:
             add_response_schema(tokenizer)
         except ValueError as error:
-            raise UserError("TRL does not know this student's chat template, so it cannot parse its tool calls "
-                            f"({' '.join(str(error).split())[:120]}). {OURS} Or save its tokenizer with a "
-                            "response_template of its own.") from error
-    header = tokenizer.apply_chat_template(prompt_messages("?"), add_generation_prompt=True, tokenize=False)
+            raise UserError("TRL does not know this student's chat template, so it cannot parse "
+                            f"its tool calls ({' '.join(str(error).split())[:120]}). {OURS} Or "
+                            "save its tokenizer with a response_template of its own.") from error
+    header = tokenizer.apply_chat_template(prompt_messages("?"), add_generation_prompt=True,
+                                           tokenize=False)
     if not header.endswith(ASSISTANT):
-        raise UserError(f"The student's chat template opens an assistant turn with {header[-40:]!r}; expected ChatML "
-                        f"{ASSISTANT!r}. {OURS}")
+        raise UserError("The student's chat template opens an assistant turn with "
+                        f"{header[-40:]!r}; expected ChatML {ASSISTANT!r}. {OURS}")
     _check_calls(tokenizer)
 
 
 def _check_calls(tokenizer: Any) -> None:
-    """Trajectories read Hermes calls; a template that writes others (Qwen3.5's XML) would hide every call from them."""
+    """Trajectories read Hermes calls; a template that writes others (Qwen3.5's XML) would hide
+    every call from them."""
     call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
     messages = [*prompt_messages("?"), {"role": "assistant", "content": "", "tool_calls": [call]}]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
     if '<tool_call>\n{"name": "add"' not in text:
-        raise UserError("The student's chat template does not write tool calls as the kit reads them, <tool_call> "
-                        f"with JSON in it: use Qwen2.5, Qwen3 or SmolLM2. {OURS}")
+        raise UserError("The student's chat template does not write tool calls as the kit reads "
+                        f"them, <tool_call> with JSON in it: use Qwen2.5, Qwen3 or SmolLM2. {OURS}")
 
 
 def load_student(folder: Path | str, toolbox: str | Toolbox = "arithmetic", *, name: str = "",
-                 backend: str = "transformers", loading: LoadConfig | None = None, template: str = "own") -> Student:
+                 backend: str = "transformers", loading: LoadConfig | None = None,
+                 template: str = "own") -> Student:
     """Load a student from a local folder or a hub id.
 
     Args:
@@ -232,15 +256,16 @@ def load_student(folder: Path | str, toolbox: str | Toolbox = "arithmetic", *, n
     model, tokenizer = load_model(str(folder), chosen, loading)
     if template == "kit":
         give_template(tokenizer)
-    return Student(model, tokenizer, box, name or Path(folder).name, Origin(str(folder), chosen, why, loading))
+    return Student(model, tokenizer, box, name or Path(folder).name,
+                   Origin(str(folder), chosen, why, loading))
 
 
 def model_card(name: str, facts: Mapping[str, Any] | None = None) -> str:
     """A short model card (YAML header, what it is, how to load it, the facts of its training)."""
     lines = "".join(f"- {k}: {v}\n" for k, v in (facts or {}).items())
     return ("---\nlibrary_name: transformers\npipeline_tag: text-generation\nlicense: apache-2.0\n"
-            "tags: [tool-use, mentor, grpo]\n---\n"
-            f"# {name}\n\nA student trained with MENTOR kit (method: arXiv 2510.18383).\n\n{lines}\n"
-            "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n"
-            "model = AutoModelForCausalLM.from_pretrained(\".\")\n"
-            "tokenizer = AutoTokenizer.from_pretrained(\".\")\n```\n")
+            f"tags: [tool-use, mentor, grpo]\n---\n# {name}\n\nA student trained with MENTOR kit "
+            f"(method: arXiv 2510.18383).\n\n{lines}\n```python\nfrom transformers import "
+            "AutoModelForCausalLM, AutoTokenizer\nmodel = "
+            "AutoModelForCausalLM.from_pretrained(\".\")\ntokenizer = "
+            "AutoTokenizer.from_pretrained(\".\")\n```\n")

@@ -1,8 +1,10 @@
-"""The embedded student: a Qwen3-architecture transformer of well under 1M parameters, made from scratch.
+"""The embedded student: a Qwen3-architecture transformer of well under 1M parameters, made from
+scratch.
 
 Its tokenizer is a byte-level BPE (any text round-trips) trained on the study's own questions, with
-digits as single tokens and the fixed parts of ChatML and of Hermes tool calls as one token each, so that
-a rollout is short. Tool names stay in pieces: the student can invent names, as large models do.
+digits as single tokens and the fixed parts of ChatML and of Hermes tool calls as one token each, so
+that a rollout is short. Tool names stay in pieces: the student can invent names, as large models
+do.
 """
 
 from __future__ import annotations
@@ -19,17 +21,22 @@ from mentor_kit.students import torch_setup  # noqa: F401 - for its effect
 
 PAD, IM_START = "<|endoftext|>", "<|im_start|>"
 SKELETON = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
-            '<tool_call>\n{"name": "', '", "arguments": {"', '", "arguments": {"a": ', '", "arguments": {"x": ',
+            '<tool_call>\n{"name": "', '", "arguments": {"', '", "arguments": {"a": ',
+            '", "arguments": {"x": ',
             '", "arguments": {"numbers": [', ', "b": ', "}}\n</tool_call>", "]}}\n</tool_call>",
-            "\n</tool_response>", "\n<|im_start|>user\n<tool_response>\n", "\n<|im_start|>assistant\n",
+            "\n</tool_response>", "\n<|im_start|>user\n<tool_response>\n",
+            "\n<|im_start|>assistant\n",
             "\n<|im_start|>user\n",
             "<|im_start|>system\nTools:\n", "(a, b)", "(x)", "(x, digits)", "(numbers)",
             "The answer is \\boxed{", "}.", "Put the final answer in \\boxed{}.")
 PIECES = Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]|\s+")
 
 
-def build_tokenizer(texts: Iterable[str], vocab_size: int = 2048, max_length: int = 1024) -> PreTrainedTokenizerFast:
-    """Train the student's tokenizer on `texts`. The same texts in the same order give the same tokenizer.
+def build_tokenizer(
+    texts: Iterable[str], vocab_size: int = 2048, max_length: int = 1024
+) -> PreTrainedTokenizerFast:
+    """Train the student's tokenizer on `texts`. The same texts in the same order give the same
+    tokenizer.
 
     Args:
         texts: questions and teacher texts of the training split.
@@ -38,31 +45,40 @@ def build_tokenizer(texts: Iterable[str], vocab_size: int = 2048, max_length: in
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(PIECES, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        [pre_tokenizers.Split(PIECES, "isolated"),
+         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size - len(SKELETON) - 3, min_frequency=4, show_progress=False,
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size - len(SKELETON) - 3, min_frequency=4,
+                                  show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in (PAD, IM_START, EOS)])
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False)
+                                  for t in (PAD, IM_START, EOS)])
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in SKELETON])
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD, padding_side="left",
-                                      model_max_length=max_length, clean_up_tokenization_spaces=False)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD,
+                                      padding_side="left",
+                                      model_max_length=max_length,
+                                      clean_up_tokenization_spaces=False)
     wrapped.chat_template = chat_template()
     return wrapped
 
 
 def chat_template() -> str:
-    """Our ChatML + Hermes template with a compact tool block (one `name(arguments)` line a tool)."""
+    """Our ChatML + Hermes template with a compact tool block (one `name(arguments)` line a
+    tool)."""
     return (files("mentor_kit.students") / "chat_template.jinja").read_text(encoding="utf-8")
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, *, hidden_size: int = 128, layers: int = 3, heads: int = 4,
+def build_model(tokenizer: PreTrainedTokenizerFast, *, hidden_size: int = 128, layers: int = 3,
+                heads: int = 4,
                 kv_heads: int = 2, ffn_size: int = 320, seed: int = 0) -> Qwen3ForCausalLM:
     """A Qwen3 model with random weights (seeded), tied embeddings, float32."""
     config = Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=hidden_size, num_hidden_layers=layers, num_attention_heads=heads,
+        vocab_size=len(tokenizer), hidden_size=hidden_size, num_hidden_layers=layers,
+        num_attention_heads=heads,
         num_key_value_heads=kv_heads, head_dim=hidden_size // heads, intermediate_size=ffn_size,
-        max_position_embeddings=tokenizer.model_max_length, tie_word_embeddings=True, attention_dropout=0.0,
+        max_position_embeddings=tokenizer.model_max_length, tie_word_embeddings=True,
+        attention_dropout=0.0,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.05)
     torch.manual_seed(seed)

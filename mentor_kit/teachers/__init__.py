@@ -1,4 +1,5 @@
-"""Teachers: `solve(problem, sample)` gives an Attempt, a trajectory that was accepted or the reason why not.
+"""Teachers: `solve(problem, sample)` gives an Attempt, a trajectory that was accepted or the reason
+why not.
 
 Three kinds of teacher, by how they are asked: see `mentor_kit.collection.dispatch`.
 """
@@ -23,9 +24,11 @@ def load_teacher(spec: str, **options: Any) -> Any:
     try:
         return make(**options)
     except TypeError as error:
-        raise UserError(f"Teacher {spec!r} does not take these options ({error}); see its docstring.") from error
+        raise UserError(f"Teacher {spec!r} does not take these options ({error}); see its "
+                        "docstring.") from error
 
 
 def find_teacher(spec: str) -> Callable[..., Any]:
-    """A teacher's class by built-in name or 'package.module:name'. Raises UserError for an unknown one."""
+    """A teacher's class by built-in name or 'package.module:name'. Raises UserError for an unknown
+    one."""
     return find(TEACHERS, spec, "teacher")

@@ -15,23 +15,28 @@ FINISH_REASONS = {"tool_cap": "turn_limit", "length": "overlong", "error": "erro
 OTHER = "the teacher option tools:text, a text of its option system, or another model."
 CALLS = f"The teacher's calls fail: read the rejected attempts; try {OTHER}"
 ADVICE = {
-    "no_tool": f"The teacher answers without tools: see what the endpoint was found to honour; try {OTHER}",
-    "no_answer": f"The teacher puts no answer in \\boxed{{}}: read the rejected attempts; try {OTHER}",
-    "wrong_answer": "The teacher's answers are wrong: try more samples, easier problems, or a stronger model.",
+    "no_tool": f"The teacher answers without tools: see what the endpoint honours; try {OTHER}",
+    "no_answer": f"The teacher boxes no answer: read the rejected attempts; try {OTHER}",
+    "wrong_answer": "The teacher is wrong: try more samples, easier problems, or a stronger model.",
     "overlong": "The replies are cut: raise the teacher option max_tokens.",
     "turn_limit": "The dialogues are cut: raise the teacher option max_turns.",
     **dict.fromkeys(("malformed_call", "unknown_tool", "not_executed", "tool_error"), CALLS),
-    **dict.fromkeys(("timeout", "connection", "bad_json", "no_choices", "deadline"),
-                    "The server did not answer: see to it and start again; what was not answered is asked again.")}
+    **dict.fromkeys(
+        ("timeout", "connection", "bad_json", "no_choices", "deadline"),
+        "The server did not answer: see to it and start again; what was not answered "
+        "is asked again.",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a teacher made of a problem. `reason` is `accepted` or why not; a rejected attempt keeps the calls
-    that were made (`trajectory` is None where there were none).
+    """What a teacher made of a problem. `reason` is `accepted` or why not; a rejected attempt keeps
+    the calls that were made (`trajectory` is None where there were none).
 
-    `failed`: nobody answered (network, server, deadline); such an attempt is made again at the next start.
-    `log`: what the store keeps beside the trajectory and outside the dataset (raw replies, retries, seconds).
+    `failed`: nobody answered (network, server, deadline); such an attempt is made again at the next
+    start. `log`: what the store keeps beside the trajectory and outside the dataset (raw replies,
+    retries, seconds).
     """
 
     trajectory: Trajectory | None
@@ -41,7 +46,8 @@ class Attempt:
     log: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
-def judged(trajectory: Trajectory, problem: Problem, log: Mapping[str, Any] | None = None) -> Attempt:
+def judged(trajectory: Trajectory, problem: Problem,
+           log: Mapping[str, Any] | None = None) -> Attempt:
     """An attempt of a model, kept or rejected by `reject_reason`."""
     reason = reject_reason(trajectory, problem) or ACCEPTED
     return Attempt(trajectory, reason == ACCEPTED, reason, log=log or {})
@@ -50,9 +56,10 @@ def judged(trajectory: Trajectory, problem: Problem, log: Mapping[str, Any] | No
 def reject_reason(trajectory: Trajectory, problem: Problem) -> str | None:
     """Why a trajectory is no reference, the first that holds; None when it is one.
 
-    `turn_limit` (calls in the last turn allowed), `overlong`, `error`; `no_answer`, `wrong_answer` (by the judge);
-    `no_tool`; `malformed_call`, `unknown_tool`, `not_executed`, `tool_error` (one call is enough). Paper: the answer
-    must be right and tools used; that every call was carried out is ours: references must not teach failing calls.
+    `turn_limit` (calls in the last turn allowed), `overlong`, `error`; `no_answer`, `wrong_answer`
+    (by the judge); `no_tool`; `malformed_call`, `unknown_tool`, `not_executed`, `tool_error` (one
+    call is enough). Paper: the answer must be right and tools used; that every call was carried out
+    is ours: references must not teach failing calls.
     """
     if trajectory.finish != "eos":
         return FINISH_REASONS[trajectory.finish]
@@ -67,7 +74,8 @@ def reject_reason(trajectory: Trajectory, problem: Problem) -> str | None:
 def advice(reason: str) -> str:
     """What to do where this is the reason of most rejections."""
     reason = "connection" if reason.startswith("http_") else reason
-    return ADVICE.get(reason, "Read the rejected attempts, and try other problems or another teacher.")
+    return ADVICE.get(reason, "Read the rejected attempts, and try other problems or another "
+                              "teacher.")
 
 
 def _call_reason(trajectory: Trajectory, known: tuple[str, ...]) -> str | None:

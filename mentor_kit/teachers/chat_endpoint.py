@@ -1,9 +1,12 @@
-r"""A teacher behind any OpenAI-compatible server: vLLM, SGLang, Ollama, `transformers serve`, a hosted API.
+r"""A teacher behind any OpenAI-compatible server: vLLM, SGLang, Ollama, `transformers serve`, a
+hosted API.
 
     teacher: chat_endpoint
-    teacher_options: ["base_url:http://127.0.0.1:8000/v1", "model:Qwen/Qwen3-32B", "key_env:none", "concurrency:64"]
+    teacher_options: ["base_url:http://127.0.0.1:8000/v1", "model:Qwen/Qwen3-32B", "key_env:none",
+                      "concurrency:64"]
 
-Needs the `api` extra (`pip install -e '.[api]'`). The key is read from an environment variable and never stored.
+Needs the `api` extra (`pip install -e '.[api]'`). The key is read from an environment variable and
+never stored.
 """
 
 from __future__ import annotations
@@ -31,8 +34,10 @@ from mentor_kit.teachers.probe import Asker, ping, probe
 
 TOOLS = ("native", "text")
 NO_KEY = "none"
-# Of the options, those that do not change what a teacher says: a collection may go on with other values.
-HOW = ("key_env", "concurrency", "timeout", "retries", "backoff", "longest_wait", "deadline", "price_in", "price_out",
+# Of the options, those that do not change what a teacher says: a collection may go on with other
+# values.
+HOW = ("key_env", "concurrency", "timeout", "retries", "backoff", "longest_wait", "deadline",
+       "price_in", "price_out",
        "probe", "base_url")
 
 
@@ -44,22 +49,26 @@ class ChatEndpointTeacher:
         base_url: the server's address, with `/v1` where it has one.
         model: its name there.
         key_env: the environment variable that holds the key; `none` for a server without keys.
-        tools: `native` offers tools by `tools=`; `text` describes them in the system message (Hermes `<tool_call>`
-            text). Calls written as text are read in both.
+        tools: `native` offers tools by `tools=`; `text` describes them in the system message
+            (Hermes `<tool_call>` text). Calls written as text are read in both.
         system: text of the system message; "" sends none (paper silent on its prompt).
-        temperature, top_p, max_tokens, seed: sampling of each turn; a negative value is not sent. The seed of a request
-            is made from `seed`, the problem's id and the sample. Released evaluation: 0.6, 0.95.
+        temperature, top_p, max_tokens, seed: sampling of each turn; a negative value is not sent.
+            The seed of a request is made from `seed`, the problem's id and the sample. Released
+            evaluation: 0.6, 0.95.
         extra: more fields of the request body, e.g. `extra:{top_k: 20}`.
         max_turns: assistant turns (released code: 5).
         echo_reasoning: send `reasoning_content` back with each turn.
         concurrency: trajectories in flight.
         timeout: seconds a request may take; `deadline`: seconds a whole trajectory may take.
         retries, backoff, longest_wait: see `mentor_kit.teachers.endpoint.Patience`.
-        price_in, price_out: money for a million prompt and completion tokens, for the estimate in the bar.
-        probe: ask a few small questions first, to see whether the server answers and what it honours.
+        price_in, price_out: money for a million prompt and completion tokens, for the estimate in
+            the bar.
+        probe: ask a few small questions first, to see whether the server answers and what it
+            honours.
 
     Raises:
-        UserError: package missing, no address or model, key not in the environment, impossible values.
+        UserError: package missing, no address or model, key not in the environment, impossible
+            values.
     """
 
     base_url: str = ""
@@ -86,12 +95,14 @@ class ChatEndpointTeacher:
 
     def __post_init__(self) -> None:
         if find_spec("openai") is None:
-            raise UserError("The teacher 'chat_endpoint' needs the package openai: pip install -e '.[api]'.")
+            raise UserError("The teacher 'chat_endpoint' needs the package openai: pip install -e "
+                            "'.[api]'.")
         _check_address(self.base_url, self.model)
         if self.tools not in TOOLS:
             raise UserError(f"Teacher option tools={self.tools!r} is unknown: use one of {TOOLS}.")
         if not isinstance(self.extra, Mapping):
-            raise UserError(f"Teacher option extra={self.extra!r} is no mapping: write it as extra:{{top_k: 20}}.")
+            raise UserError(f"Teacher option extra={self.extra!r} is no mapping: write it as "
+                            f"extra:{{top_k: 20}}.")
         for name in ("timeout", "deadline", "max_turns", "concurrency"):
             _check_number(name, getattr(self, name), above=0)
         for name in ("retries", "backoff", "longest_wait", "price_in", "price_out"):
@@ -105,8 +116,9 @@ class ChatEndpointTeacher:
             return ""
         key = os.environ.get(self.key_env, "").strip()
         if not key:
-            raise UserError(f"No key: the environment variable {self.key_env!r} is not set; set it, name another by "
-                            "key_env, or write key_env:none for a server without keys.")
+            raise UserError(f"No key: the environment variable {self.key_env!r} is not set; set "
+                            "it, name another by key_env, or write key_env:none for a server "
+                            "without keys.")
         return key
 
     @property
@@ -133,7 +145,8 @@ class ChatEndpointTeacher:
 
     def body(self, seed: int) -> dict[str, Any]:
         """The request without messages and tools."""
-        sampling = {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens, "seed": seed}
+        sampling = {"temperature": self.temperature, "top_p": self.top_p,
+                    "max_tokens": self.max_tokens, "seed": seed}
         asked = {n: v for n, v in sampling.items() if getattr(self, n) >= 0}
         return {"model": self.model, **asked, **self.extra}
 
@@ -146,27 +159,32 @@ class Session:
     endpoint: Endpoint
 
     async def solve(self, problem: Problem, sample: int = 0) -> Attempt:
-        """One attempt. What goes wrong on the way is its reason; only a refused key, model or address is raised.
+        """One attempt. What goes wrong on the way is its reason; only a refused key, model or
+        address is raised.
 
         Raises:
             UserError: see `Endpoint.ask`.
         """
         teacher, log, started = self.teacher, Log(), perf_counter()
         box = make_environment(problem) or load_toolbox(problem.toolbox)
-        dialogue = Dialogue(problem, box, native=teacher.tools == "native", max_turns=teacher.max_turns,
+        dialogue = Dialogue(problem, box, native=teacher.tools == "native",
+                            max_turns=teacher.max_turns,
                             system=teacher.system, echo_reasoning=teacher.echo_reasoning)
         failure = ""
         try:
             async with asyncio.timeout(teacher.deadline):
-                await self._converse(dialogue, log, zlib.crc32(f"{teacher.seed}/{problem.id}/{sample}".encode()))
+                await self._converse(dialogue, log,
+                                     zlib.crc32(f"{teacher.seed}/{problem.id}/{sample}".encode()))
         except TimeoutError:
             failure = "deadline"
         except Failure as error:
             failure = error.reason
             log.retried.append(str(error)[:200])
-        trajectory = dialogue.trajectory(f"teacher:{teacher.name}", sample, prompt_tokens=log.prompt_tokens,
+        trajectory = dialogue.trajectory(f"teacher:{teacher.name}", sample,
+                                         prompt_tokens=log.prompt_tokens,
                                          completion_tokens=log.completion_tokens)
-        facts = {"seconds": round(perf_counter() - started, 3), "retried": log.retried, "replies": log.replies}
+        facts = {"seconds": round(perf_counter() - started, 3), "retried": log.retried,
+                 "replies": log.replies}
         if failure:
             return Attempt(trajectory, False, failure, failed=True, log=facts)
         return await asyncio.to_thread(judged, trajectory, problem, facts)
@@ -180,7 +198,11 @@ class Session:
             choice = await self.endpoint.ask({**body, "messages": dialogue.messages}, log, random)
             reply = read_reply(choice)
             # own tools may run in another process: the other dialogues do not wait for it
-            goes_on = await asyncio.to_thread(dialogue.add, reply) if dialogue.own else dialogue.add(reply)
+            goes_on = (
+                await asyncio.to_thread(dialogue.add, reply)
+                if dialogue.own
+                else dialogue.add(reply)
+            )
 
     async def probe(self, toolbox: str) -> dict[str, str]:
         """What the server honours, from a few small questions. Findings, not proofs.
@@ -205,13 +227,17 @@ class Session:
 def _check_address(base_url: str, model: str) -> None:
     address = urlsplit(str(base_url))
     if address.scheme not in ("http", "https") or not address.hostname:
-        raise UserError(f"Teacher option base_url={base_url!r} is no address: write base_url:http://host:port/v1.")
+        raise UserError(f"Teacher option base_url={base_url!r} is no address: write "
+                        "base_url:http://host:port/v1.")
     if address.username or address.password or address.query:
-        raise UserError("Teacher option base_url holds a password or query: keys come from the environment (key_env).")
+        raise UserError("Teacher option base_url holds a password or query: keys come from the "
+                        "environment (key_env).")
     if not str(model).strip():
-        raise UserError("The teacher 'chat_endpoint' needs a model: write model:<its name at the server>.")
+        raise UserError("The teacher 'chat_endpoint' needs a model: write model:<its name at the "
+                        "server>.")
 
 
 def _check_number(name: str, value: Any, above: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > above:
-        raise UserError(f"Teacher option {name}={value!r} must be a number{' above 0' if above == 0 else ''}.")
+        raise UserError(f"Teacher option {name}={value!r} must be a "
+                        f"number{' above 0' if above == 0 else ''}.")

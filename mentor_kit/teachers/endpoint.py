@@ -1,8 +1,9 @@
-"""One OpenAI-compatible server: a request with its time limit, retries, and a name for whatever goes wrong.
+"""One OpenAI-compatible server: a request with its time limit, retries, and a name for whatever
+goes wrong.
 
-The `openai` client carries the requests (connections, key, typed errors); its own retries are off, because it would
-wait 600 s per read and forget the deadline. The body is taken as plain JSON and checked here: servers answer 200 with
-text, HTML, an error object or no choices.
+The `openai` client carries the requests (connections, key, typed errors); its own retries are off,
+because it would wait 600 s per read and forget the deadline. The body is taken as plain JSON and
+checked here: servers answer 200 with text, HTML, an error object or no choices.
 """
 
 from __future__ import annotations
@@ -19,20 +20,24 @@ from typing import Any
 from mentor_kit.errors import UserError
 
 RETRIED = (408, 409, 425, 429)  # and every status from 500
-FATAL = {401: "the key is refused", 403: "the key may not use this", 404: "there is no such model or path"}
+FATAL = {401: "the key is refused", 403: "the key may not use this",
+         404: "there is no such model or path"}
 
 
 class Failure(Exception):
-    """A request that did not succeed. `reason`: timeout, connection, http_<status>, bad_json, no_choices, deadline."""
+    """A request that did not succeed. `reason`: timeout, connection, http_<status>, bad_json,
+    no_choices, deadline."""
 
-    def __init__(self, reason: str, detail: str = "", wait: float = 0.0, retry: bool = True) -> None:
+    def __init__(self, reason: str, detail: str = "", wait: float = 0.0,
+                 retry: bool = True) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason, self.wait, self.retry = reason, wait, retry
 
 
 @dataclass
 class Log:
-    """What one attempt cost: raw replies, failures that were retried, tokens as the server counts them."""
+    """What one attempt cost: raw replies, failures that were retried, tokens as the server counts
+    them."""
 
     replies: list[Any] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
@@ -49,8 +54,9 @@ class Log:
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds and tries of one request. The wait before try n is `backoff` x 2**n x a random 0.5 to 1.5, at most
-    `longest_wait`, and never less than the server's Retry-After. `unconnected`: also where no connection was had."""
+    """Seconds and tries of one request. The wait before try n is `backoff` x 2**n x a random 0.5 to
+    1.5, at most `longest_wait`, and never less than the server's Retry-After. `unconnected`: also
+    where no connection was had."""
 
     timeout: float = 120.0
     retries: int = 6
@@ -59,7 +65,8 @@ class Patience:
     unconnected: bool = True
 
     def wait(self, failed: int, asked: float, random: Random) -> float:
-        return max(min(self.backoff * 2**failed, self.longest_wait) * random.uniform(0.5, 1.5), asked)
+        return max(min(self.backoff * 2**failed, self.longest_wait) * random.uniform(0.5, 1.5),
+                   asked)
 
 
 class Endpoint:
@@ -104,9 +111,11 @@ class Endpoint:
         except (TimeoutError, errors.APITimeoutError):
             raise Failure("timeout", f"no answer in {self.patience.timeout:g} s") from None
         except errors.APIConnectionError as error:
-            unconnected = type(error.__cause__).__name__ == "ConnectError"  # of the HTTP library that openai has chosen
+            # of the HTTP library that openai has chosen
+            unconnected = type(error.__cause__).__name__ == "ConnectError"
             retry = self.patience.unconnected or not unconnected
-            raise Failure("connection", self.blot(str(error.__cause__ or error)), retry=retry) from None
+            raise Failure("connection", self.blot(str(error.__cause__ or error)),
+                          retry=retry) from None
         except errors.APIStatusError as error:
             raise self._status(error) from None
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
@@ -116,10 +125,12 @@ class Endpoint:
     def _status(self, error: Any) -> Exception:
         detail = self.blot(" ".join(str(error.message).split()))[:200]
         if error.status_code in FATAL:
-            return UserError(f"The endpoint {str(self.client.base_url)!r} answered {error.status_code}, "
-                             f"{FATAL[error.status_code]} ({detail}): check base_url, model and the key's variable.")
+            return UserError(f"The endpoint {str(self.client.base_url)!r} answered "
+                             f"{error.status_code}, {FATAL[error.status_code]} ({detail}): check "
+                             "base_url, model and the key's variable.")
         retry = error.status_code in RETRIED or error.status_code >= 500
-        return Failure(f"http_{error.status_code}", detail, retry_after(error.response.headers), retry)
+        return Failure(f"http_{error.status_code}", detail, retry_after(error.response.headers),
+                       retry)
 
     def blot(self, text: str) -> str:
         return text.replace(self.key, "***") if self.key else text
@@ -146,7 +157,8 @@ def _checked(reply: Any) -> Mapping[str, Any]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a server asks to wait: Retry-After-Ms, or Retry-After as seconds or as a date. 0 without."""
+    """Seconds that a server asks to wait: Retry-After-Ms, or Retry-After as seconds or as a date. 0
+    without."""
     try:
         if "retry-after-ms" in headers:
             return max(float(headers["retry-after-ms"]) / 1000, 0.0)

@@ -3,9 +3,9 @@
     teacher: local_model
     teacher_options: ["model:Qwen/Qwen3-4B", "batch_size:32"]
 
-The same rollout as a student's: ChatML with Hermes calls, its own chat template. A tokenizer without a tool template
-(e.g. SmolLM2's) needs `template:kit`, our ChatML + Hermes template. Answers, sampled ones too, are the same in any
-batch and however often a collection is interrupted.
+The same rollout as a student's: ChatML with Hermes calls, its own chat template. A tokenizer
+without a tool template (e.g. SmolLM2's) needs `template:kit`, our ChatML + Hermes template.
+Answers, sampled ones too, are the same in any batch and however often a collection is interrupted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class LocalModelTeacher:
         backend: `transformers`, `unsloth` or `auto`.
         batch_size: trajectories generated at once.
         temperature, top_p, top_k, seed: sampling of each turn; temperature 0 is greedy.
-        max_turns, max_new_tokens: limits of a trajectory; all turns and tool results share the tokens.
+        max_turns, max_new_tokens: limits of a trajectory; all turns and tool results share the
+            tokens.
 
     Raises:
         UserError: no model, unknown template, impossible values.
@@ -57,12 +58,15 @@ class LocalModelTeacher:
 
     def __post_init__(self) -> None:
         if not str(self.model).strip():
-            raise UserError("The teacher 'local_model' needs a model: write model:<folder or hub id>.")
+            raise UserError("The teacher 'local_model' needs a model: write model:<folder or hub "
+                            "id>.")
         if self.template not in TEMPLATES:
-            raise UserError(f"Teacher option template={self.template!r} is unknown: use one of {TEMPLATES}.")
+            raise UserError(f"Teacher option template={self.template!r} is unknown: use one of "
+                            f"{TEMPLATES}.")
         for name in ("batch_size", "max_turns", "max_new_tokens"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise UserError(f"Teacher option {name}={getattr(self, name)!r} must be a whole number above 0.")
+                raise UserError(f"Teacher option {name}={getattr(self, name)!r} must be a whole "
+                                "number above 0.")
 
     @property
     def name(self) -> str:
@@ -101,8 +105,10 @@ class LocalModelTeacher:
     def _rollout(self, student: Student, tasks: Sequence[tuple[Problem, int]]) -> list[Attempt]:
         from mentor_kit.students.rollout import Sampling
 
-        sampling = Sampling(self.temperature, self.top_p, self.top_k, self.max_turns, self.max_new_tokens, seed=self.seed)
-        found = student.rollout([p for p, _ in tasks], sampling, batch_size=len(tasks), samples=[s for _, s in tasks])
+        sampling = Sampling(self.temperature, self.top_p, self.top_k, self.max_turns,
+                            self.max_new_tokens, seed=self.seed)
+        found = student.rollout([p for p, _ in tasks], sampling, batch_size=len(tasks),
+                                samples=[s for _, s in tasks])
         return [judged(Trajectory(p.id, t.turns, f"teacher:{self.name}", sample,
                                   {"completion_tokens": t.meta["tokens"]}), p)
                 for (p, sample), t in zip(tasks, found, strict=True)]

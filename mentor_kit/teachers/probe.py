@@ -37,7 +37,8 @@ class Asker:
 
 
 async def probe(asker: Asker, toolbox: str) -> dict[str, str]:
-    """`tools`, `seed`, `temperature`, `reasoning`: what was seen, in words. At most ten small questions.
+    """`tools`, `seed`, `temperature`, `reasoning`: what was seen, in words. At most ten small
+    questions.
 
     Raises:
         UserError: no answer at this address, or a refusal.
@@ -45,11 +46,13 @@ async def probe(asker: Asker, toolbox: str) -> dict[str, str]:
     async with _short_timeouts(asker) as asker:
         tools, thinks = await _tools(asker, toolbox)
         seed, temperature = await _sampling(asker)
-    return {"tools": tools, "seed": seed, "temperature": temperature, "reasoning": "sent" if thinks else "none seen"}
+    return {"tools": tools, "seed": seed, "temperature": temperature, "reasoning": "sent" if thinks
+            else "none seen"}
 
 
 async def ping(asker: Asker) -> None:
-    """One question with a reply of one token: is there a server, does it take the key, does it know the model?
+    """One question with a reply of one token: is there a server, does it take the key, does it know
+    the model?
 
     Raises:
         UserError: no answer at this address, or a refusal.
@@ -67,8 +70,8 @@ async def _short_timeouts(asker: Asker) -> AsyncIterator[Asker]:
     try:
         yield replace(asker, endpoint=endpoint)
     except Failure as failure:
-        raise UserError(f"The endpoint {known.base_url!r} does not answer ({failure}): is the server "
-                        "running, are base_url and model right?") from None
+        raise UserError(f"The endpoint {known.base_url!r} does not answer ({failure}): is the "
+                        "server running, are base_url and model right?") from None
     finally:
         await endpoint.close()
 
@@ -82,8 +85,8 @@ async def _ask(asker: Asker, question: str, most: int, **sampling: Any) -> str:
 
 
 async def _sampling(asker: Asker) -> tuple[str, str]:
-    """What was seen of the seed and of the temperature. The seed is tried alone and with another request under way:
-    some servers seed one generator for all."""
+    """What was seen of the seed and of the temperature. The seed is tried alone and with another
+    request under way: some servers seed one generator for all."""
     async def sentence(seed: int, temperature: float = 1.0) -> str:
         return await _ask(asker, SENTENCE, most=32, temperature=temperature, seed=seed)
 
@@ -92,16 +95,21 @@ async def _sampling(asker: Asker) -> tuple[str, str]:
     if first == again == other:
         return "cannot be told: samples are all alike", "ignored: samples are all alike"
     cold = await sentence(1, 0.0) == await sentence(2, 0.0)
-    temperature = f"{'honoured' if cold else 'sampled'}: samples differ at 1, {'not' if cold else 'also'} at 0"
+    temperature = "honoured: samples differ at 1, not at 0" if cold else \
+        "sampled: samples differ at 1, also at 0"
     if first == again:
         return "honoured", temperature
     if first == await sentence(1):
-        return "honoured one request at a time (concurrency:1), not with several at once", temperature
+        return (
+            "honoured one request at a time (concurrency:1), not with several at once",
+            temperature,
+        )
     return "ignored: the same seed gave another text", temperature
 
 
 async def _tools(asker: Asker, toolbox: str) -> tuple[str, bool]:
-    """What was seen of the tools, and whether the reply held reasoning. A server may fail over a weak model's calls."""
+    """What was seen of the tools, and whether the reply held reasoning. A server may fail over a
+    weak model's calls."""
     tool = load_toolbox(toolbox).tools[load_toolbox(toolbox).names[0]]
     question = f"Call the tool {tool.name} once, with arguments of your choice."
     try:
@@ -119,13 +127,18 @@ async def _tools(asker: Asker, toolbox: str) -> tuple[str, bool]:
 
 
 async def _diagnose(asker: Asker, toolbox: str, length: int, bare: int) -> str:
-    """For a model too weak to call: does the server put tools into the prompt, does it read a call that is copied?"""
+    """For a model too weak to call: does the server put tools into the prompt, does it read a call
+    that is copied?"""
     if 0 < length <= bare:
         return "the server ignores tools (its prompt is as long without them): try tools:text"
     tool = next(iter(load_toolbox(toolbox).tools.values()))
     call = render_call(tool.name, dict.fromkeys(tool.parameters, 1))
     copied, _ = await _with_tools(asker, toolbox, f"Repeat this text exactly:\n{call}")
-    told = f"its prompt holds the tools ({length - bare} tokens)" if length else "the server counts no tokens"
+    told = (
+        f"its prompt holds the tools ({length - bare} tokens)"
+        if length
+        else "the server counts no tokens"
+    )
     seen = _calls_seen(copied)
     return f"{told}; {f'a copied call gives {seen}' if seen else 'if this stays, try tools:text'}"
 
@@ -135,10 +148,12 @@ def _calls_seen(reply: Reply) -> str:
 
 
 async def _with_tools(asker: Asker, toolbox: str, question: str) -> tuple[Reply, int]:
-    """The reply to a question with tools ("" offers none), and the prompt's length as the server counts it."""
+    """The reply to a question with tools ("" offers none), and the prompt's length as the server
+    counts it."""
     log = Log()
     box = load_toolbox(toolbox) if toolbox else Toolbox("none", [])
-    dialogue = Dialogue(Problem("probe", question, ("",), "probe", "probe"), box, native=asker.native, max_turns=1)
+    dialogue = Dialogue(Problem("probe", question, ("",), "probe", "probe"), box,
+                        native=asker.native, max_turns=1)
     body = {**asker.body, "messages": dialogue.messages}
     if asker.native and box.names:
         body["tools"] = box.schemas

@@ -1,4 +1,5 @@
-"""The offline teacher: a worked solution as a verified tool trajectory (see `mentor_kit.problems.worked.calls`)."""
+"""The offline teacher: a worked solution as a verified tool trajectory (see
+`mentor_kit.problems.worked.calls`)."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ class WorkedSolutionTeacher:
     """The teacher that needs no model.
 
     Args:
-        reasoning: the text before each call: `short` (at most six words, derived from the unit of the result),
-            `full` (the worked solution's own words before the equation) or `none`.
+        reasoning: the text before each call: `short` (at most six words, derived from the unit of
+            the result), `full` (the worked solution's own words before the equation) or `none`.
 
     Raises:
         UserError: for an unknown `reasoning`.
@@ -27,11 +28,13 @@ class WorkedSolutionTeacher:
 
     reasoning: str = "short"
     name = "worked_solution"
-    instant = True  # deterministic and quick: its attempts are made again rather than kept one by one
+    # deterministic and quick: its attempts are made again rather than kept one by one
+    instant = True
 
     def __post_init__(self) -> None:
         if self.reasoning not in REASONING:
-            raise UserError(f"Teacher option reasoning={self.reasoning!r} is unknown: use one of {REASONING}.")
+            raise UserError(f"Teacher option reasoning={self.reasoning!r} is unknown: use one of "
+                            f"{REASONING}.")
 
     def solve(self, problem: Problem, sample: int = 0) -> Attempt:
         """One attempt. Deterministic: every sample is the same."""
@@ -40,7 +43,8 @@ class WorkedSolutionTeacher:
         return Attempt(trajectory, reason == "accepted", reason)
 
     def _trajectory(self, calls: list[Call], problem: Problem, sample: int) -> Trajectory:
-        turns = [Turn("\n".join(filter(None, [self._words(c), render_call(c.name, c.arguments)])), "eos",
+        turns = [Turn("\n".join(filter(None, [self._words(c), render_call(c.name, c.arguments)])),
+                      "eos",
                       render_environment([c.result])) for c in calls]
         turns.append(Turn(f"The answer is \\boxed{{{calls[-1].result}}}."))
         return Trajectory(problem.id, tuple(turns), f"teacher:{self.name}", sample)

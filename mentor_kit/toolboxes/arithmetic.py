@@ -90,5 +90,6 @@ def modulo(a: float, b: float) -> float:
     return a % b
 
 
-ARITHMETIC = Toolbox("arithmetic", [add, subtract, multiply, divide, sum_numbers, floor, ceil, round_number,
+ARITHMETIC = Toolbox("arithmetic",
+                     [add, subtract, multiply, divide, sum_numbers, floor, ceil, round_number,
                                     power, sqrt, abs_value, modulo])

@@ -3,9 +3,10 @@
     use_index(open_index("wiki.jsonl"))                   # then load_toolbox("search") searches it
     MENTOR_KIT_PASSAGES=wiki.jsonl mentor-kit batch ...   # the same for every process of a batch
 
-A passage file is .jsonl, .json, .csv or .parquet with `title` and `text`, or `contents` (the title, a line break, the
-text: the form of the FlashRAG corpora, Wikipedia 2018 in the paper). The paper searches with e5 and gives the five
-best passages; so does ours with `retriever=dense`.
+A passage file is .jsonl, .json, .csv or .parquet with `title` and `text`, or `contents` (the title,
+a line break, the
+text: the form of the FlashRAG corpora, Wikipedia 2018 in the paper). The paper searches with e5 and
+gives the five best passages; so does ours with `retriever=dense`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Index(Protocol):
 
 
 class BM25Index:
-    """BM25 (bm25s: Lucene's variant, k1 1.5, b 0.75, English stop words) over titles and texts, in memory."""
+    """BM25 (bm25s: Lucene's variant, k1 1.5, b 0.75, English stop words) over titles and texts, in
+    memory."""
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         import bm25s
@@ -69,7 +71,8 @@ class BM25Index:
 
 
 class DenseIndex:
-    """Inner products of normalised e5 embeddings in a flat FAISS index (`query: ` and `passage: ` prefixes)."""
+    """Inner products of normalised e5 embeddings in a flat FAISS index (`query: ` and `passage: `
+    prefixes)."""
 
     def __init__(self, passages: Sequence[Passage], model: str = E5) -> None:
         import faiss
@@ -81,7 +84,9 @@ class DenseIndex:
         self.index.add(vectors)
 
     def _encode(self, texts: list[str]) -> Any:
-        return self.encoder.encode(texts, normalize_embeddings=True, show_progress_bar=False).astype("float32")
+        return self.encoder.encode(
+            texts, normalize_embeddings=True, show_progress_bar=False
+        ).astype("float32")
 
     def search(self, query: str, k: int) -> list[Passage]:
         """The k nearest passages."""
@@ -100,7 +105,8 @@ def open_index(path: str, retriever: str = "bm25") -> Index:
     missing = [pin for module, pin in PACKAGES[retriever].items() if find_spec(module) is None]
     if missing:
         extra = "eval" if retriever == "bm25" else "dense"
-        raise UserError(f"retriever {retriever!r} needs {' and '.join(missing)}: pip install -e '.[{extra}]'.")
+        raise UserError(f"retriever {retriever!r} needs {' and '.join(missing)}: pip install -e "
+                        f"'.[{extra}]'.")
     passages = read_passages(path)
     return BM25Index(passages) if retriever == "bm25" else DenseIndex(passages)
 
@@ -116,7 +122,8 @@ def read_passages(path: str) -> list[Passage]:
     passages = []
     for number, row in enumerate(read_rows(path)):
         title, _, rest = str(row.get("contents") or "").partition("\n")
-        passage = Passage(str(row.get("title") or title).strip('"'), str(row.get("text") or rest or title))
+        passage = Passage(str(row.get("title") or title).strip('"'),
+                          str(row.get("text") or rest or title))
         if not passage.text:
             raise UserError(f"{path!r}: row {number} has neither 'text' nor 'contents'.")
         passages.append(passage)
@@ -140,24 +147,30 @@ def require_index() -> Index:
     """
     if _index is None:
         if not os.environ.get(VARIABLE):
-            raise UserError(f"The search tool has no passages: name a passage file by the parameter passages, or in "
-                            f"the environment variable {VARIABLE}.")
+            raise UserError("The search tool has no passages: name a passage file by the parameter "
+                            f"passages, or in the environment variable {VARIABLE}.")
         use_index(open_index(os.environ[VARIABLE]))
     return _index
 
 
 def search(query: str) -> str:
-    """Search an encyclopedia for a question or keywords; gives the best passages with their titles."""
+    """Search an encyclopedia for a question or keywords; gives the best passages with their
+    titles."""
     if not query.strip():
         raise ToolError("search: query is empty.")
     found = require_index().search(query, PASSAGES)
-    shown = [f"({i}) {_plain(p.title)}: {_plain(p.text)[:CHARACTERS]}" for i, p in enumerate(found, 1)]
+    shown = [f"({i}) {_plain(p.title)}: {_plain(p.text)[:CHARACTERS]}" for i,
+             p in enumerate(found, 1)]
     return "\n".join(shown) or "Nothing found."
 
 
 def _plain(text: str) -> str:
     """A passage cannot speak for the chat: its marks are taken apart."""
-    return text.replace("<|", "< |").replace("tool_response>", "tool_response >").replace("tool_call>", "tool_call >")
+    return (
+        text.replace("<|", "< |")
+        .replace("tool_response>", "tool_response >")
+        .replace("tool_call>", "tool_call >")
+    )
 
 
 SEARCH = Toolbox("search", [search])

@@ -1,4 +1,5 @@
-"""The live bar of a training, fed by lines of its metrics file: by the trainer itself, or by who follows the file."""
+"""The live bar of a training, fed by lines of its metrics file: by the trainer itself, or by who
+follows the file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Resuming: where a run's last whole checkpoint is, an order of items that resumes exactly, the best student so far.
+"""Resuming: where a run's last whole checkpoint is, an order of items that resumes exactly, the
+best student so far.
 
-Resuming TRL's trainers at or after an epoch boundary replays the first epoch's order (the sampler's private
-generator restarts). So training never leaves its first epoch: the items are tiled with a seeded shuffle for each copy.
+Resuming TRL's trainers at or after an epoch boundary replays the first epoch's order (the sampler's
+private generator restarts). So training never leaves its first epoch: the items are tiled with a
+seeded shuffle for each copy.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ STATE = "trainer_state.json"  # what the first process writes last into a checkp
 
 
 def tiled_order(items: int, total: int, seed: int) -> list[int]:
-    """`total` indices into `items` items: shuffled copies one after another, every copy a permutation."""
+    """`total` indices into `items` items: shuffled copies one after another, every copy a
+    permutation."""
     copies = -(-total // items)
     seeds = np.random.SeedSequence([seed, 0x5EED]).spawn(copies)
     order = np.concatenate([np.random.default_rng(s).permutation(items) for s in seeds])
@@ -62,7 +65,8 @@ def _is_whole(checkpoint: Path) -> bool:
 
 
 def kept_checkpoints() -> int:
-    """One; with several processes two, because the first one deletes the older before all have written the newer."""
+    """One; with several processes two, because the first one deletes the older before all have
+    written the newer."""
     return 1 if processes.count() == 1 else 2
 
 
@@ -97,4 +101,5 @@ def restore_best(model: Any, run: Run, step: int) -> None:
     if has_adapters(model):
         model.load_adapter(str(folder), model.active_adapters[0])
     else:
-        model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)  # tied weights are stored once
+        # tied weights are stored once
+        model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)

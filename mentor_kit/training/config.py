@@ -1,6 +1,7 @@
 """What notebook 03 is asked to do: the only declaration of a training's parameters.
 
-The notebook's `parameters` cell shows the same names, defaults and descriptions (a test compares them).
+The notebook's `parameters` cell shows the same names, defaults and descriptions (a test compares
+them).
 """
 
 from __future__ import annotations
@@ -19,53 +20,71 @@ class SFTPlan(NamedTuple):
 
     steps: int  # optimizer steps; an upper bound where target_accuracy is above 0
     batch_size: int  # trajectories per optimizer step, of all processes together
-    micro_batch: int  # trajectories per forward and backward pass of one process; 0: as many as suit
+    # trajectories per forward and backward pass of one process; 0: as many as suit
+    micro_batch: int
     learning_rate: float  # of AdamW; with `muon` that of embeddings and norms
     muon: bool = False  # Muon on the matrices, AdamW on the rest
     muon_learning_rate: float = 0.0
-    target_accuracy: float = 0.0  # greedy validation accuracy at which it cools down and stops; 0 is never
+    # greedy validation accuracy at which it cools down and stops; 0 is never
+    target_accuracy: float = 0.0
     cooldown: int = 0  # optimizer steps of linear decay to zero once the target is reached
 
 
 class TrainConfig(LoadConfig):
     """Notebook 03: the cold start, SFT, or GRPO with a reward.
 
-    Defaults follow the released scripts where PAPER.md gives a value; learning rate, temperature and batch are the
-    demo's (the released 1e-6 is far too small for a student from scratch).
+    Defaults follow the released scripts where PAPER.md gives a value; learning rate, temperature
+    and batch are the demo's (the released 1e-6 is far too small for a student from scratch).
     """
 
     teacher_run: str = Field("", description='a run of notebook 01; "" is the latest')
-    start_run: str = Field("", description='a run of this notebook to start from; "" is the latest cold start '
-                                           '("none": from student_source)')
-    method: str = Field("mentor", description="cold_start | sft | a reward preset | any name, with reward set")
-    reward: str = Field("", description='"" is the method\'s preset | preset | path of a YAML | package.module:name')
+    start_run: str = Field(
+        "",
+        description='a run of this notebook to start from; "" is the latest cold start '
+        '("none": from student_source)',
+    )
+    method: str = Field(
+        "mentor", description="cold_start | sft | a reward preset | any name, with reward set"
+    )
+    reward: str = Field(
+        "", description='"" is the method\'s preset | preset | path of a YAML | package.module:name'
+    )
     student_source: str = Field("tiny", description="tiny (from scratch) | a folder | a hub id")
     student_backend: Literal["auto", "transformers", "unsloth"] = Field(
         "auto", description="auto | transformers | unsloth")
     student_hidden: int = Field(128, ge=8, description="width of the tiny student")
     student_layers: int = Field(3, ge=1, description="layers of the tiny student")
-    vocab_size: int = Field(2048, ge=400, description="upper bound of the tiny student's vocabulary")
-    references: int = Field(0, ge=0, description="teacher trajectories to train on, the first ones; 0 is all")
+    vocab_size: int = Field(2048, ge=400, description="upper bound of the tiny student's "
+                                                      "vocabulary")
+    references: int = Field(0, ge=0, description="teacher trajectories to train on, the first "
+                                                 "ones; 0 is all")
     student_template: Literal["own", "kit"] = Field(
-        "own", description="chat template: the student's own | kit (ours, for one that renders no tools)")
+        "own",
+        description="chat template: the student's own | kit (ours, for one that renders no tools)")
     finetuning: Literal["auto", "full", "lora"] = Field(
-        "auto", description="full | lora | auto (full for the tiny student, lora for a pretrained one)")
+        "auto",
+        description="full | lora | auto (full for the tiny student, lora for a pretrained one)")
     validation_items: int = Field(64, ge=1, description="problems asked at each validation")
-    validate_every: int = Field(10, ge=0, description="optimizer steps between validations; 0 is only at the end")
+    validate_every: int = Field(10, ge=0, description="optimizer steps between validations; 0 is "
+                                                      "only at the end")
     save_every: int = Field(10, ge=0, description="optimizer steps between checkpoints; 0 is none")
     report_to: str = Field("none", description="none | tensorboard | wandb")
     steps: int = Field(40, ge=1, description="optimizer steps of SFT and GRPO")
     cold_start_steps: int = Field(400, ge=1, description="upper bound of the cold start")
     cold_start_accuracy: float = Field(
-        0.2, ge=0, le=1, description="greedy validation accuracy at which the cold start cools down and stops")
+        0.2, ge=0, le=1, description="greedy validation accuracy at which the cold start cools "
+                                     "down and stops")
     cold_start_cooldown: int = Field(
         50, ge=0, description="optimizer steps of that, the learning rate falling to zero")
     cold_start_batch: int = Field(32, ge=1, description="trajectories per optimizer step")
-    cold_start_learning_rate: float = Field(3e-3, gt=0, description="AdamW, on embeddings and norms")
+    cold_start_learning_rate: float = Field(3e-3, gt=0, description="AdamW, on embeddings and "
+                                                                    "norms")
     cold_start_muon_learning_rate: float = Field(2e-2, gt=0, description="Muon, on matrices")
-    habit_probability: float = Field(0.6, ge=0, le=1, description="bad tool habit per step of a demonstration")
+    habit_probability: float = Field(0.6, ge=0, le=1, description="bad tool habit per step of a "
+                                                                  "demonstration")
     sft_batch: int = Field(128, ge=1, description="trajectories per optimizer step of SFT")
-    sft_micro_batch: int = Field(0, ge=0, description="trajectories per backward pass of SFT; 0 is as many as suit")
+    sft_micro_batch: int = Field(0, ge=0, description="trajectories per backward pass of SFT; 0 is "
+                                                      "as many as suit")
     sft_learning_rate: float = Field(1e-3, gt=0, description="AdamW")
     prompts_per_step: int = Field(16, ge=1, description="prompts per rollout batch")
     group_size: int = Field(8, ge=2, description="rollouts per prompt (released: 10, or 5)")
@@ -78,29 +97,40 @@ class TrainConfig(LoadConfig):
     top_k: int = Field(0, ge=0, description="of rollouts; 0 is off (released: 20)")
     top_p: float = Field(1.0, gt=0, le=1, description="of rollouts (released: 0.99)")
     max_turns: int = Field(5, ge=1, description="assistant turns")
-    max_new_tokens: int = Field(256, ge=1, description="tokens of a completion, tool results included")
-    kl_beta: float = Field(0.0, ge=0, description="KL to the start (released: 0.001, k3 in the loss)")
+    max_new_tokens: int = Field(256, ge=1, description="tokens of a completion, tool results "
+                                                       "included")
+    kl_beta: float = Field(0.0, ge=0, description="KL to the start (released: 0.001, k3 in the "
+                                                  "loss)")
     entropy_coef: float = Field(0.0, ge=0, description="entropy bonus (released: 0.001)")
     epsilon: float = Field(0.2, gt=0, description="clip range of the ratio, both sides")
     delta: float = Field(3.0, gt=0, description="upper bound of the ratio (dual clip)")
     weight_decay: float = Field(0.01, ge=0, description="of GRPO")
     max_grad_norm: float = Field(1.0, gt=0, description="of GRPO")
-    warmup_steps: int = Field(0, ge=0, description="optimizer steps of rising learning rate in GRPO")
+    warmup_steps: int = Field(0, ge=0, description="optimizer steps of rising learning rate in "
+                                                   "GRPO")
     loss_type: Literal["dapo", "grpo", "bnpo", "dr_grpo", "cispo", "sapo"] = Field(
         "dapo", description="dapo (token mean) | grpo | bnpo | dr_grpo | cispo | sapo")
     scale_rewards: Literal["group", "batch", "none"] = Field(
         "group", description="group | batch | none (none is Dr. GRPO)")
     advantage: Literal["grpo", "gdpo"] = Field(
-        "grpo", description="grpo | gdpo (every reward term normalised by itself: arXiv 2601.05242)")
+        "grpo",
+        description="grpo | gdpo (every reward term normalised by itself: arXiv 2601.05242)")
     keep: Literal["last", "best"] = Field(
         "last", description="which student is saved: last | best (by validation accuracy)")
     collapse_patience: int = Field(
-        20, ge=0, description="steps without an executed call, or without reward differences, that stop; 0 is never")
-    num_processes: int = Field(1, ge=1, description="above 1, training runs in as many child processes")
-    accelerate_config: str = Field("", description='on GPUs: "" is ddp | fsdp | zero3 | a path of a YAML')
+        20, ge=0, description="steps without an executed call, or without reward differences, that "
+                              "stop; 0 is never")
+    num_processes: int = Field(1, ge=1, description="above 1, training runs in as many child "
+                                                    "processes")
+    accelerate_config: str = Field(
+        "", description='on GPUs: "" is ddp | fsdp | zero3 | a path of a YAML'
+    )
     rollout_engine: Literal["auto", "kit", "trl"] = Field(
-        "auto", description="kit (of validation and evaluation) | trl (its tool loop) | auto (kit where it can)")
-    shared_prompts: bool = Field(True, description="updates read each prompt once, where the student allows it")
+        "auto",
+        description="kit (as in evaluation) | trl (its tool loop) | auto (kit where it can)",
+    )
+    shared_prompts: bool = Field(True, description="updates read each prompt once, where the "
+                                                   "student allows it")
     vllm_server: str = Field("", description="address of a vLLM server that samples the rollouts")
 
     @property
@@ -123,14 +153,16 @@ class TrainConfig(LoadConfig):
 
     @property
     def steps_per_batch(self) -> int:
-        """Optimizer steps between two rollout batches: the only places where a checkpoint resumes exactly."""
+        """Optimizer steps between two rollout batches: the only places where a checkpoint resumes
+        exactly."""
         return self.updates_per_batch * self.num_iterations
 
     @property
     def sft_plan(self) -> SFTPlan:
         """What the cold start or method `sft` does."""
         if self.kind == "cold_start":
-            return SFTPlan(self.cold_start_steps, self.cold_start_batch, 0, self.cold_start_learning_rate,
+            return SFTPlan(self.cold_start_steps, self.cold_start_batch, 0,
+                           self.cold_start_learning_rate,
                            True, self.cold_start_muon_learning_rate,
                            self.cold_start_accuracy, self.cold_start_cooldown)
         return SFTPlan(self.steps, self.sft_batch, self.sft_micro_batch, self.sft_learning_rate)
@@ -139,8 +171,8 @@ class TrainConfig(LoadConfig):
         """How the student is loaded.
 
         Args:
-            embedded: it is the kit's own from-scratch student or continues it; `finetuning="auto"` then trains all
-                of it, and adapters on any other.
+            embedded: it is the kit's own from-scratch student or continues it; `finetuning="auto"`
+                then trains all of it, and adapters on any other.
 
         Raises:
             ValidationError: 4-bit weights and all parameters.
@@ -160,21 +192,26 @@ class TrainConfig(LoadConfig):
         if self.kind != "grpo":
             plan, micro = self.sft_plan, self.sft_micro_batch if self.kind == "sft" else 0
             if plan.batch_size % (self.num_processes * (micro or 1)):
-                raise ValueError(f"{self.kind if self.kind == 'cold_start' else 'sft'}_batch={plan.batch_size} does not "
-                                 f"divide into num_processes={self.num_processes} equal parts of micro-batches of "
-                                 f"{micro or 1}: choose a multiple")
+                raise ValueError(
+                    f"{self.kind if self.kind == 'cold_start' else 'sft'}_batch={plan.batch_size} "
+                    f"does not divide into num_processes={self.num_processes} equal "
+                    f"parts of micro-batches of {micro or 1}: choose a multiple"
+                )
             return self
         if self.rollouts % (self.micro_batch * self.updates_per_batch * self.num_processes):
-            raise ValueError(f"prompts_per_step x group_size = {self.rollouts} rollouts do not divide into "
-                             f"{self.updates_per_batch} update(s) of micro-batches of {self.micro_batch} in each of "
-                             f"{self.num_processes} process(es): choose micro_batch so that they do")
+            raise ValueError(f"prompts_per_step x group_size = {self.rollouts} rollouts do not "
+                             f"divide into {self.updates_per_batch} update(s) of micro-batches of "
+                             f"{self.micro_batch} in each of {self.num_processes} process(es): "
+                             "choose micro_batch so that they do")
         if self.steps % self.steps_per_batch or self.save_every % self.steps_per_batch:
-            raise ValueError(f"steps={self.steps} and save_every={self.save_every} must be multiples of "
-                             f"updates_per_batch x num_iterations = {self.steps_per_batch}: a checkpoint inside a "
-                             "rollout batch does not resume exactly")
+            raise ValueError(f"steps={self.steps} and save_every={self.save_every} must be "
+                             "multiples of updates_per_batch x num_iterations = "
+                             f"{self.steps_per_batch}: a checkpoint inside a rollout batch does "
+                             "not resume exactly")
         if self.advantage == "gdpo" and self.scale_rewards != "group":
             raise ValueError("advantage='gdpo' normalises each term in its group, so "
-                             f"scale_rewards={self.scale_rewards!r} would be ignored: leave it at 'group'")
+                             f"scale_rewards={self.scale_rewards!r} would be ignored: leave it at "
+                             "'group'")
         return self
 
     @model_validator(mode="after")
@@ -182,9 +219,11 @@ class TrainConfig(LoadConfig):
         if self.validate_every:
             return self
         if self.keep == "best":
-            raise ValueError("validate_every=0: keep='best' is the best at a validation, so set it above 0")
+            raise ValueError("validate_every=0: keep='best' is the best at a validation, so set it "
+                             "above 0")
         if self.kind == "cold_start" and self.cold_start_accuracy:
-            raise ValueError("validate_every=0: cold_start_accuracy is checked at validations, so set it above 0")
+            raise ValueError("validate_every=0: cold_start_accuracy is checked at validations, so "
+                             "set it above 0")
         return self
 
     @model_validator(mode="after")
@@ -192,16 +231,18 @@ class TrainConfig(LoadConfig):
         """Refuse what the launcher would ignore, or what sharded weights cannot do."""
         asked = f"accelerate_config={self.accelerate_config!r}"
         if self.accelerate_config and self.num_processes == 1:
-            raise ValueError(f"{asked} would be ignored by num_processes=1: set num_processes to the number of GPUs, "
-                             "or leave it empty")
+            raise ValueError(f"{asked} would be ignored by num_processes=1: set num_processes to "
+                             "the number of GPUs, or leave it empty")
         if self.accelerate_config in ("", "ddp"):
             return self
         if self.keep == "best" or self.student_backend == "unsloth" or self.finetuning != "full":
-            raise ValueError(f"{asked} shards the weights: set keep='last', student_backend='transformers' and "
-                             "finetuning='full', or accelerate_config='ddp'")
+            raise ValueError(f"{asked} shards the weights: set keep='last', "
+                             "student_backend='transformers' and finetuning='full', or "
+                             "accelerate_config='ddp'")
         if self.kind != "grpo":
-            raise ValueError(f"{asked} would not step the optimizer and schedule of method={self.method!r} (the trainer "
-                             "refuses them under FSDP and replaces them under DeepSpeed): set accelerate_config='ddp'")
+            raise ValueError(f"{asked} would not step the optimizer and schedule of "
+                             f"method={self.method!r} (the trainer refuses them under FSDP and "
+                             "replaces them under DeepSpeed): set accelerate_config='ddp'")
         return self
 
     @model_validator(mode="after")
@@ -211,8 +252,10 @@ class TrainConfig(LoadConfig):
         try:
             load_reward(self.reward_spec)
         except UserError as error:
-            raise ValueError(f"{'reward' if self.reward else 'method'}={self.reward_spec!r}: {error}") from None
+            raise ValueError(f"{'reward' if self.reward else 'method'}={self.reward_spec!r}: "
+                             f"{error}") from None
         if self.reward not in ("", self.method) and is_reward(self.method):
-            raise ValueError(f"reward={self.reward!r}: method={self.method!r} already names a reward; leave reward out, "
-                             "or give the method a name of its own (method: fewer_calls, reward: my_rewards:fewer_calls)")
+            raise ValueError(f"reward={self.reward!r}: method={self.method!r} already names a "
+                             "reward; leave reward out, or give the method a name of its own "
+                             "(method: fewer_calls, reward: my_rewards:fewer_calls)")
         return self

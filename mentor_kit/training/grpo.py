@@ -1,7 +1,8 @@
 """Reinforcement learning of tool use by TRL's GRPOTrainer with its native tools.
 
-The student explores on-policy; each rollout's completion ids become a Trajectory and are scored against the
-teacher's reference by the reward every other part of the kit uses. Tool results are masked from the loss by TRL.
+The student explores on-policy; each rollout's completion ids become a Trajectory and are scored
+against the teacher's reference by the reward every other part of the kit uses. Tool results are
+masked from the loss by TRL.
 """
 
 from __future__ import annotations
@@ -33,17 +34,20 @@ from mentor_kit.training.shared_prefix import can_share
 from mentor_kit.training.trainer_config import check_unchanged, exactly, store_trainer_config
 
 
-def train_grpo(student: Student, records: Sequence[Record], validation: Sequence[Record], reward: Reward,
+def train_grpo(student: Student, records: Sequence[Record], validation: Sequence[Record],
+               reward: Reward,
                config: TrainConfig, run: Run) -> dict[str, Any]:
     """Train `student` in place; continues from the run's last checkpoint if there is one.
 
     Args:
-        records: accepted teacher trajectories; each one's problem is a prompt, its trajectory the reference.
+        records: accepted teacher trajectories; each one's problem is a prompt, its trajectory the
+            reference.
         validation: records judged greedily every `config.validate_every` steps.
         reward: scores a rollout against the reference (see `mentor_kit.rewards.load_reward`).
 
     Returns:
-        The budget used: optimizer_steps, sampled_tokens, teacher_tokens (0: only names and calls are read).
+        The budget used: optimizer_steps, sampled_tokens, teacher_tokens (0: only names and calls
+            are read).
     """
     batches = config.steps // config.steps_per_batch
     order = tiled_order(len(records), batches * config.prompts_per_step, config.seed)
@@ -54,11 +58,13 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
     if not resume:
         monitor.validate(0)
     steps = finish_training(trainer, monitor, resume)
-    return {"optimizer_steps": steps, "sampled_tokens": join_rollouts(run) if processes.is_first() else 0,
+    return {"optimizer_steps": steps, "sampled_tokens": join_rollouts(run) if processes.is_first()
+            else 0,
             "teacher_tokens": 0}
 
 
-def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, config: TrainConfig, run: Run,
+def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, config: TrainConfig,
+                 run: Run,
                  monitor: Monitor) -> GRPOTrainer:
     """TRL's trainer for the prompts of the scorer's records, in this order.
 
@@ -66,16 +72,21 @@ def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, 
         UserError: a vLLM server is to sample the rollouts, and vllm is not installed here.
     """
     if config.vllm_server and importlib.util.find_spec("vllm") is None:
-        raise UserError(f"vllm_server={config.vllm_server!r} needs the package vllm in the trainer's environment "
-                        "too: install it (it needs a GPU), or leave vllm_server empty to sample in the trainer.")
-    dataset = Dataset.from_list([{"prompt": prompt_messages(scorer.records[i].problem.question), "record": i}
+        raise UserError(f"vllm_server={config.vllm_server!r} needs the package vllm in the "
+                        "trainer's environment too: install it (it needs a GPU), or leave "
+                        "vllm_server empty to sample in the trainer.")
+    dataset = Dataset.from_list([{"prompt": prompt_messages(scorer.records[i].problem.question),
+                                  "record": i}
                                  for i in order])
     rewards, aggregation = scorer, {}
     if config.advantage == "gdpo":
         rewards = scorer.by_term()
         aggregation = {"multi_objective_aggregation": "normalize_then_sum",
                        "reward_weights": [r.weight for r in rewards]}
-    engine, shared = choose_engine(config, student), config.shared_prompts and can_share(student.model)
+    engine, shared = (
+        choose_engine(config, student),
+        config.shared_prompts and can_share(student.model),
+    )
     asked = _arguments(config, student, run, whole_updates=shared, **aggregation)
     # turns are read by the kit's rules, whoever samples
     student.tokenizer.parse_response = lambda ids, prefix=None: turn_message(student.tokenizer, ids)
@@ -95,26 +106,34 @@ def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, 
 
 
 def choose_engine(config: TrainConfig, student: Student) -> str:
-    """Who samples the rollouts: `kit`, the engine of validation and evaluation, or `trl`, its native tool loop.
+    """Who samples the rollouts: `kit`, the engine of validation and evaluation, or `trl`, its
+    native tool loop.
 
     Raises:
         UserError: the kit is asked for where it cannot sample.
     """
     against = ""
-    if config.vllm_server or (student.origin.loading is not None and student.origin.loading.fast_inference):
+    if config.vllm_server or (student.origin.loading is not None
+                              and student.origin.loading.fast_inference):
         against = "vLLM is to sample"
     elif processes.sharded():
-        against = "the weights are spread over processes, which rollouts of different length cannot read in step"
+        against = "the weights are spread over processes, and rollouts of unequal length cannot "\
+                  "read them in step"
     elif not can_keep_cache(student.model):
-        against = f"it keeps a cache of plain {', '.join(ARCHITECTURES)} models of transformers only"
+        against = (
+            f"it keeps a cache of plain {', '.join(ARCHITECTURES)} models of transformers only"
+        )
     if config.rollout_engine == "kit" and against:
-        raise UserError(f"rollout_engine='kit' cannot sample here: {against}. Use rollout_engine='auto' or 'trl'.")
+        raise UserError(f"rollout_engine='kit' cannot sample here: {against}. Use "
+                        "rollout_engine='auto' or 'trl'.")
     return "trl" if against or config.rollout_engine == "trl" else "kit"
 
 
-def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_updates: bool, **aggregation: Any
+def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_updates: bool,
+               **aggregation: Any
                ) -> dict[str, Any]:
-    """The released recipe in TRL's words; everything that changes the method is set here, never inherited.
+    """The released recipe in TRL's words; everything that changes the method is set here, never
+    inherited.
 
     Args:
         whole_updates: a batch of TRL's is an update; else a micro-batch.
@@ -129,15 +148,18 @@ def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_updates
     return dict(
         output_dir=str(run.path("checkpoints")), max_steps=config.steps, seed=config.seed,
         per_device_train_batch_size=config.rollouts // (batches * config.num_processes),
-        steps_per_generation=batches, gradient_accumulation_steps=batches // config.updates_per_batch,
+        steps_per_generation=batches,
+        gradient_accumulation_steps=batches // config.updates_per_batch,
         num_generations=config.group_size,
-        num_iterations=config.num_iterations, shuffle_dataset=False, max_completion_length=config.max_new_tokens,
+        num_iterations=config.num_iterations, shuffle_dataset=False,
+        max_completion_length=config.max_new_tokens,
         max_tool_calling_iterations=config.max_turns - 1, temperature=config.temperature,
         top_k=config.top_k or (-1 if vllm else 0), top_p=config.top_p,
         loss_type=config.loss_type, beta=config.kl_beta,
         use_bias_correction_kl=False, entropy_coef=config.entropy_coef, epsilon=config.epsilon,
         epsilon_high=config.epsilon, delta=config.delta, scale_rewards=config.scale_rewards,
-        mask_truncated_completions=False, importance_sampling_level="token", use_vllm=bool(vllm), **vllm,
+        mask_truncated_completions=False, importance_sampling_level="token", use_vllm=bool(vllm),
+        **vllm,
         vllm_importance_sampling_correction=True,  # without vLLM unused
         learning_rate=config.learning_rate, warmup_steps=config.warmup_steps,
         lr_scheduler_type="constant_with_warmup" if config.warmup_steps else "constant",

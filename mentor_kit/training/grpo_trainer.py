@@ -1,9 +1,11 @@
-"""TRL's GRPOTrainer with two parts of its own: rollouts by the kit's engine, and an update that reads each prompt once.
+"""TRL's GRPOTrainer with two parts of its own: rollouts by the kit's engine, and an update that
+reads each prompt once.
 
-Both stand in the doors that are least likely to move with the next TRL. Rollouts come by `rollout_func`, which TRL
-documents; a missing key is an error there and not a silent change. The update overrides `training_step` and
-`_prepare_inputs`, which transformers' Trainer offers to subclasses, and takes from TRL only the dict of tensors that a
-micro-batch is. `tests/training/test_policy_loss.py` compares every loss with TRL's own, so a change of it is seen.
+Both stand in the doors that are least likely to move with the next TRL. Rollouts come by
+`rollout_func`, which TRL documents; a missing key is an error there and not a silent change. The
+update overrides `training_step` and `_prepare_inputs`, which transformers' Trainer offers to
+subclasses, and takes from TRL only the dict of tensors that a micro-batch is.
+`tests/training/test_policy_loss.py` compares every loss with TRL's own, so a change of it is seen.
 """
 
 from __future__ import annotations
@@ -27,32 +29,38 @@ from mentor_kit.training.shared_prefix import Rows, average_gradients, micro_bat
 class KitRollouts:
     """TRL's `rollout_func`: samples a step's rollouts by the engine of validation and evaluation.
 
-    A rollout depends on its problem, its number in the step, the step and the seed: not on its neighbours, on how many
-    processes share the step, or on torch's random state.
+    A rollout depends on its problem, its number in the step, the step and the seed: not on its
+    neighbours, on how many processes share the step, or on torch's random state.
 
     Args:
         order: indices into `records`, the prompts of all steps one after another.
     """
 
-    def __init__(self, student: Student, records: Sequence[Record], order: Sequence[int], config: TrainConfig
+    def __init__(self, student: Student, records: Sequence[Record], order: Sequence[int],
+                 config: TrainConfig
                  ) -> None:
         self.student, self.records, self.order, self.config = student, records, order, config
 
     def __call__(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
-        """Ids, log-probabilities and what the student wrote, of this process's share of the step's rollouts."""
+        """Ids, log-probabilities and what the student wrote, of this process's share of the step's
+        rollouts."""
         config, batch = self.config, trainer.state.global_step // self.config.steps_per_batch
         first = processes.rank() * len(prompts)
         numbers = range(first, first + len(prompts))
-        asked = [self.order[batch * config.prompts_per_step + n // config.group_size] for n in numbers]
+        asked = [self.order[batch * config.prompts_per_step + n // config.group_size]
+                 for n in numbers]
         problems = [self.records[i].problem for i in asked]
         if prompts != [prompt_messages(p.question) for p in problems]:
             raise RuntimeError("TRL asks for other prompts than the order of this training says.")
         sampling = Sampling(config.temperature, config.top_p, config.top_k, config.max_turns,
-                            config.max_new_tokens, seed=step_seed(config.seed, trainer.state.global_step + 1))
+                            config.max_new_tokens,
+                            seed=step_seed(config.seed, trainer.state.global_step + 1))
         with trainer.accelerator.autocast():  # the precision of the update
-            rows = sorted(run_rollouts(self.student, problems, sampling, samples=numbers, logprobs=True),
+            rows = sorted(run_rollouts(self.student, problems, sampling, samples=numbers,
+                                       logprobs=True),
                           key=lambda row: row.number)
-        return {"prompt_ids": [r.prompt for r in rows], "completion_ids": [r.completion for r in rows],
+        return {"prompt_ids": [r.prompt for r in rows],
+                "completion_ids": [r.completion for r in rows],
                 "logprobs": [r.logprobs for r in rows], "env_mask": [r.written for r in rows],
                 "trajectory": [r.trajectory(f"student:{self.student.name}") for r in rows]}
 
@@ -60,13 +68,16 @@ class KitRollouts:
 class SharedPromptTrainer(GRPOTrainer):
     """GRPOTrainer whose update reads each prompt once for its group.
 
-    TRL's batch is a whole update here; it is split into micro-batches of `micro_batch` rollouts within it, of like
-    length. Groups stay together where a rollout batch makes several updates, as in the released scripts.
+    TRL's batch is a whole update here; it is split into micro-batches of `micro_batch` rollouts
+    within it, of like length. Groups stay together where a rollout batch makes several updates, as
+    in the released scripts.
     """
 
     micro_batch = 32
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """One update: forward and backward, micro-batch by micro-batch. Returns the loss."""
         model.train()
         inputs = self._prepare_inputs(inputs)
@@ -76,7 +87,8 @@ class SharedPromptTrainer(GRPOTrainer):
         return loss
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        """TRL's, which samples a rollout batch and splits it at random into updates; ours are of whole groups."""
+        """TRL's, which samples a rollout batch and splits it at random into updates; ours are of
+        whole groups."""
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
         if self._buffered_inputs is before or len(self._buffered_inputs) == 1:
@@ -86,15 +98,29 @@ class SharedPromptTrainer(GRPOTrainer):
 
     def _update(self, inputs: dict[str, Any]) -> torch.Tensor:
         args, mask, empty = self.args, written_mask(inputs), torch.zeros(0)
-        tokens_of_update = float(inputs["num_items_in_batch"]) / processes.count() / args.steps_per_generation
-        weights, loss = token_weights(args, mask, tokens_of_update), torch.zeros((), device=mask.device)
+        tokens_of_update = (
+            float(inputs["num_items_in_batch"]) / processes.count() / args.steps_per_generation
+        )
+        weights, loss = token_weights(args, mask, tokens_of_update), torch.zeros((),
+                                                                                 device=mask.device)
         names = ["entropy", *(["kl"] if self.beta else []), *clipped(args, empty, empty, empty)]
         sums = dict.fromkeys(names, loss)
-        for tokens in micro_batches(self.model, rows_of(inputs, mask), self.micro_batch, temperature=self.temperature,
-                                    entropy_gradient=args.entropy_coef != 0, autocast=self.compute_loss_context_manager):
-            place, logprobs, advantages = (tokens.row, tokens.place), tokens.logprobs, inputs["advantages"][tokens.row]
-            old = inputs["old_per_token_logps"][place] if "old_per_token_logps" in inputs else logprobs.detach()
-            terms, means = policy_term(args, logprobs, old, advantages), clipped(args, logprobs, old, advantages)
+        for tokens in micro_batches(self.model, rows_of(inputs, mask), self.micro_batch,
+                                    temperature=self.temperature,
+                                    entropy_gradient=args.entropy_coef != 0,
+                                    autocast=self.compute_loss_context_manager):
+            place, logprobs, advantages = (
+                (tokens.row, tokens.place),
+                tokens.logprobs,
+                inputs["advantages"][tokens.row],
+            )
+            old = (
+                inputs["old_per_token_logps"][place]
+                if "old_per_token_logps" in inputs
+                else logprobs.detach()
+            )
+            terms, means = policy_term(args, logprobs, old, advantages), clipped(args, logprobs,
+                                                                                 old, advantages)
             if self.beta:
                 means["kl"] = kl_term(logprobs, inputs["ref_per_token_logps"][place])
                 terms = terms + self.beta * means["kl"]
@@ -111,14 +137,18 @@ class SharedPromptTrainer(GRPOTrainer):
         return loss
 
     @torch.no_grad()
-    def _get_per_token_logps_and_entropies(self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor,
-                                           logits_to_keep: int, **_: Any) -> tuple[torch.Tensor, None, None]:
-        """Log-probabilities under the policy that sampled, or the reference, (rows, tokens): TRL asks for them."""
+    def _get_per_token_logps_and_entropies(self, model: Any, input_ids: torch.Tensor,
+                                           attention_mask: torch.Tensor,
+                                           logits_to_keep: int, **_: Any) -> tuple[torch.Tensor,
+                                                                                   None, None]:
+        """Log-probabilities under the policy that sampled, or the reference, (rows, tokens): TRL
+        asks for them."""
         parts = {"prompt": slice(None, -logits_to_keep), "completion": slice(-logits_to_keep, None)}
         inputs = {f"{name}_ids": input_ids[:, part] for name, part in parts.items()}
         inputs |= {f"{name}_mask": attention_mask[:, part] for name, part in parts.items()}
         logprobs = torch.zeros(inputs["completion_ids"].shape, device=input_ids.device)
-        for tokens in micro_batches(self.accelerator.unwrap_model(model), rows_of(inputs, inputs["completion_mask"]),
+        for tokens in micro_batches(self.accelerator.unwrap_model(model),
+                                    rows_of(inputs, inputs["completion_mask"]),
                                     self.micro_batch, temperature=self.temperature,
                                     autocast=self.compute_loss_context_manager):
             logprobs[tokens.row, tokens.place] = tokens.logprobs
@@ -140,7 +170,8 @@ def _prompts(inputs: dict[str, Any]) -> tuple[list[tuple[int, ...]], list[int]]:
 
 
 def rows_of(inputs: dict[str, Any], scored: torch.Tensor) -> Rows:
-    """A batch of TRL's as rows that share prompts; a prompt's last token predicts, so it is each row's own."""
+    """A batch of TRL's as rows that share prompts; a prompt's last token predicts, so it is each
+    row's own."""
     prompts, numbers = _prompts(inputs)
     completions = [ids[mask.bool()].tolist() for ids, mask in
                    zip(inputs["completion_ids"], inputs["completion_mask"], strict=True)]
@@ -149,7 +180,8 @@ def rows_of(inputs: dict[str, Any], scored: torch.Tensor) -> Rows:
 
 
 def whole_groups(updates: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rollouts of several updates, dealt out again prompt by prompt, in the random order in which prompts appear."""
+    """The rollouts of several updates, dealt out again prompt by prompt, in the random order in
+    which prompts appear."""
     joined = {name: torch.cat([u[name] for u in updates]) if value.ndim else value
               for name, value in updates[0].items()}
     order = torch.tensor(_prompts(joined)[1]).argsort(stable=True).to(joined["prompt_ids"].device)

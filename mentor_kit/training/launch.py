@@ -1,10 +1,12 @@
-"""Training in several processes: the notebook starts them by the engine's own launcher and follows their metrics file.
+"""Training in several processes: the notebook starts them by the engine's own launcher and follows
+their metrics file.
 
-    accelerate launch --config_file params/accelerate/ddp.yaml -m mentor_kit train PARAMS.yaml    # GPUs
-    python -m torch.distributed.run --nproc_per_node 2 -m mentor_kit train PARAMS.yaml            # a CPU
+    accelerate launch --config_file params/accelerate/ddp.yaml -m mentor_kit train FILE  # GPUs
+    python -m torch.distributed.run --nproc_per_node 2 -m mentor_kit train FILE  # a CPU
 
-(`accelerate launch --cpu --num_processes 2` silently runs one process.) Started from here the launcher ends with its
-parent, and each process with its launcher, so nothing goes on training behind a killed notebook.
+(`accelerate launch --cpu --num_processes 2` silently runs one process.) Started from here the
+launcher ends with its parent, and each process with its launcher, so nothing goes on training
+behind a killed notebook.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from mentor_kit.runs.run import SCRATCH, Run
 from mentor_kit.training.bar import StepBar
 from mentor_kit.training.config import TrainConfig
 
-LOG, FAILURE, PARAMS = (f"{SCRATCH}/{name}" for name in ("processes.log", "failure.json", "params.yaml"))
+LOG, FAILURE, PARAMS = (f"{SCRATCH}/{name}"
+                        for name in ("processes.log", "failure.json", "params.yaml"))
 GRACE = 10.0  # seconds that processes get to end when the notebook is interrupted
 
 
@@ -38,13 +41,17 @@ def train_in_processes(config: TrainConfig, inputs: Mapping[str, Run], run: Run)
 
     Raises:
         UserError: what a child process was refused.
-        RuntimeError: one failed or was killed; the message is its last error line. Started again, it continues.
+        RuntimeError: one failed or was killed; the message is its last error line. Started again,
+            it continues.
     """
-    asked = config.model_dump() | {name: str(source.dir.resolve()) for name, source in inputs.items()}
+    asked = config.model_dump() | {name: str(source.dir.resolve()) for name,
+                                   source in inputs.items()}
     write_atomic(run.path(PARAMS), yaml.safe_dump(asked))
     run.path(FAILURE).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "mentor_kit.training.launch", str(os.getpid()), *launcher(config),
-               "-m", "mentor_kit", "train", str(run.path(PARAMS)), "--run-dir", str(run.dir), "--part-of-notebook"]
+    command = [sys.executable, "-m", "mentor_kit.training.launch", str(os.getpid()),
+               *launcher(config),
+               "-m", "mentor_kit", "train", str(run.path(PARAMS)), "--run-dir", str(run.dir),
+               "--part-of-notebook"]
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "MENTOR_KIT_QUIET": "1"}
     with open(run.path(LOG), "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment,
@@ -67,21 +74,25 @@ def launcher(config: TrainConfig) -> list[str]:
 
     if not torch.cuda.is_available():
         if config.accelerate_config:
-            raise UserError(f"accelerate_config={config.accelerate_config!r} is for GPUs, and there is none here: "
-                            "leave it empty, several processes on a CPU are plain DDP.")
-        return ["torch.distributed.run", "--standalone", "--nproc_per_node", str(config.num_processes)]
-    return ["accelerate.commands.launch", "--config_file", str(accelerate_file(config.accelerate_config)),
+            raise UserError(f"accelerate_config={config.accelerate_config!r} is for GPUs, and "
+                            "there is none here: leave it empty, several processes on a CPU are "
+                            "plain DDP.")
+        return ["torch.distributed.run", "--standalone", "--nproc_per_node",
+                str(config.num_processes)]
+    return ["accelerate.commands.launch", "--config_file",
+            str(accelerate_file(config.accelerate_config)),
             "--num_processes", str(config.num_processes), "--main_process_port", "0"]
 
 
 def accelerate_file(name: str) -> Path:
-    """The file in accelerate's format: `ddp`, `fsdp` or `zero3` of params/accelerate/, or a path; "" is ddp."""
+    """The file in accelerate's format: `ddp`, `fsdp` or `zero3` of params/accelerate/, or a path;
+    "" is ddp."""
     folder = project_root() / "params" / "accelerate"
     file = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name or 'ddp'}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise UserError(f"accelerate_config={name!r}: there is no {str(file)!r}; use one of {known}, or the path of "
-                        "a YAML.")
+        raise UserError(f"accelerate_config={name!r}: there is no {str(file)!r}; use one of "
+                        f"{known}, or the path of a YAML.")
     return file
 
 
@@ -98,7 +109,8 @@ def follow(process: subprocess.Popen[bytes], run: Run, bar: StepBar) -> None:
 
 
 def _new_lines(file: Path) -> Iterator[list[dict[str, Any]]]:
-    """Endlessly: the whole lines appended since last asked; all of them when the file was cut back."""
+    """Endlessly: the whole lines appended since last asked; all of them when the file was cut
+    back."""
     offset = 0
     while True:
         size = file.stat().st_size if file.is_file() else 0
@@ -114,7 +126,8 @@ def _new_lines(file: Path) -> Iterator[list[dict[str, Any]]]:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the launcher, which ends its processes; those of a launcher that does not listen end with it."""
+    """End the launcher, which ends its processes; those of a launcher that does not listen end with
+    it."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -125,7 +138,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def note_failure(run_dir: Path, error: BaseException) -> None:
-    """In a child: leave the error for the notebook. The first process to fail wins; the others fail of its absence."""
+    """In a child: leave the error for the notebook. The first process to fail wins; the others fail
+    of its absence."""
     lines = str(error).strip().splitlines()
     kind = "UserError" if isinstance(error, UserError) else type(error).__name__
     file = run_dir / FAILURE
@@ -134,10 +148,13 @@ def note_failure(run_dir: Path, error: BaseException) -> None:
 
 
 def _failure(run: Run, code: int) -> Exception:
-    file, again = run.dir / FAILURE, "started again, the training continues from its last checkpoint"
+    file, again = (
+        run.dir / FAILURE,
+        "started again, the training continues from its last checkpoint",
+    )
     if not file.is_file():
-        return RuntimeError(f"a training process was killed or did not start (exit code {code}; {again}; "
-                            f"log: {run.dir / LOG}).")
+        return RuntimeError(f"a training process was killed or did not start (exit code {code}; "
+                            f"{again}; log: {run.dir / LOG}).")
     failure = json.loads(file.read_text(encoding="utf-8"))
     if failure["kind"] == "UserError":
         return UserError(failure["message"])
@@ -146,7 +163,8 @@ def _failure(run: Run, code: int) -> Exception:
 
 
 def main() -> None:
-    """`python -m mentor_kit.training.launch PARENT_PID MODULE ARGUMENTS...`: run the module, end with the parent."""
+    """`python -m mentor_kit.training.launch PARENT_PID MODULE ARGUMENTS...`: run the module, end
+    with the parent."""
     die_with_parent(int(sys.argv.pop(1)))
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 

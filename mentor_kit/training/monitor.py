@@ -1,4 +1,5 @@
-"""What a training run reports while it runs: one metrics file, validation by the judge, a progress bar."""
+"""What a training run reports while it runs: one metrics file, validation by the judge, a progress
+bar."""
 
 from __future__ import annotations
 
@@ -26,11 +27,13 @@ WALL_CLOCK = ("step_time", "profiling", "train_", "epoch", "total_flos", "_runti
 
 
 class Monitor(TrainerCallback):
-    """Writes TRL's logs to the run's metrics file, validates with the judge, stops at a target or a collapse.
+    """Writes TRL's logs to the run's metrics file, validates with the judge, stops at a target or a
+    collapse.
 
-    Validation never uses the training reward, so curves of different methods can be compared: greedy
-    rollouts on the same items at the same steps. With several processes all of them validate all items: sharded
-    weights need every process at every forward pass, and the copies agree on when to stop.
+    Validation never uses the training reward, so curves of different methods can be compared:
+    greedy rollouts on the same items at the same steps. With several processes all of them validate
+    all items: sharded weights need every process at every forward pass, and the copies agree on
+    when to stop.
 
     Args:
         run: metrics go to `run.log`, wall times to `run.log_time`.
@@ -41,7 +44,8 @@ class Monitor(TrainerCallback):
         TrainingCollapsed: from within the training, when going on cannot help.
     """
 
-    def __init__(self, run: Run, student: Student, validation: Sequence[Record], config: TrainConfig,
+    def __init__(self, run: Run, student: Student, validation: Sequence[Record],
+                 config: TrainConfig,
                  cooldown: Cooldown | None = None) -> None:
         self.run, self.student, self.validation, self.config = run, student, validation, config
         self.target = config.cold_start_accuracy if config.kind == "cold_start" else 0.0
@@ -57,7 +61,8 @@ class Monitor(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if torch.cuda.is_available():
-            torch.cuda.synchronize()  # the last backward pass and the optimizer's step may still be under way
+            # the last backward pass and the optimizer's step may still be under way
+            torch.cuda.synchronize()
         self.run.log_time("step", time.perf_counter() - self.started, step=state.global_step)
         if self.config.validate_every and state.global_step % self.config.validate_every == 0:
             self.validate(state.global_step)
@@ -65,9 +70,11 @@ class Monitor(TrainerCallback):
                 self.cooldown.begin(state.global_step)
         control.should_training_stop |= self.cooldown.over(state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None,
+               **kwargs: Any) -> None:
         logged = {k: v for k, v in (logs or {}).items() if not any(w in k for w in WALL_CLOCK)}
-        numbers = {k: v for k, v in logged.items() if isinstance(v, int | float) and math.isfinite(v)}
+        numbers = {k: v for k, v in logged.items() if isinstance(v, int | float)
+                   and math.isfinite(v)}
         if not numbers:
             return
         self.run.log({"step": state.global_step, **numbers})

@@ -1,7 +1,9 @@
-"""Muon on weight matrices and AdamW on the rest, as one optimizer that the Hugging Face trainer can drive.
+"""Muon on weight matrices and AdamW on the rest, as one optimizer that the Hugging Face trainer can
+drive.
 
-A from-scratch student learns its cold start about twice as fast as with AdamW alone; `torch.optim.Muon` takes
-matrices only, hence the pair. `Cooldown` is the schedule of a run that ends at a target, not at a fixed step.
+A from-scratch student learns its cold start about twice as fast as with AdamW alone;
+`torch.optim.Muon` takes matrices only, hence the pair. `Cooldown` is the schedule of a run that
+ends at a target, not at a fixed step.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import torch
 
 
 class Cooldown:
-    """Learning-rate factor: a linear warm-up, constant until `begin`, then linearly to zero over `length` steps.
+    """Learning-rate factor: a linear warm-up, constant until `begin`, then linearly to zero over
+    `length` steps.
 
     A callable object, not a function, so that the scheduler's checkpoint holds its state.
     """
@@ -52,7 +55,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
             (matrices if parameter.ndim == 2 and "embed" not in name else rest).append(parameter)
         self.parts = [torch.optim.Muon(matrices, lr=muon_lr, weight_decay=0.0, momentum=0.95)]
         if rest:  # adapters are matrices only
-            self.parts.append(torch.optim.AdamW(rest, lr=adamw_lr, weight_decay=0.0, betas=(0.9, 0.95)))
+            self.parts.append(torch.optim.AdamW(rest, lr=adamw_lr, weight_decay=0.0,
+                                                betas=(0.9, 0.95)))
         super().__init__([g for part in self.parts for g in part.param_groups], {})
 
     @torch.no_grad()

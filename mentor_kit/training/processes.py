@@ -1,7 +1,8 @@
-"""This process among those that train together (`torch.distributed`): its rank, and what all of them have to agree on.
+"""This process among those that train together (`torch.distributed`): its rank, and what all of
+them have to agree on.
 
-Launched by `torch.distributed.run` or `accelerate launch`, every process computes the same; only the first one writes.
-With one process each function here does nothing.
+Launched by `torch.distributed.run` or `accelerate launch`, every process computes the same; only
+the first one writes. With one process each function here does nothing.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ def is_first() -> bool:
 
 def sharded() -> bool:
     """The launcher spreads the weights over the processes (FSDP, DeepSpeed ZeRO-3)."""
-    return any(os.environ.get(f"ACCELERATE_USE_{engine}") == "true" for engine in ("FSDP", "DEEPSPEED"))
+    return any(os.environ.get(f"ACCELERATE_USE_{engine}") == "true"
+               for engine in ("FSDP", "DEEPSPEED"))
 
 
 def begin() -> None:
-    """Join the others. This process then ends with its launcher, and all but the first show no progress."""
+    """Join the others. This process then ends with its launcher, and all but the first show no
+    progress."""
     if count() == 1:
         return
     from accelerate import PartialState
@@ -45,7 +48,8 @@ def begin() -> None:
     PartialState(cpu=not torch.cuda.is_available())
     # transformers resumes with map_location "cpu:0" there, which torch.load does not know
     torch.serialization.register_package(0, lambda storage: None,
-                                         lambda storage, place: storage if place.startswith("cpu:") else None)
+                                         lambda storage, place: storage if place.startswith("cpu:")
+                                         else None)
 
 
 def share(value: Any) -> Any:

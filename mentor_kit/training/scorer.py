@@ -1,4 +1,5 @@
-"""The reward function given to TRL: rollouts -> Trajectories -> the kit's one reward, all of it logged and stored."""
+"""The reward function given to TRL: rollouts -> Trajectories -> the kit's one reward, all of it
+logged and stored."""
 
 from __future__ import annotations
 
@@ -19,12 +20,14 @@ from mentor_kit.students.rollout import decode_completion
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import SHARDS
 
-LOGGED = {"correct": "judge_accuracy", "boxed": "box_rate", "set_match": "set_match", "unknown_tool": "unknown_tool",
+LOGGED = {"correct": "judge_accuracy", "boxed": "box_rate", "set_match": "set_match",
+          "unknown_tool": "unknown_tool",
           "n_calls": "tool_calls", "n_executed": "executed_calls"}
 
 
 class RolloutScorer:
-    """Scores each rollout batch, logs its means and stores it as one Parquet shard named after the optimizer step.
+    """Scores each rollout batch, logs its means and stores it as one Parquet shard named after the
+    optimizer step.
 
     Several processes each score their own rollouts; what is logged and stored is of all of them.
 
@@ -35,26 +38,37 @@ class RolloutScorer:
 
     __name__ = "reward"  # TRL names the metric after the function
 
-    def __init__(self, tokenizer: Any, records: Sequence[Record], reward: Reward, run: Run, producer: str) -> None:
+    def __init__(self, tokenizer: Any, records: Sequence[Record], reward: Reward, run: Run,
+                 producer: str) -> None:
         self.tokenizer, self.records, self.reward = tokenizer, records, reward
         self.run, self.producer = run, producer
 
     def __call__(self, **batch: Any) -> list[float]:
         return [s.total for s in self.score_batch(**batch)]
 
-    def score_batch(self, *, completion_ids: Sequence[Sequence[int]], record: Sequence[int], trainer_state: Any,
-                    log_metric: Any, trajectory: Sequence[Trajectory] | None = None, **_: Any) -> list[Score]:
-        """The scores of this process's rollouts; `record` says which training record each one answers, `trajectory`
-        comes where the kit's engine sampled."""
+    def score_batch(
+        self,
+        *,
+        completion_ids: Sequence[Sequence[int]],
+        record: Sequence[int],
+        trainer_state: Any,
+        log_metric: Any,
+        trajectory: Sequence[Trajectory] | None = None,
+        **_: Any,
+    ) -> list[Score]:
+        """The scores of this process's rollouts; `record` says which training record each one
+        answers, `trajectory` comes where the kit's engine sampled."""
         step = trainer_state.global_step + 1
         first = processes.rank() * len(record)  # rollouts are numbered over all processes
         trajectory = trajectory or [
-            decode_completion(self.tokenizer, ids, self.records[index].problem.id, producer=self.producer,
+            decode_completion(self.tokenizer, ids, self.records[index].problem.id,
+                              producer=self.producer,
                               sample=first + i)
             for i, (ids, index) in enumerate(zip(completion_ids, record, strict=True))]
         scored = [self._score(t, len(ids), self.records[index], step)
                   for t, ids, index in zip(trajectory, completion_ids, record, strict=True)]
-        everything = processes.gather([(*pair, index) for pair, index in zip(scored, record, strict=True)])
+        everything = processes.gather([(*pair, index) for pair,
+                                       index in zip(scored, record, strict=True)])
         rollouts, scores, groups = (list(column) for column in zip(*everything, strict=True))
         if processes.is_first():
             save_records(self.run.path(SHARDS) / f"step-{step:06d}.parquet", rollouts)
@@ -63,19 +77,26 @@ class RolloutScorer:
         return [score for _, score in scored]
 
     def by_term(self) -> list[TermReward]:
-        """The reward as one function a term, for advantages that normalise each by itself; they are called in order."""
-        weights = {t.name: t.weight for t in self.reward.terms} | ({"gate": 1.0} if self.reward.gate else {})
+        """The reward as one function a term, for advantages that normalise each by itself; they are
+        called in order."""
+        weights = {t.name: t.weight for t in self.reward.terms} | ({"gate": 1.0} if self.reward.gate
+                                                                   else {})
         shared: list[Score] = []
         return [TermReward(self if i == 0 else None, shared, name, weight)
                 for i, (name, weight) in enumerate(weights.items())]
 
-    def _score(self, trajectory: Trajectory, tokens: int, teacher: Record, step: int) -> tuple[Record, Score]:
+    def _score(
+        self, trajectory: Trajectory, tokens: int, teacher: Record, step: int
+    ) -> tuple[Record, Score]:
         score = self.reward(teacher.problem, teacher.trajectory, trajectory)
         facts = {"step": step, "reward": score.total, "terms": score.terms, "tokens": tokens}
-        facts |= verdict_facts(teacher.problem, trajectory)  # the judge's word, never the training reward
+        # the judge's word, never the training reward
+        facts |= verdict_facts(teacher.problem, trajectory)
         return Record(teacher.problem, trajectory.with_meta(**facts), teacher.trajectory), score
 
-    def _means(self, rollouts: Sequence[Record], scores: Sequence[Score], groups: Sequence[int]) -> dict[str, float]:
+    def _means(
+        self, rollouts: Sequence[Record], scores: Sequence[Score], groups: Sequence[int]
+    ) -> dict[str, float]:
         """Batch means of what is logged, and the share of groups in which each term varies."""
         metrics = [record_metrics(r, known_tools(r.problem)) for r in rollouts]
         means = {name: fmean(float(m[key]) for m in metrics) for key, name in LOGGED.items()}
@@ -88,25 +109,29 @@ class RolloutScorer:
 
 
 class TermReward:
-    """One term of a reward, before its weight: TRL weighs it, so the logged reward is the total as ever.
+    """One term of a reward, before its weight: TRL weighs it, so the logged reward is the total as
+    ever.
 
     Args:
         scorer: of the first term only: it scores and stores the batch for all terms.
         shared: where the scores of the batch lie for the other terms.
     """
 
-    def __init__(self, scorer: RolloutScorer | None, shared: list[Score], name: str, weight: float) -> None:
+    def __init__(self, scorer: RolloutScorer | None, shared: list[Score], name: str,
+                 weight: float) -> None:
         self.scorer, self.shared, self.weight = scorer, shared, weight
         self.name = self.__name__ = name
 
     def __call__(self, **batch: Any) -> list[float]:
         if self.scorer is not None:
             self.shared[:] = self.scorer.score_batch(**batch)
-        return [s.terms.get(self.name, 0.0) / self.weight if self.weight else 0.0 for s in self.shared]
+        return [s.terms.get(self.name, 0.0) / self.weight if self.weight else 0.0
+                for s in self.shared]
 
 
 def join_rollouts(run: Run) -> int:
-    """Make a run's one trajectory file of its shards. Returns the tokens sampled, tool results included."""
+    """Make a run's one trajectory file of its shards. Returns the tokens sampled, tool results
+    included."""
     shards = sorted((run.dir / SHARDS).glob("step-*.parquet"))
     rollouts = [r for shard in shards for r in load_records(shard)]
     save_records(run.path(TRAJECTORIES), rollouts)

@@ -1,7 +1,8 @@
 """TRL's SFTTrainer with a step that reads what all trajectories begin with, the tool block, once.
 
-Rows are sorted by length within a step and scored on what the assistant wrote only; nothing crosses from one row to
-another. The loss is TRL's: the mean over all scored tokens of the step, in all processes.
+Rows are sorted by length within a step and scored on what the assistant wrote only; nothing crosses
+from one row to another. The loss is TRL's: the mean over all scored tokens of the step, in all
+processes.
 """
 
 from __future__ import annotations
@@ -19,28 +20,41 @@ UNSCORED = -100  # a label that is no target
 
 
 class SharedPrefixTrainer(SFTTrainer):
-    """SFTTrainer whose batch is a whole step, split into micro-batches of `micro_batch` rows within it."""
+    """SFTTrainer whose batch is a whole step, split into micro-batches of `micro_batch` rows within
+    it."""
 
     micro_batch = 16
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """Forward and backward, micro-batch by micro-batch. Returns the loss."""
         model.train()
         inputs = self._prepare_inputs(inputs)
         rows = rows_of(inputs)
-        weight, loss = processes.count() / float(num_items_in_batch), torch.zeros((), device=inputs["labels"].device)
+        weight, loss = (
+            processes.count() / float(num_items_in_batch),
+            torch.zeros((), device=inputs["labels"].device),
+        )
         entropy, hits = loss, loss
-        for tokens in micro_batches(self.model, rows, self.micro_batch, autocast=self.compute_loss_context_manager):
+        for tokens in micro_batches(self.model, rows, self.micro_batch,
+                                    autocast=self.compute_loss_context_manager):
             part = -weight * tokens.logprobs.sum()
             self.accelerator.backward(part)
-            loss, entropy, hits = loss + part.detach(), entropy + tokens.entropies.sum(), hits + tokens.hits.sum()
+            loss, entropy, hits = (
+                loss + part.detach(),
+                entropy + tokens.entropies.sum(),
+                hits + tokens.hits.sum(),
+            )
         average_gradients(self.model)
         self._log_means(inputs, rows, entropy, hits)
         return loss
 
-    def _log_means(self, inputs: dict[str, Any], rows: Rows, entropy: torch.Tensor, hits: torch.Tensor) -> None:
+    def _log_means(self, inputs: dict[str, Any], rows: Rows, entropy: torch.Tensor,
+                   hits: torch.Tensor) -> None:
         """What TRL logs of a step, under its names."""
-        counts = torch.stack([rows.scored.sum().float(), entropy, hits, inputs["attention_mask"].sum().float()])
+        counts = torch.stack([rows.scored.sum().float(), entropy, hits,
+                              inputs["attention_mask"].sum().float()])
         scored, entropy, hits, read = self.accelerator.reduce(counts, reduction="sum").tolist()
         self._total_train_tokens += int(read)
         metrics = self._metrics["train"]
@@ -50,10 +64,12 @@ class SharedPrefixTrainer(SFTTrainer):
 
 
 def rows_of(inputs: dict[str, Any]) -> Rows:
-    """A padded batch as rows that share what all of them begin with, as far as nothing of it is scored."""
+    """A padded batch as rows that share what all of them begin with, as far as nothing of it is
+    scored."""
     lengths = inputs["attention_mask"].sum(1).tolist()
     ids = [row[:n] for row, n in zip(inputs["input_ids"].tolist(), lengths, strict=True)]
     scored = inputs["labels"] != UNSCORED
     shared = min(len(commonprefix(ids)), int(scored.int().argmax(1).min()) - 1)
-    return Rows([ids[0][:shared]], torch.zeros(len(ids), dtype=torch.long), [row[shared:] for row in ids],
+    return Rows([ids[0][:shared]], torch.zeros(len(ids), dtype=torch.long),
+                [row[shared:] for row in ids],
                 scored[:, shared + 1:])

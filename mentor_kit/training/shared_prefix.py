@@ -1,17 +1,19 @@
 """Forward and backward passes in which a prefix is read once for all rows that begin with it.
 
-GRPO's rollouts of one prompt begin with that prompt; SFT's trajectories all begin with the tool block:
+GRPO's rollouts of one prompt begin with that prompt; SFT's trajectories all begin with the tool
+block:
 
-    prefix   [ tool block | question          ]  read once; its graph is kept
-      row    ..................................[ header | turn | results | turn ]   reads only what is its own
-      row    ..................................[ header | turn ]
-    prefix   [ tool block | another question  ]
-      row    ..................................[ header | turn | results | turn ]
+    prefix   [ tool block | question  ]  read once; its graph is kept
+      row    ..........................[ header | turn | results | turn ]   reads only its own
+      row    ..........................[ header | turn ]
+    prefix   [ tool block | another   ]
+      row    ..........................[ header | turn | results | turn ]
 
-The keys and values of the prefixes are cut from their graph, so each micro-batch of rows goes forward and backward by
-itself and adds to the gradients of keys and values; one backward pass through the prefixes ends it (`Prefixes.backward`).
-Gradients are those of reading every row whole. Rows are sorted by length, so a micro-batch holds little padding, and the
-vocabulary's scores are made for the tokens of the loss only.
+The keys and values of the prefixes are cut from their graph, so each micro-batch of rows goes
+forward and backward by itself and adds to the gradients of keys and values; one backward pass
+through the prefixes ends it (`Prefixes.backward`). Gradients are those of reading every row whole.
+Rows are sorted by length, so a micro-batch holds little padding, and the vocabulary's scores are
+made for the tokens of the loss only.
 """
 
 from __future__ import annotations
@@ -27,12 +29,18 @@ from transformers import Cache
 from mentor_kit.students.kv_decoder import added_mask, can_keep_cache, grouped, plain_model
 from mentor_kit.training import processes
 
-MAX_SCORES = 2**27  # of the vocabulary held at a time (512 MB); more tokens are scored in pieces, twice
+# of the vocabulary held at a time (512 MB); more tokens are scored in pieces, twice
+MAX_SCORES = 2**27
 
 
 def can_share(model: Any) -> bool:
-    """Whether prefixes can be shared: the engine knows the architecture, activations are kept, weights are whole."""
-    return can_keep_cache(model) and not plain_model(model).is_gradient_checkpointing and not processes.sharded()
+    """Whether prefixes can be shared: the engine knows the architecture, activations are kept,
+    weights are whole."""
+    return (
+        can_keep_cache(model)
+        and not plain_model(model).is_gradient_checkpointing
+        and not processes.sharded()
+    )
 
 
 class Rows(NamedTuple):
@@ -42,7 +50,8 @@ class Rows(NamedTuple):
         prefixes: token ids of each.
         prefix_of: each row's prefix, (rows).
         suffixes: each row's own token ids, at least one; the first is read and not scored.
-        scored: which of a row's own tokens after the first have a part in the loss, (rows, longest suffix - 1).
+        scored: which of a row's own tokens after the first have a part in the loss, (rows, longest
+            suffix - 1).
     """
 
     prefixes: list[list[int]]
@@ -73,23 +82,28 @@ class Prefixes(Cache):
     def __init__(self, model: Any, prefixes: Sequence[Sequence[int]]) -> None:
         super().__init__(layers=[])
         self.lengths = torch.tensor([len(p) for p in prefixes], device=model.device)
-        self.made: list[tuple[torch.Tensor, torch.Tensor]] = []  # by layer: keys, values, in the prefixes' graph
+        # by layer: keys, values, in the prefixes' graph
+        self.made: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.leaves: list[tuple[torch.Tensor, ...]] = []  # the same, cut from it
         width = max(map(len, prefixes))
         if width:
-            ids = torch.tensor([[*p] + [0] * (width - len(p)) for p in prefixes], device=model.device)
+            ids = torch.tensor([[*p] + [0] * (width - len(p)) for p in prefixes],
+                               device=model.device)
             positions = torch.arange(width, device=model.device)
             _read(model, ids, positions[None], (positions[:, None] >= positions)[None], self)
             self.leaves = [tuple(_precise(t.detach()).requires_grad_(t.requires_grad) for t in pair)
                            for pair in self.made]  # gradients of many rows add up in them
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any,
+               **__: Any
                ) -> tuple[torch.Tensor, torch.Tensor]:
-        """While prefixes are read: keep this layer. After: what the rows look at, their prefix and themselves."""
+        """While prefixes are read: keep this layer. After: what the rows look at, their prefix and
+        themselves."""
         if layer_idx >= len(self.leaves):
             self.made.append((key_states, value_states))
             return key_states, value_states
-        keys, values = (leaf[self.prefix_of].to(key_states.dtype) for leaf in self.leaves[layer_idx])
+        keys, values = (leaf[self.prefix_of].to(key_states.dtype)
+                        for leaf in self.leaves[layer_idx])
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def read_rows(self, model: Any, ids: torch.Tensor, prefix_of: torch.Tensor) -> torch.Tensor:
@@ -99,13 +113,15 @@ class Prefixes(Cache):
         longest = self.leaves[0][0].shape[2] if self.leaves else 0
         before = torch.arange(longest, device=device) < self.lengths[prefix_of][:, None]
         own = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-        visible = torch.cat([before[:, None].expand(-1, width, -1), own.expand(len(ids), -1, -1)], dim=2)
+        visible = torch.cat([before[:, None].expand(-1, width, -1), own.expand(len(ids), -1, -1)],
+                            dim=2)
         positions = self.lengths[prefix_of][:, None] + torch.arange(width, device=device)
         return _read(model, ids, positions, visible, self)
 
     def backward(self) -> None:
         """Carry the gradients that rows left at keys and values through the prefixes."""
-        ends = [(made, leaf.grad.to(made.dtype)) for made, leaf in zip(sum(self.made, ()), sum(self.leaves, ()), strict=True)
+        ends = [(made, leaf.grad.to(made.dtype)) for made,
+                leaf in zip(sum(self.made, ()), sum(self.leaves, ()), strict=True)
                 if leaf.grad is not None]
         if ends:
             torch.autograd.backward(*zip(*ends, strict=True))
@@ -116,17 +132,22 @@ def _precise(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _read(model: Any, ids: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor, cache: Cache) -> torch.Tensor:
+def _read(
+    model: Any, ids: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor, cache: Cache
+) -> torch.Tensor:
     with grouped(model.config):
-        return model.base_model(input_ids=ids, attention_mask=added_mask(visible), position_ids=positions,
+        return model.base_model(input_ids=ids, attention_mask=added_mask(visible),
+                                position_ids=positions,
                                 past_key_values=cache, use_cache=True).last_hidden_state
 
 
-def micro_batches(model: Any, rows: Rows, micro_batch: int, *, temperature: float = 1.0, entropy_gradient: bool = False,
+def micro_batches(model: Any, rows: Rows, micro_batch: int, *, temperature: float = 1.0,
+                  entropy_gradient: bool = False,
                   autocast: Callable[[], Any] = nullcontext) -> Iterator[Tokens]:
     """The scored tokens of all rows, micro-batch by micro-batch, in an order of its own.
 
-    Call `backward` on a loss of each as it comes; the gradients of the prefixes are there when the iterator ends.
+    Call `backward` on a loss of each as it comes; the gradients of the prefixes are there when the
+    iterator ends.
 
     Args:
         model: see `can_share`.
@@ -139,36 +160,47 @@ def micro_batches(model: Any, rows: Rows, micro_batch: int, *, temperature: floa
     for first in range(0, len(rows.prefixes), micro_batch):
         with autocast():
             prefixes = Prefixes(model, rows.prefixes[first:first + micro_batch])
-        own = torch.nonzero((rows.prefix_of >= first) & (rows.prefix_of < first + micro_batch))[:, 0]
+        own = torch.nonzero((rows.prefix_of >= first) & (rows.prefix_of < first + micro_batch))[:,
+                                                                                                0]
         own = own[lengths[own].argsort(stable=True)]
         for part in own.split(micro_batch):
             chosen = scored[part]
             if not chosen.any():
                 continue
             width = int(lengths[part].max())
-            ids = torch.tensor([rows.suffixes[i] + [0] * (width - len(rows.suffixes[i])) for i in part.tolist()],
+            ids = torch.tensor([rows.suffixes[i] + [0] * (width - len(rows.suffixes[i]))
+                                for i in part.tolist()],
                                device=model.device)
             row, place = torch.nonzero(chosen, as_tuple=True)
             with autocast():
-                hidden = prefixes.read_rows(model, ids[:, :-1], (rows.prefix_of[part] - first).to(model.device))
-                scores = token_scores(model, hidden[row, place], ids[row, place + 1], temperature, entropy_gradient)
+                hidden = prefixes.read_rows(model, ids[:, :-1],
+                                            (rows.prefix_of[part] - first).to(model.device))
+                scores = token_scores(model, hidden[row, place], ids[row, place + 1], temperature,
+                                      entropy_gradient)
             yield Tokens(part.to(row.device)[row], place, *scores)
         prefixes.backward()
 
 
-def token_scores(model: Any, hidden: torch.Tensor, targets: torch.Tensor, temperature: float, entropy_gradient: bool
+def token_scores(model: Any, hidden: torch.Tensor, targets: torch.Tensor, temperature: float,
+                 entropy_gradient: bool
                  ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log-probabilities of `targets`, entropies of the predictions, and whether the target was the likeliest, (tokens).
+    """Log-probabilities of `targets`, entropies of the predictions, and whether the target was the
+    likeliest, (tokens).
 
     Many tokens times a large vocabulary are scored in pieces, and once more in the backward pass.
     """
     head = model.get_output_embeddings()
 
-    def score(hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def score(hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor,
+                                                                    torch.Tensor]:
         logprobs = (_precise(head(hidden)) / temperature).log_softmax(-1)
         with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
             entropies = -(logprobs.exp() * logprobs).sum(-1)
-        return logprobs.gather(1, targets[:, None])[:, 0], entropies, logprobs.detach().argmax(-1) == targets
+        return (
+            logprobs.gather(1, targets[:, None])[:, 0],
+            entropies,
+            logprobs.detach().argmax(-1) == targets,
+        )
 
     size = max(1, MAX_SCORES // model.config.vocab_size)
     if len(targets) <= size:
@@ -179,7 +211,8 @@ def token_scores(model: Any, hidden: torch.Tensor, targets: torch.Tensor, temper
 
 
 def average_gradients(model: Any) -> None:
-    """The mean over all processes, where there are several: these passes go past the wrapper that would do it."""
+    """The mean over all processes, where there are several: these passes go past the wrapper that
+    would do it."""
     if processes.count() > 1:
         for parameter in (p for p in model.parameters() if p.requires_grad):
             if parameter.grad is None:  # no token of this process's rows counted

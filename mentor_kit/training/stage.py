@@ -1,4 +1,5 @@
-"""The one call of notebook 03: make or load a student, train it by a method, store everything in the run."""
+"""The one call of notebook 03: make or load a student, train it by a method, store everything in
+the run."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def stage_name(config: TrainConfig) -> str:
 
 
 def inputs(config: TrainConfig, teacher: Run) -> dict[str, Run]:
-    """The runs this run is made from: the teacher's, and the cold start (none for the cold start itself).
+    """The runs this run is made from: the teacher's, and the cold start (none for the cold start
+    itself).
 
     `start_run="none"` trains `student_source` directly.
     """
@@ -63,8 +65,8 @@ def inputs(config: TrainConfig, teacher: Run) -> dict[str, Run]:
 
 
 def prepare_lessons(collection: Collection, config: TrainConfig) -> Lessons:
-    """Training and validation records of a method: all methods train on the same accepted problems (the first
-    `references` of them, where that is above 0).
+    """Training and validation records of a method: all methods train on the same accepted problems
+    (the first `references` of them, where that is above 0).
 
     Raises:
         UserError: the collection has no accepted item in `train` or `validation`.
@@ -73,8 +75,8 @@ def prepare_lessons(collection: Collection, config: TrainConfig) -> Lessons:
     validation = collection.accepted("validation")[:config.validation_items]
     for name, records in (("train", train), ("validation", validation)):
         if not records:
-            raise UserError(f"The teacher's collection has no accepted item in split {name!r}: collect more with "
-                            f"split_sizes ({name}:N).")
+            raise UserError(f"The teacher's collection has no accepted item in split {name!r}: "
+                            f"collect more with split_sizes ({name}:N).")
     if config.kind == "cold_start":
         train = demonstrations(train, config)
     return Lessons(tuple(train), tuple(validation))
@@ -83,8 +85,11 @@ def prepare_lessons(collection: Collection, config: TrainConfig) -> Lessons:
 def demonstrations(records: Sequence[Record], config: TrainConfig) -> list[Record]:
     """Imperfect demonstrations: each trajectory with seeded, value-preserving bad tool habits."""
     seeds = np.random.SeedSequence([config.seed, 0x4AB17]).spawn(len(records))
-    return [replace(r, trajectory=with_habits(r.trajectory, r.problem, Random(int(s.generate_state(1)[0])),
-                                              probability=config.habit_probability, max_turns=config.max_turns))
+    return [replace(r,
+                    trajectory=with_habits(r.trajectory, r.problem,
+                                           Random(int(s.generate_state(1)[0])),
+                                              probability=config.habit_probability,
+                                           max_turns=config.max_turns))
             for r, s in zip(records, seeds, strict=True)]
 
 
@@ -96,14 +101,20 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
     """
     from mentor_kit.students.backends import SEVERAL_PROCESSES, prepare_backend
 
-    made_here = start.params.get("student_source", "tiny") == "tiny" if start else config.student_source == "tiny"
+    made_here = (
+        start.params.get("student_source", "tiny") == "tiny"
+        if start
+        else config.student_source == "tiny"
+    )
     if made_here and config.student_backend == "auto":
         chosen, why = "transformers", "the embedded student needs no other"
-    elif config.num_processes > 1 and config.student_backend == "auto":  # as its child processes will choose
+    # as its child processes will choose
+    elif config.num_processes > 1 and config.student_backend == "auto":
         chosen, why = "transformers", SEVERAL_PROCESSES
     else:
         chosen, why = prepare_backend(config.student_backend, grpo_packing=config.grpo_packing)
-    from mentor_kit.students.student import load_student  # not before: Unsloth comes before transformers
+    # not before: Unsloth comes before transformers
+    from mentor_kit.students.student import load_student
 
     toolbox, loading = lessons.train[0].problem.toolbox, config.loading(embedded=made_here)
     source = start.path(STUDENT) if start else config.student_source
@@ -112,15 +123,19 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
     else:
         student = load_student(source, toolbox, name=config.method, backend=chosen, loading=loading,
                                template=config.student_template)
-    named = f"{start.dir.parent.name}/{start.dir.name}/{STUDENT}" if start else config.student_source
+    named = (
+        f"{start.dir.parent.name}/{start.dir.name}/{STUDENT}" if start else config.student_source
+    )
     student.origin = replace(student.origin, source=named, why=why)
     if not made_here:
         _check_lengths(config, student, lessons)
     return student
 
 
-def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: LoadConfig) -> Student:
-    """The embedded student. Another backend than transformers loads it from a folder, as any other."""
+def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str,
+                  loading: LoadConfig) -> Student:
+    """The embedded student. Another backend than transformers loads it from a folder, as any
+    other."""
     from mentor_kit.students.backends import device
     from mentor_kit.students.student import Origin, Student, load_student
     from mentor_kit.students.tiny import build_model, build_tokenizer
@@ -129,7 +144,8 @@ def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: 
     signatures = [f"{t.name}({', '.join(t.parameters)})" for t in box.tools.values()] * 20
     texts = [t for r in lessons.train for t in (r.problem.question, r.trajectory.to_text())]
     tokenizer = build_tokenizer(signatures + texts, config.vocab_size)
-    model = build_model(tokenizer, hidden_size=config.student_hidden, layers=config.student_layers, seed=config.seed)
+    model = build_model(tokenizer, hidden_size=config.student_hidden, layers=config.student_layers,
+                        seed=config.seed)
     student = Student(model.to(device()), tokenizer, box, config.method, Origin(loading=loading))
     if backend == "transformers" and loading.finetuning == "full":
         return student
@@ -139,35 +155,44 @@ def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str, loading: 
 
 
 def _check_lengths(config: TrainConfig, student: Student, lessons: Lessons) -> None:
-    """Unsloth cuts what is longer than it was loaded for, without a word; a cut trajectory has no answer. Beyond its
-    last position a model reads nothing well, and rollouts drop tool results there."""
+    """Unsloth cuts what is longer than it was loaded for, without a word; a cut trajectory has no
+    answer. Beyond its last position a model reads nothing well, and rollouts drop tool results
+    there."""
     if config.kind == "grpo":
-        longest = max(len(student.prompt_ids(r.problem.question)) for r in lessons.train) + config.max_new_tokens
+        longest = (
+            max(len(student.prompt_ids(r.problem.question)) for r in lessons.train)
+            + config.max_new_tokens
+        )
         lesson = "longest prompt and max_new_tokens together have"
     else:
-        longest = max(len(student.encode(r.problem.question, r.trajectory)["input_ids"]) for r in lessons.train)
+        longest = max(len(student.encode(r.problem.question, r.trajectory)["input_ids"])
+                      for r in lessons.train)
         lesson = "longest lesson has"
     if longest > config.max_seq_length:
-        raise UserError(f"The {lesson} {longest} tokens, above max_seq_length = {config.max_seq_length}: raise "
-                        f"max_seq_length to {longest}, or leave such problems out.")
+        raise UserError(f"The {lesson} {longest} tokens, above max_seq_length = "
+                        f"{config.max_seq_length}: raise max_seq_length to {longest}, or leave "
+                        "such problems out.")
     if longest > student.positions:
-        raise UserError(f"The {lesson} {longest} tokens, above the {student.positions} positions that the student can "
-                        "read: lower max_new_tokens, prompt it with student_template=kit (fewer tokens for the tools), "
-                        "or take another student.")
+        raise UserError(f"The {lesson} {longest} tokens, above the {student.positions} positions "
+                        "that the student can read: lower max_new_tokens, prompt it with "
+                        "student_template=kit (fewer tokens for the tools), or take another "
+                        "student.")
 
 
 def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,
           inputs: Mapping[str, Run] | None = None) -> dict[str, Any]:
     """Train by `config.method`, then store the student, its rollouts and its budget in the run.
 
-    Interrupted, it continues from its last checkpoint; `student` ends as the one that is stored. With
-    `config.num_processes` above 1 child processes do it, for which `inputs` are the run's input runs.
+    Interrupted, it continues from its last checkpoint; `student` ends as the one that is stored.
+    With `config.num_processes` above 1 child processes do it, for which `inputs` are the run's
+    input runs.
 
     Returns:
         The budget: optimizer_steps, sampled_tokens, teacher_tokens, parameters.
 
     Raises:
-        UserError: what cannot be trained so, or a training that collapsed (`TrainingCollapsed`): nothing is stored.
+        UserError: what cannot be trained so, or a training that collapsed (`TrainingCollapsed`):
+            nothing is stored.
     """
     here = config.num_processes == processes.count()
     trained_before = (run.dir / BUDGET).is_file()
@@ -183,13 +208,15 @@ def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,
 
         student.model = load_student(run.path(STUDENT), student.toolbox).model
     if processes.is_first():
-        run.resume_metrics(budget["optimizer_steps"])  # put aside where the run was started again after its training
+        # put aside where the run was started again after its training
+        run.resume_metrics(budget["optimizer_steps"])
         drop_scratch(run)
     return budget
 
 
 def _free_memory(student: Student) -> None:
-    """Drop the model: the child processes need its memory, that of the GPU too, which torch would keep."""
+    """Drop the model: the child processes need its memory, that of the GPU too, which torch would
+    keep."""
     import torch
 
     student.model = None
@@ -222,7 +249,8 @@ def _train_sft(config: TrainConfig, student: Student, lessons: Lessons, run: Run
     return train_sft(student, lessons.train, lessons.validation, config, run)
 
 
-def _train_grpo(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str, Any]:
+def _train_grpo(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str,
+                                                                                           Any]:
     from mentor_kit.training.grpo import train_grpo
 
     reward = load_reward(config.reward_spec)

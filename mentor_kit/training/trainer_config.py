@@ -1,9 +1,10 @@
-"""The trainer's settings: exactly as asked on every backend, and stored in the run as they were resolved.
+"""The trainer's settings: exactly as asked on every backend, and stored in the run as they were
+resolved.
 
-Unsloth's trainers have defaults of their own and override some values even when they are given (accumulation 2,
-`adamw_8bit`, warm-up 0.1, a mask on truncated completions, epsilon_high 0.28, Dr. GRPO without scaling, padding-free
-batches). So whatever changes the method is asked for by name, set back where it was changed, and checked again once the
-trainer exists.
+Unsloth's trainers have defaults of their own and override some values even when they are given
+(accumulation 2, `adamw_8bit`, warm-up 0.1, a mask on truncated completions, epsilon_high 0.28, Dr.
+GRPO without scaling, padding-free batches). So whatever changes the method is asked for by name,
+set back where it was changed, and checked again once the trainer exists.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from mentor_kit.training import processes
 
 FILE = "trainer_config.json"
 # Where, when and by whom a run happens: not what it computes.
-HOST = ("output_dir", "logging_dir", "run_name", "local_rank", "hub_", "push_to_hub", "resume_from_checkpoint",
+HOST = ("output_dir", "logging_dir", "run_name", "local_rank", "hub_", "push_to_hub",
+        "resume_from_checkpoint",
         "project", "trackio", "vllm_server")
-# What may differ between the backends, and why it is the same method. Names that only one backend knows count too.
+# What may differ between the backends, and why it is the same method. Names that only one backend
+# knows count too.
 MAY_DIFFER = {
-    "loss_type": "SFT only: chunked_nll of TRL and nll of Unsloth are one loss, computed in chunks by different code",
+    "loss_type": "SFT only: TRL's chunked_nll and Unsloth's nll are one loss, computed in chunks",
     "dataset_num_proc": "workers that prepare rows; ours are prepared already",
     "max_length": "rows longer than max_seq_length are refused before training, so nothing is cut",
     "gradient_checkpointing_kwargs": "how activations are recomputed, not what",
@@ -52,11 +55,13 @@ MAY_DIFFER = {
 
 
 def exactly(config_class: type, asked: dict[str, Any]) -> Any:
-    """The trainer config that holds what was asked, also where the class would rather have something else."""
+    """The trainer config that holds what was asked, also where the class would rather have
+    something else."""
     config = config_class(**asked)
     for name in changed(config, asked):
         setattr(config, name, asked[name])
-    if config.n_gpu > 1:  # one process that sees several GPUs: torch's DataParallel would multiply the micro-batch
+    # one process that sees several GPUs: torch's DataParallel would multiply the micro-batch
+    if config.n_gpu > 1:
         config._n_gpu = 1
     return config
 
@@ -64,7 +69,8 @@ def exactly(config_class: type, asked: dict[str, Any]) -> Any:
 def changed(config: Any, asked: dict[str, Any]) -> list[str]:
     """Names whose value is not what was asked, those that may differ aside."""
     free = {"report_to", *may_differ(hasattr(config, "num_generations"))}
-    return [n for n, v in asked.items() if n not in free and _plain(getattr(config, n)) != _plain(v)]
+    return [n for n, v in asked.items() if n not in free
+            and _plain(getattr(config, n)) != _plain(v)]
 
 
 def may_differ(grpo: bool) -> set[str]:
@@ -74,7 +80,8 @@ def may_differ(grpo: bool) -> set[str]:
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """Undocumented differences between two stored `arguments`: there should be none."""
-    names = {n for n in ours.keys() | theirs.keys() if n not in ours or n not in theirs or ours[n] != theirs[n]}
+    names = {n for n in ours.keys() | theirs.keys() if n not in ours or n not in theirs
+             or ours[n] != theirs[n]}
     return sorted(names - may_differ("num_generations" in ours))
 
 
@@ -87,24 +94,28 @@ def check_unchanged(trainer: Any, asked: dict[str, Any]) -> None:
     names = changed(trainer.args, asked)
     if names:
         found = ", ".join(f"{n}={getattr(trainer.args, n)!r} (asked: {asked[n]!r})" for n in names)
-        raise UserError(f"The trainer changed what it was asked to do: {found}. Use student_backend='transformers', or "
-                        "the pinned versions of constraints.txt.")
+        raise UserError(f"The trainer changed what it was asked to do: {found}. Use "
+                        "student_backend='transformers', or the pinned versions of "
+                        "constraints.txt.")
 
 
 def store_trainer_config(trainer: Any, student: Student, run: Run, **chosen: Any) -> None:
-    """Write `trainer_config.json`: the resolved arguments and how the student was loaded. No paths, no dates.
+    """Write `trainer_config.json`: the resolved arguments and how the student was loaded. No paths,
+    no dates.
 
     Args:
         chosen: what was resolved besides (`rollout_engine`, `shared_prompts`).
     """
     if not processes.is_first():
         return
-    facts = {"backend": student.origin.backend, "trainer": type(trainer).__name__.removeprefix("Unsloth"),
+    facts = {"backend": student.origin.backend,
+             "trainer": type(trainer).__name__.removeprefix("Unsloth"),
              "loading": student.origin.loading.model_dump() if student.origin.loading else None,
              "dtype": str(student.model.dtype).removeprefix("torch."),
              "parameters": sum(p.numel() for p in student.model.parameters()),
              "trained_parameters": trained_parameters(student.model),
-             "unsloth": {n: os.environ.get(n) for n in PACKING} if student.origin.backend == "unsloth" else None,
+             "unsloth": {n: os.environ.get(n) for n in PACKING}
+             if student.origin.backend == "unsloth" else None,
              **chosen, "arguments": resolved_arguments(trainer.args)}
     write_atomic(run.path(FILE), json.dumps(facts, sort_keys=True, indent=1) + "\n")
 

@@ -1,4 +1,5 @@
-"""What a training's own metrics say about it: the best validation so far, and whether it has collapsed.
+"""What a training's own metrics say about it: the best validation so far, and whether it has
+collapsed.
 
 It sees every line of the metrics file, so a resumed training knows what the killed one knew.
 """
@@ -18,24 +19,27 @@ PROBABILITY = "a token's probability"
 NO_CALLS = "no rollout executed a tool call"
 NO_DIFFERENCE = "all rewards were equal in every group while validation accuracy is below its best"
 REMEDIES = {
-    NO_CALLS: "the student has unlearnt tool use: try a lower learning_rate, kl_beta above 0, another reward, or a "
-              "cold start that calls tools",
-    NO_DIFFERENCE: "there is nothing left to learn from: try a lower learning_rate, a higher temperature or "
-                   "group_size, kl_beta above 0, or another reward"}
+    NO_CALLS: "the student has unlearnt tool use: try a lower learning_rate, kl_beta above 0, "
+              "another reward, or a cold start that calls tools",
+    NO_DIFFERENCE: "there is nothing left to learn from: try a lower learning_rate, a higher "
+                   "temperature or group_size, kl_beta above 0, or another reward"}
 
 
 class TrainingCollapsed(UserError):
-    """Training was stopped because going on cannot help; the message says what, since when, and what to try."""
+    """Training was stopped because going on cannot help; the message says what, since when, and
+    what to try."""
 
 
 class Watch:
     """Sees the metrics of each step.
 
     Args:
-        patience: optimizer steps that one sign of collapse may last; 0 looks only for numbers that are none.
+        patience: optimizer steps that one sign of collapse may last; 0 looks only for numbers that
+            are none.
 
     Attributes:
-        best: (step, greedy validation accuracy) of the best validation; of equal ones, the first. None before any.
+        best: (step, greedy validation accuracy) of the best validation; of equal ones, the first.
+            None before any.
     """
 
     def __init__(self, patience: int = 0) -> None:
@@ -48,7 +52,8 @@ class Watch:
         """Take in one line of metrics.
 
         Raises:
-            TrainingCollapsed: a number is none, or a sign of collapse has lasted for `patience` steps.
+            TrainingCollapsed: a number is none, or a sign of collapse has lasted for `patience`
+                steps.
         """
         step = line["step"]
         if ACCURACY in line:
@@ -70,11 +75,12 @@ class Watch:
             return
         since = self.since.setdefault(sign, step)
         if self.patience and step - since + 1 >= self.patience:
-            raise TrainingCollapsed(f"training stopped at step {step}: {sign} since step {since}; {REMEDIES[sign]} "
-                                    f"(collapse_patience={self.patience}; 0 never stops for this).")
+            raise TrainingCollapsed(f"training stopped at step {step}: {sign} since step {since}; "
+                                    f"{REMEDIES[sign]} (collapse_patience={self.patience}; 0 never "
+                                    "stops for this).")
 
 
 def not_a_number(what: str, value: Any, step: int) -> TrainingCollapsed:
     shown = "" if value is None else f" ({value})"
-    return TrainingCollapsed(f"training stopped at step {step}: {what} is no finite number{shown} since step {step}; "
-                             "try a lower learning_rate, or another start.")
+    return TrainingCollapsed(f"training stopped at step {step}: {what} is no finite number{shown} "
+                             f"since step {step}; try a lower learning_rate, or another start.")

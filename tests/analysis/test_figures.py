@@ -17,7 +17,14 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
-from synthetic_results import SPLITS, curve_rows, student_record, teacher_record, write_run, write_study
+from synthetic_results import (
+    SPLITS,
+    curve_rows,
+    student_record,
+    teacher_record,
+    write_run,
+    write_study,
+)
 
 from mentor_kit.analysis import figures as f
 from mentor_kit.analysis import style, summaries, tables
@@ -43,33 +50,38 @@ def results(folder):
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     """One seed, SFT missing."""
-    return load_results(write_study(tmp_path_factory.mktemp("one"), ("cold_start", "mentor"), seeds=(0,), items=6, steps=20))
+    return load_results(write_study(tmp_path_factory.mktemp("one"), ("cold_start", "mentor"),
+                                    seeds=(0,), items=6, steps=20))
 
 
 @pytest.fixture(scope="module")
 def sizes(tmp_path_factory):
     """Two seeds at three data sizes, and a method of one's own."""
     root = tmp_path_factory.mktemp("sizes")
-    return load_results(write_study(root, ("cold_start", "mentor"), seeds=(0, 1), items=6, steps=20, sizes=(32, 128, 512)))
+    return load_results(write_study(root, ("cold_start", "mentor"), seeds=(0, 1), items=6, steps=20,
+                                    sizes=(32, 128, 512)))
 
 
 @pytest.fixture(scope="module")
 def attempts():
     made = [teacher_record("train", i, i % 30) for i in range(90)]
     return [(r.problem, i % 7 > 0 and i % 30 != 4, "accepted" if i % 7 and i % 30 != 4 else
-             ("needs_floor", "ungrounded_argument")[i % 2], r.trajectory) for i, r in enumerate(made)]
+             ("needs_floor", "ungrounded_argument")[i % 2], r.trajectory) for i,
+            r in enumerate(made)]
 
 
 def rewards():
-    return pd.DataFrame({"sparse": [1, 0.1, 0.0], "mentor": [1.1, 0.16, 0.1], "set_f1": [1.1, 0.16, 0.05]},
+    return pd.DataFrame({"sparse": [1, 0.1, 0.0], "mentor": [1.1, 0.16, 0.1],
+                         "set_f1": [1.1, 0.16, 0.05]},
                         index=["perfect", "wrong answer, right tools", "no box"])
 
 
-# ---------------------------------------------------------------------------------------------------- frames
+# ----------------------------------------------------------------------------------------------
 
 def test_frames_hold_one_row_a_run_a_step_and_an_item(results):
     assert results.studies == ["demo"]
-    assert results.runs.groupby("stage").size().to_dict() == {"collect": 1, "evaluate": 8, "evaluate_constrained": 2,
+    assert results.runs.groupby("stage").size().to_dict() == {"collect": 1, "evaluate": 8,
+                                                              "evaluate_constrained": 2,
                                                               "train": 6}
     assert len(results.items) == len(METHODS) * 2 * len(SPLITS) * 8
     assert set(results.training["method"]) == {"sft", "sparse", "mentor"}
@@ -80,7 +92,8 @@ def test_frames_hold_one_row_a_run_a_step_and_an_item(results):
 
 def test_items_carry_the_records_own_method_and_metrics(results):
     rng = np.random.default_rng([0, len("mentor"), 0])
-    records = [student_record(teacher_record(s, i, i % 7), "mentor", rng) for s in SPLITS for i in range(8)]
+    records = [student_record(teacher_record(s, i, i % 7), "mentor", rng) for s in SPLITS
+               for i in range(8)]
     items = results.items.query("method == 'mentor' and seed == 0")
     assert items["problem_id"].tolist() == [r.problem.id for r in records]
     assert items["correct"].tolist() == [r.trajectory.meta["correct"] for r in records]
@@ -88,8 +101,11 @@ def test_items_carry_the_records_own_method_and_metrics(results):
 
 
 def test_teacher_counts_take_each_problem_once(results):
-    wanted = [teacher_record(s, i).reference for s in SPLITS for i in range(8) if s != "teacher_rejected"]
-    assert results.teacher_counts == tool_counts(wanted, ["multiply", "add", "subtract", "sum_numbers", "divide"])
+    wanted = [teacher_record(s, i).reference for s in SPLITS for i in range(8)
+              if s != "teacher_rejected"]
+    assert results.teacher_counts == tool_counts(wanted,
+                                                 ["multiply", "add", "subtract", "sum_numbers",
+                                                  "divide"])
 
 
 def test_data_size_is_that_of_the_collection_a_run_goes_back_to(sizes):
@@ -110,7 +126,8 @@ def test_unfinished_runs_are_left_out_and_counted_interactive_ones_left_out(tmp_
 
 def test_a_run_that_is_there_twice_is_refused(tmp_path):
     write_study(tmp_path, ("mentor",), seeds=(0,), items=1)
-    write_run(tmp_path, "demo", "train", {"method": "mentor", "seed": 0, "steps": 7}, metrics=curve_rows("mentor", 0, 5))
+    write_run(tmp_path, "demo", "train", {"method": "mentor", "seed": 0, "steps": 7},
+              metrics=curve_rows("mentor", 0, 5))
     with pytest.raises(UserError, match=r"'mentor', seed 0 .* there twice \(runs \w+, \w+\)"):
         load_results(tmp_path)
 
@@ -126,11 +143,12 @@ def test_missing_empty_and_damaged_results_are_one_clear_line(tmp_path):
         load_results(tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------- summaries
+# ----------------------------------------------------------------------------------------------
 
 def test_item_values_are_means_over_seeds_and_only_of_items_that_all_methods_have():
     items = pd.DataFrame([("a", 0, "p", 1), ("a", 1, "p", 0), ("b", 0, "p", 1), ("a", 0, "q", 1)],
-                         columns=["method", "seed", "problem_id", "correct"]).assign(split="in_domain")
+                         columns=["method", "seed", "problem_id",
+                                  "correct"]).assign(split="in_domain")
     assert summaries.per_item(items, "correct").to_dict() == {"a": {"p": 0.5}, "b": {"p": 1.0}}
     assert summaries.paired_difference(items, "correct", "b", "a").estimate == 0.5
     assert summaries.paired_difference(items, "correct", "b", "c") is None
@@ -138,7 +156,8 @@ def test_item_values_are_means_over_seeds_and_only_of_items_that_all_methods_hav
 
 def test_pooled_similarity_of_a_frame_is_that_of_its_records(results):
     items = results.items.query("method == 'cold_start' and split == 'in_domain' and seed == 0")
-    teacher, student = (Counter(n for names in items[c] for n in names) for c in ("teacher_tools", "tools"))
+    teacher, student = (Counter(n for names in items[c] for n in names)
+                        for c in ("teacher_tools", "tools"))
     assert summaries.pooled_similarity(items) == pytest.approx(tool_similarity(teacher, student))
     row = summaries.similarity_intervals(items).iloc[0]
     assert row["low"] < row["estimate"] < row["high"] and row["n"] == 8
@@ -149,23 +168,37 @@ def test_out_of_domain_is_every_shifted_split_and_not_what_the_teacher_rejected(
     assert (pooled["split"] == "out_of_domain").sum() == len(METHODS) * 2 * 8 * (len(SPLITS) - 2)
 
 
-# --------------------------------------------------------------------------------------------------- figures
+# ----------------------------------------------------------------------------------------------
 
 def texts(figure) -> list[Text]:
-    """Every visible text of a figure that has been drawn: axis labels, ticks, legends, annotations."""
+    """Every visible text of a figure that has been drawn: axis labels, ticks, legends, annotations."""  # noqa: E501
     FigureCanvasAgg(figure).draw()
-    hidden = {id(t) for ax in figure.axes if not ax.axison for axis in (ax.xaxis, ax.yaxis) for t in axis.findobj(Text)}
-    outside = {id(t) for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for tick in axis.get_major_ticks()
-               if not min(axis.get_view_interval()) - 1e-9 <= tick.get_loc() <= max(axis.get_view_interval()) + 1e-9
-               for t in (tick.label1, tick.label2)}
-    return [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and id(t) not in hidden | outside]
+    hidden = {id(t) for ax in figure.axes if not ax.axison for axis in (ax.xaxis, ax.yaxis)
+              for t in axis.findobj(Text)}
+    outside = {
+        id(t)
+        for ax in figure.axes
+        for axis in (ax.xaxis, ax.yaxis)
+        for tick in axis.get_major_ticks()
+        if not min(axis.get_view_interval()) - 1e-9
+        <= tick.get_loc()
+        <= max(axis.get_view_interval()) + 1e-9
+        for t in (tick.label1, tick.label2)
+    }
+    return [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()
+            and id(t) not in hidden | outside]
 
 
 def assert_legible(figure):
-    """No text is clipped by the edge of the figure, none lies over another, none is too small for print."""
+    """No text is clipped by the edge of the figure, none lies over another, none is too small for print."""  # noqa: E501
     boxes = [(t, t.get_window_extent()) for t in texts(figure)]
     for text, box in boxes:
-        inside = box.x0 > -1 and box.y0 > -1 and box.x1 < figure.bbox.width + 1 and box.y1 < figure.bbox.height + 1
+        inside = (
+            box.x0 > -1
+            and box.y0 > -1
+            and box.x1 < figure.bbox.width + 1
+            and box.y1 < figure.bbox.height + 1
+        )
         assert inside, f"{text.get_text()!r} is clipped"
         assert text.get_fontsize() >= 5.5
     straight = [(t, box.padded(-0.5)) for t, box in boxes if t.get_rotation() in (0, 90)]
@@ -174,18 +207,23 @@ def assert_legible(figure):
 
 
 def drawn(results, attempts):
-    own = results.main_items.assign(method=results.main_items["method"].replace({"sparse": "my_own reward"}))
+    own = results.main_items.assign(
+        method=results.main_items["method"].replace({"sparse": "my_own reward"})
+    )
     training = results.training
     return {
         "training_curves": f.training_curves(training), "reward_terms": f.reward_terms(training),
         "accuracy_by_split": f.accuracy_by_split(results.main_items),
         "similarity_vs_accuracy": f.similarity_vs_accuracy(results.main_items),
-        "tool_usage": f.tool_usage(results.main_items), "ablation_bars": f.ablation_bars(results.main_items),
+        "tool_usage": f.tool_usage(results.main_items),
+        "ablation_bars": f.ablation_bars(results.main_items),
         "seeds_summary": f.seeds_summary(results.main_items), "own": f.accuracy_by_split(own),
         "teacher_yield": f.teacher_yield(attempts), "tool_histogram": f.tool_histogram(attempts),
-        "tool_transitions": f.tool_transitions(attempts), "reward_heatmap": f.reward_heatmap(rewards()),
+        "tool_transitions": f.tool_transitions(attempts),
+        "reward_heatmap": f.reward_heatmap(rewards()),
         "reward_distribution": f.reward_distribution(rewards()),
-        "advantage_bars": f.advantage_bars({"one right": [1, 0.1, 0.1, 0.1, 0.1], "all wrong": [0.16, 0.1, 0.1]})}
+        "advantage_bars": f.advantage_bars({"one right": [1, 0.1, 0.1, 0.1, 0.1],
+                                            "all wrong": [0.16, 0.1, 0.1]})}
 
 
 def test_every_figure_is_legible_at_print_size_and_has_a_caption(results, attempts, sizes):
@@ -197,9 +235,11 @@ def test_every_figure_is_legible_at_print_size_and_has_a_caption(results, attemp
 
 
 def test_a_student_that_can_do_nothing_is_drawn_too(single):
-    items = single.main_items.assign(correct=False, set_match=False, tools=[()] * len(single.main_items))
+    items = single.main_items.assign(correct=False, set_match=False,
+                                     tools=[()] * len(single.main_items))
     curves = single.training.assign(reward=0.0, tool_calls=0.0, **{"val/similarity": 0.0})
-    for draw, frame in ((f.accuracy_by_split, items), (f.similarity_vs_accuracy, items), (f.tool_usage, items),
+    for draw, frame in ((f.accuracy_by_split, items), (f.similarity_vs_accuracy, items),
+                        (f.tool_usage, items),
                         (f.ablation_bars, items), (f.training_curves, curves)):
         assert_legible(draw(frame).figure)
 
@@ -207,7 +247,8 @@ def test_a_student_that_can_do_nothing_is_drawn_too(single):
 def test_captions_state_seeds_intervals_and_n(results, single):
     caption = f.accuracy_by_split(results.main_items).caption
     assert "2 seeds a method" in caption and "95% bootstrap intervals over items" in caption
-    assert "(n = 8)" in " ".join(t.get_text() for t in texts(f.accuracy_by_split(results.main_items).figure))
+    assert "(n = 8)" in " ".join(t.get_text()
+                                 for t in texts(f.accuracy_by_split(results.main_items).figure))
     assert "1 seed a method" in f.accuracy_by_split(single.main_items).caption
 
 
@@ -216,7 +257,8 @@ def bands(figure) -> int:
 
 
 def test_bands_over_seeds_only_with_two_seeds(results, single):
-    assert bands(f.training_curves(results.training).figure) == 8 * 2 + 4  # two RL methods; SFT has validation only
+    # two RL methods; SFT has validation only
+    assert bands(f.training_curves(results.training).figure) == 8 * 2 + 4
     assert bands(f.training_curves(single.training).figure) == 0
     assert "no bands: one seed" in f.training_curves(single.training).caption
     with pytest.raises(UserError, match="at least two seeds"):
@@ -225,13 +267,15 @@ def test_bands_over_seeds_only_with_two_seeds(results, single):
 
 def test_a_missing_method_is_said_in_figure_and_caption(single, results):
     note = "Not in these results: SFT, Sparse RL."
-    for figure, caption in (f.training_curves(single.training), f.accuracy_by_split(single.main_items),
+    for figure, caption in (f.training_curves(single.training),
+                            f.accuracy_by_split(single.main_items),
                             f.similarity_vs_accuracy(single.main_items)):
         assert note in caption
         assert note in [t.get_text() for t in texts(figure)]
         assert_legible(figure)
     assert "Not in these results" not in f.accuracy_by_split(results.main_items).caption
-    assert style.missing_note(["base", "sft", "sparse", "mentor"]) == ""  # a base model is where RL starts, too
+    # a base model is where RL starts, too
+    assert style.missing_note(["base", "sft", "sparse", "mentor"]) == ""
 
 
 def test_bands_are_said_of_the_methods_that_have_them(results):
@@ -242,7 +286,8 @@ def test_bands_are_said_of_the_methods_that_have_them(results):
 
 
 def test_bands_of_a_crowd_are_left_out_above_and_the_caption_says_so(results):
-    extra = [results.training.query("method == 'mentor'").assign(method=m) for m in ("any_overlap", "set_f1", "my:own")]
+    extra = [results.training.query("method == 'mentor'").assign(method=m)
+             for m in ("any_overlap", "set_f1", "my:own")]
     figure, caption = f.training_curves(pd.concat([results.training, *extra]))
     assert bands(figure) == 4 * 6 and "bottom row only" in caption  # validation of six methods
 
@@ -250,7 +295,9 @@ def test_bands_of_a_crowd_are_left_out_above_and_the_caption_says_so(results):
 def test_splits_at_the_floor_are_named_and_not_drawn(results):
     items = results.main_items
     many = pd.concat([items.assign(problem_id=items["problem_id"] + f"/{i}") for i in range(7)])
-    figure, caption = f.accuracy_by_split(many.assign(correct=many["correct"] & (many["split"] != "longer_solutions")))
+    figure, caption = f.accuracy_by_split(
+        many.assign(correct=many["correct"] & (many["split"] != "longer_solutions"))
+    )
     assert "longer solutions (at most 0.000)" in caption
     shown = [t.get_text().replace("\n", " ") for t in texts(figure)]
     assert "No method above 0.02 and not drawn: longer solutions." in shown
@@ -268,7 +315,9 @@ def test_turns_have_whole_ticks_and_name_only_what_occurs(attempts):
     passed = [a for a in attempts if a[1]]
     figure, caption = f.turns_histogram(passed)
     assert all(float(tick).is_integer() for tick in figure.axes[0].get_yticks())
-    assert "rejected" not in [t.get_text() for t in texts(figure)] and "of 0 rejected ones" in caption
+    assert (
+        "rejected" not in [t.get_text() for t in texts(figure)] and "of 0 rejected ones" in caption
+    )
     assert_legible(f.turns_histogram(attempts).figure)
 
 
@@ -279,7 +328,8 @@ def test_yield_of_many_whole_templates_shows_the_largest(attempts):
 
 
 def test_one_colour_scale_for_all_heat_maps_of_rewards():
-    low, high = (f.reward_heatmap(rewards() * factor).figure.axes[0].images[0].get_clim() for factor in (0.1, 1))
+    low, high = (f.reward_heatmap(rewards() * factor).figure.axes[0].images[0].get_clim()
+                 for factor in (0.1, 1))
     assert low == high
 
 
@@ -289,15 +339,20 @@ def test_a_method_without_a_curve_leaves_the_panel_and_says_so(single):
 
 
 def test_curves_are_means_over_seeds(results):
-    line = next(ln for ln in f.training_curves(results.training).figure.axes[4].lines if ln.get_label() == "MENTOR")
-    wanted = results.training.query("method == 'mentor'").groupby("step")["val/accuracy"].mean().dropna()
+    line = next(ln for ln in f.training_curves(results.training).figure.axes[4].lines
+                if ln.get_label() == "MENTOR")
+    wanted = (
+        results.training.query("method == 'mentor'").groupby("step")["val/accuracy"].mean().dropna()
+    )
     assert np.allclose(line.get_ydata(), wanted) and list(line.get_xdata()) == [0, 10, 20]
 
 
 def test_controls_are_level_lines_and_points_are_accuracies(results):
     axes = f.accuracy_by_split(results.main_items).figure.axes[0]
-    levels = {to_hex(c.get_color()[0]): [s[0, 1] for s in c.get_segments()] for c in axes.collections
-              if len(c.get_segments()) == len(SPLITS) and c.get_segments()[0][0, 1] == c.get_segments()[0][1, 1]}
+    levels = {to_hex(c.get_color()[0]): [s[0, 1] for s in c.get_segments()]
+              for c in axes.collections
+              if len(c.get_segments()) == len(SPLITS)
+              and c.get_segments()[0][0, 1] == c.get_segments()[0][1, 1]}
     means = results.items.groupby(["method", "split"])["correct"].mean()
     order = summaries.ordered_splits(SPLITS)
     for method in ("sft", "cold_start_constrained"):
@@ -315,14 +370,17 @@ def test_paper_points_are_hollow_and_the_published_ones(results):
 def test_stack_of_terms_ends_at_the_reward(results):
     figure = f.reward_terms(results.training).figure
     wanted = results.training.query("method == 'mentor'").groupby("step")["reward"].mean()
-    mentor = next(ax for ax in figure.axes if "MENTOR" in (ax.get_title(), ax.get_title(loc="left")))
+    mentor = next(ax for ax in figure.axes
+                  if "MENTOR" in (ax.get_title(), ax.get_title(loc="left")))
     assert np.allclose(mentor.lines[-1].get_ydata(), wanted)
 
 
 def test_run_curves_show_what_a_run_logged(results, tmp_path):
-    run = write_run(tmp_path, "demo", "train", {"method": "sft", "seed": 3}, metrics=curve_rows("sft", 3, 20))
+    run = write_run(tmp_path, "demo", "train", {"method": "sft", "seed": 3},
+                    metrics=curve_rows("sft", 3, 20))
     figure, caption = f.run_curves(run)
-    assert "seed 3" in caption and sum(ax.axison for ax in figure.axes) == 5  # loss and four of validation
+    # loss and four of validation
+    assert "seed 3" in caption and sum(ax.axison for ax in figure.axes) == 5
     assert_legible(figure)
     assert f.show(f.run_curves(run), run, "curves").caption == caption
     assert (run.dir / "curves.png").stat().st_size > 5000
@@ -346,7 +404,8 @@ def test_yield_figure_counts_and_names_the_lowest_templates(attempts):
 
 def test_empty_input_is_refused(results):
     nothing = results.items.iloc[:0]
-    for draw in (f.accuracy_by_split, f.similarity_vs_accuracy, f.tool_usage, f.ablation_bars, f.seeds_summary,
+    for draw in (f.accuracy_by_split, f.similarity_vs_accuracy, f.tool_usage, f.ablation_bars,
+                 f.seeds_summary,
                  tables.main_table, tables.process_table):
         with pytest.raises(UserError):
             draw(nothing)
@@ -360,11 +419,14 @@ def test_empty_input_is_refused(results):
 def test_colours_are_seaborns_colorblind_and_no_two_methods_look_alike():
     import seaborn
 
-    assert list(style.COLORBLIND) == [c.lower() for c in seaborn.color_palette("colorblind").as_hex()]
+    assert list(style.COLORBLIND) == [c.lower()
+                                      for c in seaborn.color_palette("colorblind").as_hex()]
     looks = [s[1:3] for m, s in style.METHODS.items() if m != "cold_start"]
     assert len(set(looks)) == len(looks)
     assert style.method_style("b", ["a", "b"]) != style.method_style("a", ["a", "b"])
-    assert style.method_style("b", ["mentor", "a", "b"]).color == style.method_style("b", ["b", "a"]).color
+    assert style.method_style("b", ["mentor", "a", "b"]).color == style.method_style("b",
+                                                                                     ["b",
+                                                                                      "a"]).color
 
 
 def test_files_bear_no_date_no_version_and_editable_fonts(results, tmp_path):
@@ -379,7 +441,7 @@ def test_a_picture_shows_itself_with_its_caption(results):
     assert "data:image/png;base64," in shown and "figcaption" in shown
 
 
-# ---------------------------------------------------------------------------------------------------- tables
+# ----------------------------------------------------------------------------------------------
 
 def test_main_table_has_the_teacher_and_bold_best_students(results):
     table = tables.main_table(results.main_items)
@@ -387,25 +449,33 @@ def test_main_table_has_the_teacher_and_bold_best_students(results):
     accuracy = results.items.groupby(["split", "method"])["correct"].mean()
     assert table.cells.iloc[1, 0].startswith(f"{100 * accuracy['in_domain', 'cold_start']:.1f} [")
     best = table.best.iloc[:, 0]
-    assert best[best].index[0] == style.label(accuracy["in_domain"].idxmax()) and not table.best.loc["Teacher"].any()
-    assert table.cells.loc["Teacher"].tolist()[:6] == ["100.0"] * 5 + ["50.0"]  # rejected ones may be right
+    assert (
+        best[best].index[0] == style.label(accuracy["in_domain"].idxmax())
+        and not table.best.loc["Teacher"].any()
+    )
+    # rejected ones may be right
+    assert table.cells.loc["Teacher"].tolist()[:6] == ["100.0"] * 5 + ["50.0"]
     assert "rejected ones included; 83% of the items have an accepted one" in table.caption
     assert "2 seeds a method" in table.caption and "n = 8 items" in table.caption
 
 
 def test_latex_is_booktabs_escaped_with_bold_cells(results):
-    items = results.main_items.assign(method=results.main_items["method"].replace({"sparse": "50%_off"}))
+    items = results.main_items.assign(
+        method=results.main_items["method"].replace({"sparse": "50%_off"})
+    )
     latex = tables.main_table(items).to_latex()
     assert all(rule in latex for rule in ("\\toprule", "\\midrule", "\\bottomrule", "\\textbf{"))
     assert "50\\% off" in latex and "Accuracy (\\%)" in latex
     body = "\n".join(line for line in latex.splitlines() if not line.startswith("%"))
     assert not re.search(r"(?<!\\)[%_#]", body) and body.isascii()
-    assert len({line.count("&") for line in body.splitlines() if line.endswith("\\\\") and "multicolumn" not in line}) == 1
+    assert len({line.count("&") for line in body.splitlines() if line.endswith("\\\\")
+                and "multicolumn" not in line}) == 1
 
 
 def test_differences_are_paired_and_improvement_needs_two_seeds(results, single):
     table = tables.difference_table(results.main_items)
-    found = summaries.paired_difference(results.items.query("split == 'in_domain'"), "correct", "mentor", "sft")
+    found = summaries.paired_difference(results.items.query("split == 'in_domain'"), "correct",
+                                        "mentor", "sft")
     assert table.cells.loc["SFT"].iloc[0] == tables.points(found)
     assert re.fullmatch(r"0\.\d\d \[.*\]|1\.00 \[.*\]", table.cells.loc["Cold start"].iloc[-1])
     assert tables.difference_table(single.main_items).cells.iloc[0, -1] == "n/a"
@@ -427,14 +497,17 @@ def test_macros_have_names_of_letters_only(results):
     assert "\\newcommand{\\nSeedsMentor}{2}" in text and "\\mentorOutOfDomainAccuracyLow" in text
 
 
-# ---------------------------------------------------------------------------------------------------- report
+# ----------------------------------------------------------------------------------------------
 
 def test_the_report_is_byte_identical_in_another_process(folder, tmp_path):
     first = write_report(folder, tmp_path / "first")
-    code = ("import sys; from mentor_kit.analysis.report import write_report; "
-            f"write_report({str(folder)!r}, {str(tmp_path / 'second')!r}); "
-            "assert not {'torch', 'trl', 'transformers'} & set(sys.modules), 'analysis imported training'")
-    env = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    code = (
+        "import sys; from mentor_kit.analysis.report import write_report; "
+        f"write_report({str(folder)!r}, {str(tmp_path / 'second')!r}); "
+        "assert not {'torch', 'trl', 'transformers'} & set(sys.modules), 'analysis imported training'"  # noqa: E501
+    )
+    env = os.environ | {"PYTHONHASHSEED": "7",
+                        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True, env=env)
     for path in first:
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name

@@ -1,4 +1,5 @@
-"""The panel of notebook 02: still in a batch, alive in JupyterLab, and showing the numbers of the reward itself."""
+"""The panel of notebook 02: still in a batch, alive in JupyterLab, and showing the numbers of the
+reward itself."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from mentor_kit.rewards.diagnostics import (
 )
 
 WRONG = {"wrong answer, right tools", "wrong answer, hallucinated tool", "no box", "not ended"}
-GROUP = [replace(r, trajectory=r.trajectory.with_meta(correct=name not in WRONG)) for name, r in behaviours()]
+GROUP = [replace(r, trajectory=r.trajectory.with_meta(correct=name not in WRONG)) for name,
+         r in behaviours()]
 EQUAL = [replace(r, problem=replace(PROBLEM, id="same")) for r in (GROUP[0], GROUP[0])]
 
 
@@ -36,7 +38,8 @@ def test_in_the_lab_sliders_change_the_picture(monkeypatch):
     monkeypatch.delenv("MENTOR_KIT_QUIET", raising=False)
     menu, *sliders, image = panel(EQUAL + GROUP).children
     assert menu.options == (PROBLEM.id, "same")  # the group that differs most comes first
-    assert [(s.description, s.value) for s in sliders] == [("answer_right", 0.7), ("same_tools", 0.3),
+    assert [(s.description, s.value) for s in sliders] == [("answer_right", 0.7),
+                                                           ("same_tools", 0.3),
                                                            ("no_unknown_tool", 0.1)]
     before = image.value
     sliders[1].value = 0.9
@@ -64,16 +67,25 @@ def test_pathologies_are_those_of_the_paper():
     assert wrong["mentor: rollout"] < wrong["mentor: compared"]
     assert wrong["mentor_fixed: rollout"] > wrong["mentor_fixed: compared"]
     costs = table["mentor_fixed: rollout"] < table["mentor_fixed: compared"] - 1e-9
-    assert set(costs[~costs].index) == {"wrong answer, hallucinated tool", "dummy calls", "other order"}  # what stays
+    # what stays
+    assert set(costs[~costs].index) == {"wrong answer, hallucinated tool", "dummy calls",
+                                        "other order"}
 
 
 def test_kinds_of_rollouts_and_their_means():
     kinds = {name: rollout_kind(r) for name, r in behaviours()}
-    assert kinds["perfect"] == "right, teacher's tools" and kinds["extra valid tool"] == "right, other tools"
-    assert kinds["hallucinated tool"] == "right, invented tool" and kinds["no tools"] == "right, no tools"
+    assert (
+        kinds["perfect"] == "right, teacher's tools"
+        and kinds["extra valid tool"] == "right, other tools"
+    )
+    assert (
+        kinds["hallucinated tool"] == "right, invented tool"
+        and kinds["no tools"] == "right, no tools"
+    )
     assert (kinds["no box"], kinds["not ended"]) == ("no box", "not ended")
     means = scores_by_kind(GROUP, ["mentor", "sparse"])
-    assert means.loc["right, other tools (2)", "mentor"] == pytest.approx(0.8)  # extra tool and missing tool
+    # extra tool and missing tool
+    assert means.loc["right, other tools (2)", "mentor"] == pytest.approx(0.8)
 
 
 def test_correlation_picture_survives_rewards_that_never_vary():

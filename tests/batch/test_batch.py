@@ -1,4 +1,5 @@
-"""Batches of tiny real notebooks: order, failures by name, kills at any moment, and nothing done twice."""
+"""Batches of tiny real notebooks: order, failures by name, kills at any moment, and nothing done
+twice."""
 
 from __future__ import annotations
 
@@ -35,11 +36,13 @@ def states(study) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """A study in which one method raises, one kills its kernel and one hangs, run once; with what it printed."""
+    """A study in which one method raises, one kills its kernel and one hangs, run once; with what
+    it printed."""
     study = load_study(make_project(tmp_path_factory.mktemp("broken"), BROKEN))
     os.environ["FAKE_API_KEY"] = SECRET
     command = [sys.executable, "-m", "mentor_kit", "batch", str(study.file), "--time-limit", "15"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=study.root, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=study.root, timeout=240,
+                          check=False)
     del os.environ["FAKE_API_KEY"]
     return study, done
 
@@ -48,8 +51,10 @@ def test_failures_are_named_with_their_cause_and_the_others_end(broken):
     study, done = broken
     found = states(study)
     assert found["make"] == found["fit method=ok seed=0"] == ("done", "")
-    assert found["fit method=raise seed=0"] == ("failed", "ValueError: this method cannot be fitted")
-    assert found["fit method=die seed=0"] == ("failed", "the kernel died (killed, or out of memory)")
+    assert found["fit method=raise seed=0"] == ("failed",
+                                                "ValueError: this method cannot be fitted")
+    assert found["fit method=die seed=0"] == ("failed",
+                                              "the kernel died (killed, or out of memory)")
     assert found["fit method=hang seed=0"] == ("failed", "time limit of 15 s")
     assert found["figures"] == ("waiting", "")
     assert done.returncode == 1
@@ -106,9 +111,11 @@ def is_free(lock: Path) -> bool:
 
 @pytest.fixture
 def hanging(tmp_path):
-    """A batch in its own process whose fit cell hangs: (study, process, run folder of the hanging cell)."""
+    """A batch in its own process whose fit cell hangs: (study, process, run folder of the hanging
+    cell)."""
     study = load_study(make_project(tmp_path, SMALL.replace("[ok]", "[hang]")))
-    process = subprocess.Popen([sys.executable, "-m", "mentor_kit", "batch", str(study.file)], cwd=tmp_path,
+    process = subprocess.Popen([sys.executable, "-m", "mentor_kit", "batch", str(study.file)],
+                               cwd=tmp_path,
                                stdout=subprocess.DEVNULL)
     run_dir = next(c for c in study.cells if c.stage == "fit").run_dir
     wait_for(lambda: (run_dir / "params.yaml").is_file())
@@ -149,7 +156,8 @@ def test_equal_studies_leave_equal_bytes(tmp_path):
         contents.append({p.relative_to(study.folder): p.read_bytes() for p in files
                          if p.name not in ("manifest.json", "timing.jsonl", ".lock", "cell.log")})
     assert contents[0] == contents[1]
-    assert {p.name for p in contents[0]} >= {"DONE", "notebook.ipynb", "metrics.jsonl", "params.yaml", "cell.json"}
+    assert {p.name for p in contents[0]} >= {"DONE", "notebook.ipynb", "metrics.jsonl",
+                                             "params.yaml", "cell.json"}
 
 
 def test_a_done_cell_whose_artefact_is_lost_runs_again(tmp_path, capsys):
@@ -166,7 +174,8 @@ def test_a_notebook_that_never_finishes_its_run_has_failed(tmp_path):
     notebook = study.cells[0].notebook
     notebook.write_text(notebook.read_text().replace("run.finish(size=size);", "0"))
     assert run_batch(study, only=["make"]) == 1
-    assert cell_state(study.cells[0].run_dir) == ("failed", "the notebook ended without run.finish()")
+    assert cell_state(study.cells[0].run_dir) == ("failed",
+                                                  "the notebook ended without run.finish()")
 
 
 def test_a_dry_run_lists_and_writes_nothing(tmp_path, capsys):
@@ -194,7 +203,8 @@ def test_a_dry_run_counts_what_would_run_and_says_what_waits_for_a_failed_cell(t
 @pytest.mark.parametrize("results", ["/proc/nowhere", "/dev/null"])
 def test_results_that_cannot_be_written_are_one_line(tmp_path, results):
     study = load_study(make_project(tmp_path), results=results)
-    with pytest.raises(UserError, match=f"The folder '{results}/tiny' cannot be written .*: give another one"):
+    with pytest.raises(UserError, match=f"The folder '{results}/tiny' cannot be written .*: give "
+                                        "another one"):
         run_batch(study)
 
 
@@ -202,12 +212,14 @@ def test_chosen_stages_bring_what_they_need(tmp_path):
     study = load_study(make_project(tmp_path))
     assert [c.stage for c in choose(study, ["fit"])] == ["make"] + ["fit"] * 4
     assert len(choose(study, [])) == 6
-    with pytest.raises(UserError, match="--only fti: the study tiny has no such stage; it has make, fit, figures"):
+    with pytest.raises(UserError, match="--only fti: the study tiny has no such stage; it has "
+                                        "make, fit, figures"):
         choose(study, ["fti"])
     with pytest.raises(UserError, match="--workers 0: give at least 1"):
         run_batch(study, workers=0)
     for limit in (0, -3, float("nan")):
-        with pytest.raises(UserError, match=f"--time-limit {limit:g}: give a number of seconds above 0"):
+        with pytest.raises(UserError, match=f"--time-limit {limit:g}: give a number of seconds "
+                                            "above 0"):
             run_batch(study, time_limit=limit)
 
 
@@ -216,15 +228,17 @@ def test_a_cell_that_another_ended_meanwhile_is_left_alone(tmp_path):
     assert run_batch(study, only=["make"]) == 0
     run_dir = study.cells[0].run_dir
     before = {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()}
-    command = [sys.executable, "-m", "mentor_kit.batch.job", str(run_dir), str(study.root), str(os.getpid())]
+    command = [sys.executable, "-m", "mentor_kit.batch.job", str(run_dir), str(study.root),
+               str(os.getpid())]
     assert subprocess.run(command, check=False, cwd=study.root).returncode == 0
     assert {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()} == before
 
 
 def test_a_cell_and_its_kernel_hold_the_run_folder_together_and_nobody_else_does(tmp_path):
-    code = ("from mentor_kit.runs.locks import *; import sys; lock = hold_lock(sys.argv[1], byte=CELL_BYTE); "
-            "print(1, flush=True); input()")
-    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / ".lock")], stdin=subprocess.PIPE,
+    code = ("from mentor_kit.runs.locks import *; import sys; lock = hold_lock(sys.argv[1], "
+            "byte=CELL_BYTE); print(1, flush=True); input()")
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / ".lock")],
+                              stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "1\n"
     assert hold_lock(tmp_path / ".lock") is None
@@ -238,7 +252,8 @@ def test_a_cell_ends_when_the_same_cell_is_started_elsewhere(tmp_path):
     study = load_study(make_project(tmp_path, SMALL.replace("[ok]", "[hang]")))
     assert run_batch(study, only=["make"]) == 0
     cell = next(c for c in study.cells if c.stage == "fit")
-    asked = {"stage": cell.stage, "key": cell.key, "notebook": "notebooks/fit.ipynb", "parameters": cell.given}
+    asked = {"stage": cell.stage, "key": cell.key, "notebook": "notebooks/fit.ipynb",
+             "parameters": cell.given}
     job = Job(cell.run_dir.resolve(), study.root, asked, Resources(), None)
     orphan = CellProcess(job, "")
     wait_for(lambda: (cell.run_dir / "params.yaml").is_file())
@@ -263,7 +278,9 @@ def test_storage_without_locks_is_named(tmp_path, monkeypatch):
 
 def test_only_may_be_given_again_and_again(tmp_path):
     file = make_project(tmp_path)
-    done = CliRunner().invoke(commands, ["batch", str(file), "--dry-run", "--only", "make", "--only", "fit, make"])
+    done = CliRunner().invoke(commands,
+                              ["batch", str(file), "--dry-run", "--only", "make", "--only",
+                               "fit, make"])
     assert "dry run: 5 of 5 cells would run" in done.output
     done = CliRunner().invoke(commands, ["batch", str(file), "--dry-run", "--only", "make"])
     assert "dry run: 1 of 1 cells would run" in done.output
@@ -275,8 +292,12 @@ def test_the_longest_chain_comes_first(tmp_path):
 
 
 def test_clean_notebook_keeps_sources_and_outputs_only():
-    cell = {"cell_type": "code", "id": "random", "metadata": {"papermill": {"start_time": "now"}, "tags": ["x"]},
-            "outputs": [{"output_type": "stream", "text": ["hi"]}], "source": ["1"], "execution_count": 1}
-    text = json.dumps({"cells": [cell], "metadata": {"papermill": {"input_path": "/home"}}, "nbformat": 4})
+    cell = {"cell_type": "code", "id": "random",
+            "metadata": {"papermill": {"start_time": "now"}, "tags": ["x"]},
+            "outputs": [{"output_type": "stream", "text": ["hi"]}], "source": ["1"],
+            "execution_count": 1}
+    text = json.dumps({"cells": [cell], "metadata": {"papermill": {"input_path": "/home"}},
+                       "nbformat": 4})
     assert json.loads(clean_notebook(text)) == {
-        "cells": [{**cell, "id": "cell-0", "metadata": {"tags": ["x"]}}], "metadata": {}, "nbformat": 4}
+        "cells": [{**cell, "id": "cell-0", "metadata": {"tags": ["x"]}}], "metadata": {},
+        "nbformat": 4}

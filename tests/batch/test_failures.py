@@ -1,4 +1,5 @@
-"""A study of 24 cells on two workers, three of which fail: one raises, one's kernel is killed, one hangs.
+"""A study of 24 cells on two workers, three of which fail: one raises, one's kernel is killed, one
+hangs.
 
 And no secret of the environment in anything that a study leaves, whole or failed.
 """
@@ -30,8 +31,10 @@ CAUSES = {"fit method=raise seed=0": "ValueError: this method cannot be fitted",
 
 
 def batch(file: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mentor_kit", "batch", f"params/{file.name}", "--workers", "2", *options]
-    return subprocess.run(command, cwd=file.parents[1], env={**os.environ, **SECRETS}, capture_output=True, text=True,
+    command = [sys.executable, "-m", "mentor_kit", "batch", f"params/{file.name}", "--workers", "2",
+               *options]
+    return subprocess.run(command, cwd=file.parents[1], env={**os.environ, **SECRETS},
+                          capture_output=True, text=True,
                           timeout=280, check=False)
 
 
@@ -40,10 +43,13 @@ def states(study: Study) -> dict[str, tuple[str, str]]:
 
 
 def attempts(study: Study) -> dict[str, int]:
-    """Cell -> how often its process came to its end, failed or not (one that is killed logs no time)."""
+    """Cell -> how often its process came to its end, failed or not (one that is killed logs no
+    time)."""
     logs = {str(cell): cell.run_dir / "timing.jsonl" for cell in study.cells}
-    lines = {name: log.read_text().splitlines() if log.exists() else [] for name, log in logs.items()}
-    return {name: sum(json.loads(line)["name"] == "cell" for line in found) for name, found in lines.items()}
+    lines = {name: log.read_text().splitlines() if log.exists() else [] for name,
+             log in logs.items()}
+    return {name: sum(json.loads(line)["name"] == "cell" for line in found) for name,
+            found in lines.items()}
 
 
 def holders_of_secrets(results: Path) -> list[str]:
@@ -93,16 +99,20 @@ def test_retry_failed_runs_just_these_three(broken):
     assert done.returncode == 0, done.stdout
     assert {state for state, _ in states(study).values()} == {"done"}
     assert attempts(study) == {name: times + (name in ran) for name, times in before.items()}
-    assert {line.split("  ")[-1] for line in done.stdout.splitlines() if line.startswith("  done")} == ran
+    assert {line.split("  ")[-1] for line in done.stdout.splitlines()
+            if line.startswith("  done")} == ran
     assert "21 done before" in done.stdout
 
 
 def project_with_an_endpoint(folder: Path, url: str) -> Path:
-    """The kit's notebook 01 on problems of a server of ours, once as it should be and once with a broken source."""
+    """The kit's notebook 01 on problems of a server of ours, once as it should be and once with a
+    broken source."""
     (folder / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "01_teacher_trajectories.ipynb", folder / "notebooks")
     shutil.copy(ROOT / "tests" / "helpers" / "fault_server.py", folder)
-    (folder / "broken.py").write_text("def load(seed, sizes):\n    raise RuntimeError('no problems today')\n")
+    (folder / "broken.py").write_text(
+        "def load(seed, sizes):\n    raise RuntimeError('no problems today')\n"
+    )
     file = folder / "params" / "keys.yaml"
     file.parent.mkdir()
     file.write_text(f"""
@@ -126,7 +136,8 @@ def test_no_secret_is_stored_by_notebook_01_with_a_key(tmp_path):
     study = load_study(file)
     failure = ("failed", "RuntimeError: no problems today")
     assert states(study) == {"collect": ("done", ""), "broken": failure}, done.stdout
-    assert {"attempts.jsonl", "trajectories.parquet"} <= {p.name for p in study.cells[0].run_dir.iterdir()}
+    assert {"attempts.jsonl", "trajectories.parquet"} <= {p.name
+                                                          for p in study.cells[0].run_dir.iterdir()}
     assert holders_of_secrets(tmp_path / "results") == []
 
 
@@ -137,4 +148,5 @@ def test_the_search_for_secrets_finds_them_in_text_and_in_parquet(tmp_path):
     pd.DataFrame({"a": [["x", key]]}).to_parquet(tmp_path / "a.parquet", compression="gzip")
     (tmp_path / "b.txt").write_text(f"...{key}...")
     (tmp_path / "c.txt").write_text("nothing")
-    assert sorted(holders_of_secrets(tmp_path)) == ["a.parquet holds HF_TOKEN", "b.txt holds HF_TOKEN"]
+    assert sorted(holders_of_secrets(tmp_path)) == ["a.parquet holds HF_TOKEN",
+                                                    "b.txt holds HF_TOKEN"]

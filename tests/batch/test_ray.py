@@ -1,6 +1,8 @@
-"""Cells as tasks of a Ray cluster: the same outcome as here, a node lost or cut off, a killed driver, GPUs, errors.
+"""Cells as tasks of a Ray cluster: the same outcome as here, a node lost or cut off, a killed
+driver, GPUs, errors.
 
-The cluster is Ray's own test utility: nodes are processes of this machine, so the storage is shared.
+The cluster is Ray's own test utility: nodes are processes of this machine, so the storage is
+shared.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from mentor_kit.batch.study import load_study
 from mentor_kit.errors import UserError
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_worker_niceness"] = "0"  # else its workers starve beside anything else that this machine does
+# else its workers starve beside anything else that this machine does
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 WALK = """
 run_dir: str = ""
@@ -54,7 +57,7 @@ for step in range(steps):
 run.path("total.txt").write_text(str(seed + steps))
 tell("end")
 run.finish(total=seed + steps);
-"""
+"""  # noqa: E501
 STUDY = """
     name: tiny
     stages:
@@ -64,7 +67,9 @@ STUDY = """
     seeds: [0, 1]
 """
 BROKEN = STUDY.replace("[ok, fine]", "[ok, raise, hang]").replace("[0, 1]", "[0]")
-GPUS = STUDY.replace("walk, grid: [method]", "walk, grid: [method], resources: {gpus: 1}").replace("[ok, fine]", "[ok]")
+GPUS = STUDY.replace("walk, grid: [method]", "walk, grid: [method], resources: {gpus: 1}").replace(
+    "[ok, fine]", "[ok]"
+)
 
 
 def make_walks(root: Path, text: str = STUDY):
@@ -115,9 +120,11 @@ def start_batch(cluster):
     started = []
 
     def start(study, *more: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "mentor_kit", "batch", str(study.file), "--executor", "ray", "--address",
+        command = [sys.executable, "-m", "mentor_kit", "batch", str(study.file), "--executor",
+                   "ray", "--address",
                    cluster.address, *more]
-        process = subprocess.Popen(command, cwd=study.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(command, cwd=study.root, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True)
         started.append(process)
         return process
 
@@ -138,11 +145,13 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head with one CPU. It gives a silent node up after a few seconds (Ray's default: about half a minute)."""
+    """A head with one CPU. It gives a silent node up after a few seconds (Ray's default: about half
+    a minute)."""
     pytest.importorskip("ray", reason="Ray is not installed (the extra `cluster`)")
     from ray.cluster_utils import Cluster
 
-    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_timeout_ms": 3000,
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000,
+             "health_check_timeout_ms": 3000,
              "health_check_failure_threshold": 2}
     head = {"num_cpus": 1, "object_store_memory": 80_000_000, "_system_config": quick}
     cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -160,13 +169,15 @@ def node(cluster):
 
 
 @pytest.mark.slow
-def test_a_study_ends_when_a_node_is_removed_and_no_cell_is_lost_or_doubled(tmp_path, cluster, node, start_batch,
+def test_a_study_ends_when_a_node_is_removed_and_no_cell_is_lost_or_doubled(tmp_path, cluster, node,
+                                                                            start_batch,
                                                                             undisturbed):
     study = make_walks(tmp_path)
     process = start_batch(study)
     wait_for(lambda: len(told(study, "start")) == 2)  # one on each node
     cluster.remove_node(node, allow_graceful=False)
-    wait_for(lambda: not all(is_alive(pid) for _, pid, _ in told(study, "start")), 30)  # its kernel dies with it
+    # its kernel dies with it
+    wait_for(lambda: not all(is_alive(pid) for _, pid, _ in told(study, "start")), 30)
     (study.root / "go").touch()
     out, _ = process.communicate(timeout=240)
     assert process.returncode == 0, out
@@ -201,7 +212,9 @@ def read_until(process: subprocess.Popen, text: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_cell_on_a_node_that_is_cut_off_never_writes_beside_its_successor(tmp_path, node, start_batch, undisturbed):
+def test_a_cell_on_a_node_that_is_cut_off_never_writes_beside_its_successor(tmp_path, node,
+                                                                            start_batch,
+                                                                            undisturbed):
     study = make_walks(tmp_path)
     process = start_batch(study)
     wait_for(lambda: len(told(study, "start")) == 2)
@@ -209,26 +222,33 @@ def test_a_cell_on_a_node_that_is_cut_off_never_writes_beside_its_successor(tmp_
     out = read_until(process, "its node or worker went away")
     time.sleep(5)
     assert len(told(study, "start")) == 2
-    (study.root / "go").touch()  # the orphan ends its cell; the successor, which waited for the lock, finds it done
+    # the orphan ends its cell; the successor, which waited for the lock, finds it done
+    (study.root / "go").touch()
     out += process.communicate(timeout=240)[0]
     for each in silenced:
         each.resume()
     assert process.returncode == 0, out
     assert outcomes(study) == undisturbed
-    assert counts(study, "start") == counts(study, "end") == {"ok-0": 1, "ok-1": 1, "fine-0": 1, "fine-1": 1}
+    assert counts(study, "start") == counts(study, "end") == {"ok-0": 1, "ok-1": 1, "fine-0": 1,
+                                                              "fine-1": 1}
 
 
 @pytest.mark.slow
-def test_an_orphan_is_ended_by_its_own_task_once_its_successor_starts(tmp_path, cluster, node, start_batch,
+def test_an_orphan_is_ended_by_its_own_task_once_its_successor_starts(tmp_path, cluster, node,
+                                                                      start_batch,
                                                                       undisturbed):
     study = make_walks(tmp_path)
     spare = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-    process = start_batch(study, "--workers", "2")  # on two of the three nodes; the third is for the successor
+    # on two of the three nodes; the third is for the successor
+    process = start_batch(study, "--workers", "2")
     wait_for(lambda: len(told(study, "start")) == 2)
-    parents = {p.pid for _, pid, _ in told(study, "start") for p in psutil.Process(int(pid)).parents()}
-    silenced = cut_off(next(n for n in (node, spare) if raylet_of(n).pid in parents), worker_too=False)
+    parents = {p.pid for _, pid, _ in told(study, "start")
+               for p in psutil.Process(int(pid)).parents()}
+    silenced = cut_off(next(n for n in (node, spare) if raylet_of(n).pid in parents),
+                       worker_too=False)
     out = read_until(process, "its node or worker went away")
-    wait_for(lambda: len(told(study, "start")) == 3, 60)  # it has the lock, and nobody has been told to go
+    # it has the lock, and nobody has been told to go
+    wait_for(lambda: len(told(study, "start")) == 3, 60)
     assert [is_alive(pid) for _, pid, _ in told(study, "start")].count(False) == 1
     (study.root / "go").touch()
     out += process.communicate(timeout=240)[0]
@@ -241,7 +261,8 @@ def test_an_orphan_is_ended_by_its_own_task_once_its_successor_starts(tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_killed_driver_takes_its_cells_along_and_a_restart_continues(tmp_path, node, start_batch, undisturbed):
+def test_a_killed_driver_takes_its_cells_along_and_a_restart_continues(tmp_path, node, start_batch,
+                                                                       undisturbed):
     study = make_walks(tmp_path)
     process = start_batch(study)
     wait_for(lambda: len(told(study, "start")) == 2)
@@ -256,7 +277,8 @@ def test_a_killed_driver_takes_its_cells_along_and_a_restart_continues(tmp_path,
 
 
 @pytest.mark.slow
-def test_failures_are_named_as_they_are_here_and_retry_failed_runs_just_them(tmp_path, node, start_batch):
+def test_failures_are_named_as_they_are_here_and_retry_failed_runs_just_them(tmp_path, node,
+                                                                             start_batch):
     study = make_walks(tmp_path, BROKEN)
     (study.root / "go").touch()
     process = start_batch(study, "--time-limit", "30")
@@ -278,28 +300,36 @@ def test_gpu_cells_get_a_gpu_each_and_what_no_node_has_is_refused(tmp_path, node
     out = start_batch(study).communicate(timeout=240)[0]
     assert "3 of 3 cells are done" in out
     lines = (study.root / "counter.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["start", "end"] * 2  # there is one GPU: one after the other
+    # there is one GPU: one after the other
+    assert [line.split()[0] for line in lines] == ["start", "end"] * 2
     assert {gpus for _, _, gpus in told(study, "start")} == {"[0]"}
     greedy = make_walks(tmp_path / "greedy", GPUS.replace("gpus: 1", "gpus: 2"))
     out = start_batch(greedy).communicate(timeout=60)[0]
-    assert "error: Stage 'walk' asks for {gpus: 2, cpus: 1} a cell, which no node of the Ray cluster has" in out
+    assert (
+        "error: Stage 'walk' asks for {gpus: 2, cpus: 1} a cell, which no node of the Ray cluster "
+        "has"  # noqa: E501
+        in out
+    )
     assert not greedy.results.exists()
 
 
 @pytest.mark.parametrize("address, message", [
     ("ray://10.0.0.1:10001", "write HOST:PORT of the cluster's head"),
     ("10.0.0.1", "write HOST:PORT of the cluster's head"),
-    ("127.0.0.1:1", "Ray's address 127.0.0.1:1: nobody answers there (.*refused.*); give the HOST:PORT"),
+    ("127.0.0.1:1",
+     "Ray's address 127.0.0.1:1: nobody answers there (.*refused.*); give the HOST:PORT"),
 ])
 def test_a_wrong_address_is_one_line_with_the_fix(address, message):
-    with pytest.raises(UserError, match=message.replace("(.*refused.*)", r"\(.*refused.*\)")) as error:
+    with pytest.raises(UserError,
+                       match=message.replace("(.*refused.*)", r"\(.*refused.*\)")) as error:
         check_address(address)
     assert "\n" not in str(error.value)
 
 
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"needs Ray, which is not installed: pip install -e '\.\[cluster\]'"):
+    with pytest.raises(UserError,
+                       match=r"needs Ray, which is not installed: pip install -e '\.\[cluster\]'"):
         connect(None)
     with pytest.raises(UserError, match="not installed"):
         run_batch(make_walks(tmp_path), executor="ray")
@@ -308,9 +338,11 @@ def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_names_of_executors_and_ignored_addresses_are_refused_before_anything(tmp_path):
     study = make_walks(tmp_path)
-    with pytest.raises(UserError, match="--executor slurm: there is none of that name; write --executor local or"):
+    with pytest.raises(UserError, match="--executor slurm: there is none of that name; write "
+                                        "--executor local or"):
         run_batch(study, executor="slurm", dry_run=True)
-    with pytest.raises(UserError, match="--address 1.2.3.4:5: only a Ray cluster has an address; add --executor ray"):
+    with pytest.raises(UserError, match="--address 1.2.3.4:5: only a Ray cluster has an address; "
+                                        "add --executor ray"):
         run_batch(study, address="1.2.3.4:5", dry_run=True)
 
 
@@ -320,9 +352,11 @@ def test_a_node_sees_the_batch_only_while_another_process_holds_the_study(tmp_pa
     lock = tmp_path / "tiny" / ".lock"
     assert not sees_the_batch(job)  # storage that is not shared: there is no such file
     lock.touch()
-    assert not sees_the_batch(job)  # nobody holds it: the batch is gone, or locks stay on one machine
-    code = f"from mentor_kit.runs.locks import hold_lock; lock = hold_lock({str(lock)!r}); print(1, flush=True); input()"
-    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # nobody holds it: the batch is gone, or locks stay on one machine
+    assert not sees_the_batch(job)
+    code = f"from mentor_kit.runs.locks import hold_lock; lock = hold_lock({str(lock)!r}); print(1, flush=True); input()"  # noqa: E501
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "1\n"
     assert sees_the_batch(job)
     holder.communicate("\n")

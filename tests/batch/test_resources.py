@@ -1,4 +1,5 @@
-"""GPUs, CPUs and memory of cells: read from a study, found on this machine, leased to one cell at a time."""
+"""GPUs, CPUs and memory of cells: read from a study, found on this machine, leased to one cell at a
+time."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ tell("start")
 time.sleep(0.5)
 tell("end")
 run.finish();
-"""
+"""  # noqa: E501
 STUDY = """
     name: tiny
     stages:
@@ -59,9 +60,11 @@ def test_the_default_is_no_gpu_and_one_cpu():
 
 @pytest.mark.parametrize("entry, message", [
     ("{gpu: 1}", "params/tiny.yaml:3: resources know no 'gpu'; did you mean 'gpus'?"),
-    ("{gpus: 0.5}", "params/tiny.yaml:3: gpus = 0.5 must be a whole number, at least 0; write gpus: 1."),
+    ("{gpus: 0.5}",
+     "params/tiny.yaml:3: gpus = 0.5 must be a whole number, at least 0; write gpus: 1."),
     ("{gpus: true}", "gpus = True must be a whole number"),
-    ("{cpus: 0}", "params/tiny.yaml:3: cpus = 0 must be a whole number, at least 1; write cpus: 1."),
+    ("{cpus: 0}",
+     "params/tiny.yaml:3: cpus = 0 must be a whole number, at least 1; write cpus: 1."),
     ("{memory_gb: lots}", "memory_gb = 'lots' must be a number, at least 0"),
     ("2", "params/tiny.yaml:3: `resources:` = 2 of stage 'see' must be a mapping"),
 ])
@@ -76,7 +79,8 @@ def test_resources_are_no_part_of_a_key(tmp_path):
     assert len({tuple(cell.key for cell in see_study(tmp_path, text).cells) for text in texts}) == 1
 
 
-@pytest.mark.parametrize("value, devices", [("0,1", ["0", "1"]), ("GPU-a, MIG-b", ["GPU-a", "MIG-b"]), ("", []),
+@pytest.mark.parametrize("value, devices",
+                         [("0,1", ["0", "1"]), ("GPU-a, MIG-b", ["GPU-a", "MIG-b"]), ("", []),
                                             ("-1", []), ("1,-1,0", ["1"]), ("NoDevFiles", [])])
 def test_the_devices_are_those_cuda_would_show(monkeypatch, value, devices):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
@@ -90,7 +94,8 @@ def test_without_the_variable_nvidia_smi_is_asked(tmp_path, monkeypatch):
     assert gpu_devices() == []
     (tmp_path / "listing").write_text(LISTING)
     tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!{sys.executable}\nprint(open({str(tmp_path / 'listing')!r}).read(), end='')\n")
+    tool.write_text(f"#!{sys.executable}\nprint(open({str(tmp_path / 'listing')!r}).read(), "
+                    "end='')\n")
     tool.chmod(0o755)
     assert gpu_devices() == ["GPU-aaaa-1", "MIG-cccc-3", "MIG-dddd-4", "GPU-eeee-5"]
 
@@ -120,26 +125,33 @@ def test_each_gpu_belongs_to_one_cell_at_a_time(tmp_path, monkeypatch):
     assert len(lines) == 8
 
 
-def test_a_stage_that_asks_for_more_gpus_than_there_are_is_refused_before_anything(tmp_path, monkeypatch):
+def test_a_stage_that_asks_for_more_gpus_than_there_are_is_refused_before_anything(tmp_path,
+                                                                                   monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     study = see_study(tmp_path, STUDY.replace("gpus: 1", "gpus: 2"))
-    with pytest.raises(UserError, match="Stage 'see' asks for 2 GPUs a cell and this machine has 1"):
+    with pytest.raises(UserError, match="Stage 'see' asks for 2 GPUs a cell and this machine has "
+                                        "1"):
         run_batch(study)
     assert not study.results.exists()
 
 
-def test_gpus_are_hidden_from_a_study_that_asks_for_none_and_it_is_told(tmp_path, monkeypatch, capsys):
+def test_gpus_are_hidden_from_a_study_that_asks_for_none_and_it_is_told(tmp_path, monkeypatch,
+                                                                        capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     study = see_study(tmp_path, STUDY.replace("gpus: 1, ", "").replace("[0, 1, 2, 3]", "[0]"))
     assert run_batch(study) == 0
-    assert "2 GPUs hidden from every cell: no stage says `resources: {gpus: 1}`" in capsys.readouterr().out
+    assert (
+        "2 GPUs are hidden from every cell: no stage says `resources: {gpus: 1}`"
+        in capsys.readouterr().out
+    )
     assert "start []" in (tmp_path / "told.txt").read_text()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
 def test_gpus_follow_the_number_of_processes():
     def gpus(*overrides):
-        study = load_study(Path(__file__).parents[2] / "params" / "paper-qwen2.5-7b.yaml", overrides=overrides)
+        study = load_study(Path(__file__).parents[2] / "params" / "paper-qwen2.5-7b.yaml",
+                           overrides=overrides)
         return study.stages["train"].resources.gpus
 
     assert (gpus(), gpus("num_processes=1")) == (8, 1)

@@ -1,4 +1,5 @@
-"""Named subsets: some cells of a study, with the keys that they have in the whole, so that work is shared."""
+"""Named subsets: some cells of a study, with the keys that they have in the whole, so that work is
+shared."""
 
 from __future__ import annotations
 
@@ -31,26 +32,35 @@ def test_its_cells_have_the_keys_of_the_whole_study(file):
     whole = {str(cell): cell.key for cell in load_study(file).cells}
     quick = load_study(file, subset="quick")
     assert labels(quick) == ["make", "fit method=fine seed=1", "figures"]
-    assert [cell.key for cell in quick.cells[:2]] == [whole["make"], whole["fit method=fine seed=1"]]
-    assert [cell.key for cell in quick.cells[2].inputs["runs"]] == [cell.key for cell in quick.cells[:2]]
+    assert [cell.key for cell in quick.cells[:2]] == [whole["make"],
+                                                      whole["fit method=fine seed=1"]]
+    assert [cell.key for cell in quick.cells[2].inputs["runs"]] == [cell.key
+                                                                    for cell in quick.cells[:2]]
     assert quick.cells[2].key != whole["figures"]  # it gathers the subset's runs alone
     assert quick.folder == load_study(file).folder
     fits = load_study(file, subset="fits")
-    assert [cell.key for cell in fits.cells] == [key for label, key in whole.items() if label != "figures"]
+    assert [cell.key for cell in fits.cells] == [key for label, key in whole.items()
+                                                 if label != "figures"]
 
 
 def test_it_is_taken_after_overrides_and_must_exist(file):
-    assert labels(load_study(file, overrides=["seeds=[1, 5]"], subset="quick"))[1] == "fit method=fine seed=1"
-    with pytest.raises(UserError, match=r"subset 'quick' takes 1, which is not in the study's seeds; it has 5\."):
+    assert labels(load_study(file, overrides=["seeds=[1, 5]"],
+                             subset="quick"))[1] == "fit method=fine seed=1"
+    with pytest.raises(
+        UserError, match=r"subset 'quick' takes 1, which is not in the study's seeds; it has 5\."
+    ):
         load_study(file, overrides=["seeds=[5]"], subset="quick")
-    with pytest.raises(UserError, match=r"--subset quik: the study has no such subset; did you mean 'quick'\?"):
+    with pytest.raises(
+        UserError, match=r"--subset quik: the study has no such subset; did you mean 'quick'\?"
+    ):
         load_study(file, subset="quik")
 
 
 def test_a_study_that_extends_another_has_its_subsets_too(file):
     text = "name: more\nextends: tiny.yaml\nsubsets: {fits: null, one: {seeds: [0]}}"
     more = write_study(file.parents[1], text, "more")
-    assert labels(load_study(more, subset="one"))[1:-1] == ["fit method=ok seed=0", "fit method=fine seed=0"]
+    assert labels(load_study(more, subset="one"))[1:-1] == ["fit method=ok seed=0",
+                                                            "fit method=fine seed=0"]
     assert labels(load_study(more, subset="quick"))[1:-1] == ["fit method=fine seed=1"]
     with pytest.raises(UserError, match="no such subset; known: one, quick"):
         load_study(more, subset="fits")

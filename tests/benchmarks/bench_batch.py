@@ -2,9 +2,11 @@
 
     python tests/benchmarks/bench_batch.py
 
-1. 24 tiny cells on two workers against one, beside two bare one-thread processes of the same work against one, in the
+1. 24 tiny cells on two workers against one, beside two bare one-thread processes of the same work
+against one, in the
    same run: at least 0.9 of their speed-up.
-2. A batch of 3 cells on one worker, its own start included, against 3 executions of the same notebook by papermill's
+2. A batch of 3 cells on one worker, its own start included, against 3 executions of the same
+notebook by papermill's
    command line: at most 1.1 times as long a cell, median of 7 alternating pairs.
 3. `mentor-kit batch --dry-run` of the 82-cell reference study: at most 3 s of a CPU.
 """
@@ -22,7 +24,7 @@ from time import perf_counter
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
-from tiny_project import write_notebook, write_study
+from tiny_project import write_notebook, write_study  # noqa: E402
 
 CELLS, WORKERS, LEAST_SHARE = 24, 2, 0.9
 BATCH, PAIRS, MOST = 3, 7, 1.1
@@ -41,7 +43,8 @@ run = start_run(run_dir, stage="work", params=dict(seed=seed, rounds=rounds))
 run.path("total.txt").write_text(str(total))
 run.finish(total=total);
 """
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+               "OPENBLAS_NUM_THREADS": "1"}
 
 
 def study(root: Path, name: str, cells: int, rounds: int) -> Path:
@@ -53,7 +56,8 @@ def seconds(*commands: list[str], cwd: Path) -> float:
     """Wall time until all of these, started together, have ended."""
     with tempfile.TemporaryFile() as log:
         started = perf_counter()
-        running = [subprocess.Popen(c, cwd=cwd, env=ENVIRONMENT, stdout=log, stderr=log) for c in commands]
+        running = [subprocess.Popen(c, cwd=cwd, env=ENVIRONMENT, stdout=log, stderr=log)
+                   for c in commands]
         codes = [process.wait() for process in running]
         taken = perf_counter() - started
         if any(codes):
@@ -64,7 +68,8 @@ def seconds(*commands: list[str], cwd: Path) -> float:
 
 def batch_seconds(root: Path, name: str, cells: int, rounds: int, workers: int) -> float:
     file = study(root, name, cells, rounds)
-    return seconds([sys.executable, "-m", "mentor_kit", "batch", str(file), "--workers", str(workers)], cwd=root)
+    return seconds([sys.executable, "-m", "mentor_kit", "batch", str(file), "--workers",
+                    str(workers)], cwd=root)
 
 
 def bare_seconds(root: Path, units: int, processes: int) -> float:
@@ -74,17 +79,22 @@ def bare_seconds(root: Path, units: int, processes: int) -> float:
 
 
 def papermill_seconds(root: Path, pair: int, cells: int) -> float:
-    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar", "--no-log-output"]
-    return sum(seconds([*command, "notebooks/work.ipynb", f"out-{pair}-{seed}.ipynb", "-p", "run_dir",
-                        f"alone/{pair}-{seed}", "-p", "seed", str(seed)], cwd=root) for seed in range(cells))
+    command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar",
+               "--no-log-output"]
+    return sum(seconds([*command, "notebooks/work.ipynb", f"out-{pair}-{seed}.ipynb", "-p",
+                        "run_dir",
+                        f"alone/{pair}-{seed}", "-p", "seed", str(seed)], cwd=root)
+               for seed in range(cells))
 
 
 def speed_up(root: Path) -> bool:
     bare = [bare_seconds(root, CELLS, n) for n in (1, WORKERS)]
     batch = [batch_seconds(root, f"workers{n}", CELLS, ROUNDS, n) for n in (1, WORKERS)]
     gain, possible = batch[0] / batch[1], bare[0] / bare[1]
-    print(f"{CELLS} cells: 1 worker {batch[0]:.1f} s, {WORKERS} workers {batch[1]:.1f} s, speed-up {gain:.2f}")
-    print(f"bare processes of their work: one {bare[0]:.1f} s, {WORKERS} {bare[1]:.1f} s, speed-up {possible:.2f}")
+    print(f"{CELLS} cells: 1 worker {batch[0]:.1f} s, {WORKERS} workers {batch[1]:.1f} s, speed-up "
+          f"{gain:.2f}")
+    print(f"bare processes of their work: one {bare[0]:.1f} s, {WORKERS} {bare[1]:.1f} s, speed-up "
+          f"{possible:.2f}")
     print(f"share of the possible speed-up: {gain / possible:.2f} (at least {LEAST_SHARE})")
     return gain / possible >= LEAST_SHARE
 
@@ -96,8 +106,8 @@ def overhead(root: Path) -> bool:
                   "alone": lambda p=pair: papermill_seconds(root, p, BATCH)}
         taken = {name: timers[name]() / BATCH for name in sorted(timers, reverse=pair % 2 == 1)}
         ratios.append(taken["batch"] / taken["alone"])
-        print(f"pair {pair + 1}: batch {taken['batch']:.2f} s a cell, papermill alone {taken['alone']:.2f} s, "
-              f"{ratios[-1]:.2f} times")
+        print(f"pair {pair + 1}: batch {taken['batch']:.2f} s a cell, papermill alone "
+              f"{taken['alone']:.2f} s, {ratios[-1]:.2f} times")
     median = statistics.median(ratios)
     print(f"overhead: median {median:.2f} times papermill alone (at most {MOST})")
     return median <= MOST
@@ -105,7 +115,8 @@ def overhead(root: Path) -> bool:
 
 def dry_run(root: Path) -> bool:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds([sys.executable, "-m", "mentor_kit", "batch", "params/reference.yaml", "--dry-run", "--results", str(root)],
+    seconds([sys.executable, "-m", "mentor_kit", "batch", "params/reference.yaml", "--dry-run",
+             "--results", str(root)],
             cwd=ROOT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -1,11 +1,13 @@
-"""Collection from an endpoint: rate against the ideal and against a bare loop of the openai client, and memory.
+"""Collection from an endpoint: rate against the ideal and against a bare loop of the openai client,
+and memory.
 
     python tests/benchmarks/bench_collect.py [PROBLEMS]
 
-The server answers after 800 ms (limit: 0.9 of the ideal rate, in flight / seconds a trajectory) or 200 ms (limit: 0.9
-of the bare loop), three turns a trajectory, 64 in flight. Client and server share the machine's cores, so at 200 ms the
-client's own cost decides; other work on the machine slows both. Memory must stay flat: at most 10 MB between the first
-fifth of a collection and its end.
+The server answers after 800 ms (limit: 0.9 of the ideal rate, in flight / seconds a trajectory) or
+200 ms (limit: 0.9 of the bare loop), three turns a trajectory, 64 in flight. Client and server
+share the machine's cores, so at 200 ms the client's own cost decides; other work on the machine
+slows both. Memory must stay flat: at most 10 MB between the first fifth of a collection and its
+end.
 """
 
 from __future__ import annotations
@@ -37,8 +39,10 @@ IN_FLIGHT, TURNS, FLAT = 64, 3, 10
 
 
 def collected(url: str, problems: int) -> tuple[float, float]:
-    """Trajectories a second of `collect`, and by how many MB memory grew from its first fifth to its peak."""
-    options = [f"base_url:{url}", "model:sums", "key_env:none", "probe:false", f"concurrency:{IN_FLIGHT}"]
+    """Trajectories a second of `collect`, and by how many MB memory grew from its first fifth to
+    its peak."""
+    options = [f"base_url:{url}", "model:sums", "key_env:none", "probe:false",
+               f"concurrency:{IN_FLIGHT}"]
     config = configure(CollectConfig, problems="fault_server:load", teacher="chat_endpoint",
                        split_sizes=[f"train:{problems}"], teacher_options=options)
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +74,8 @@ def watched_memory() -> Iterator[list[float]]:
 
 
 async def bare(url: str, problems: int) -> float:
-    """Trajectories a second of a loop that only asks: the same requests, results filled in by hand, nothing kept."""
+    """Trajectories a second of a loop that only asks: the same requests, results filled in by hand,
+    nothing kept."""
     import openai
 
     client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
@@ -80,8 +85,10 @@ async def bare(url: str, problems: int) -> float:
         for problem in tasks:
             messages = [{"role": "user", "content": problem.question}]
             for _ in range(TURNS):
-                reply = await client.chat.completions.create(model="sums", messages=messages, tools=tools, seed=1,
-                                                             temperature=0.6, top_p=0.95, max_tokens=4096)
+                reply = await client.chat.completions.create(model="sums", messages=messages,
+                                                             tools=tools, seed=1,
+                                                             temperature=0.6, top_p=0.95,
+                                                             max_tokens=4096)
                 message = reply.choices[0].message
                 for call in message.tool_calls or []:
                     messages += [message, {"role": "tool", "tool_call_id": call.id, "content": "1"}]
@@ -109,9 +116,11 @@ def main() -> None:
         with running(latency=latency) as url:
             (rate, grown), loop = collected(url, problems), asyncio.run(bare(url, problems))
         passed &= rate / (ideal if latency == 0.8 else loop) >= 0.9 and grown <= FLAT
-        print(f"{latency * 1000:.0f} ms a turn: {rate:.1f} trajectories/s; ideal {ideal:.1f} ({rate / ideal:.2f}), "
-              f"bare loop {loop:.1f} ({rate / loop:.2f}); memory +{grown:.1f} MB")
-    sys.exit(0 if passed else f"below 0.9, or memory above +{FLAT} MB (a busy machine slows client and server alike)")
+        print(f"{latency * 1000:.0f} ms a turn: {rate:.1f} trajectories/s; ideal {ideal:.1f} "
+              f"({rate / ideal:.2f}), bare loop {loop:.1f} ({rate / loop:.2f}); memory "
+              f"+{grown:.1f} MB")
+    sys.exit(0 if passed else f"below 0.9, or memory above +{FLAT} MB (a busy machine slows client "
+                              "and server alike)")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Evaluation throughput of the embedded student on one thread: items a second, batched against one by one.
+"""Evaluation throughput of the embedded student on one thread: items a second, batched against one
+by one.
 
     python tests/benchmarks/bench_evaluate.py [ITEMS]
 
-A cold-started student answers GSM-Symbolic items greedily with the judge, in alternating rounds. Verdicts of both ways
-must agree but for float ties (their number is printed). Fails below the promised factor of 5.
+A cold-started student answers GSM-Symbolic items greedily with the judge, in alternating rounds.
+Verdicts of both ways must agree but for float ties (their number is printed). Fails below the
+promised factor of 5.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ def main(count: int) -> None:
     rate = {size: count / statistics.median(times) for size, times in seconds.items()}
     same = sum(a == b for a, b in zip(verdicts[1], verdicts[128], strict=True))
     factor = rate[128] / rate[1]
-    print(f"{count} items, {ROUNDS} rounds: batches of 128 {rate[128]:.1f} items/s, one by one {rate[1]:.1f} items/s, "
-          f"factor {factor:.1f} (promised {FACTOR:.0f}); {same} of {count} texts equal")
+    print(f"{count} items, {ROUNDS} rounds: batches of 128 {rate[128]:.1f} items/s, one by one "
+          f"{rate[1]:.1f} items/s, factor {factor:.1f} (promised {FACTOR:.0f}); {same} of {count} "
+          "texts equal")
     if factor < FACTOR:
         sys.exit(f"batched evaluation is only {factor:.1f} times as fast as one by one")
 

@@ -1,12 +1,14 @@
-"""Our GRPO step against a bare TRL script: same model, prompts, batch and sampling settings, alternating pairs.
+"""Our GRPO step against a bare TRL script: same model, prompts, batch and sampling settings,
+alternating pairs.
 
     python tests/benchmarks/bench_grpo.py [--pairs 7] [--other-pairs 3] [--student FOLDER]
 
-Three kinds of step, 128 rollouts each: groups of 8 and of 16 by a student that calls tools, and groups of 8 by an
-untrained one, which hardly ever ends before its 300 tokens. Each pair takes one optimizer step from the same weights;
-ours also judges, scores against the reference, logs and stores. Rollouts are drawn by different random numbers, so the
-tokens of both are printed beside their ratio. Ratios are of CPU seconds of the process (one thread; on an idle machine
-these are seconds), so that other work on the machine does not count. Fails where a stated limit is missed.
+Three kinds of step, 128 rollouts each: groups of 8 and of 16 by a student that calls tools, and
+groups of 8 by an untrained one, which hardly ever ends before its 300 tokens. Each pair takes one
+optimizer step from the same weights; ours also judges, scores against the reference, logs and
+stores. Rollouts are drawn by different random numbers, so the tokens of both are printed beside
+their ratio. Ratios are of CPU seconds of the process (one thread; on an idle machine these are
+seconds), so that other work on the machine does not count. Fails where a stated limit is missed.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ LIMIT = 0.40  # of bare TRL's time, the median of the pairs, for every kind of s
 GOAL = 0.30
 KINDS = {"groups of 8": {}, "groups of 16": {"prompts_per_step": 8, "group_size": 16},
          "completions of 300": {"max_new_tokens": 300}}
-SHARED = {"steps": 1, "prompts_per_step": 16, "group_size": 8, "micro_batch": 32, "max_new_tokens": 160,
+SHARED = {"steps": 1, "prompts_per_step": 16, "group_size": 8, "micro_batch": 32,
+          "max_new_tokens": 160,
           "validate_every": 0, "save_every": 0}
 
 
@@ -64,17 +67,21 @@ def cold_start(lessons: list) -> Student:
     from mentor_kit.training.sft import train_sft
 
     student = untrained(lessons)
-    config = TrainConfig(method="cold_start", cold_start_steps=COLD_START_STEPS, cold_start_batch=32,
-                         cold_start_accuracy=0, cold_start_cooldown=0, validate_every=0, save_every=0)
+    config = TrainConfig(method="cold_start", cold_start_steps=COLD_START_STEPS,
+                         cold_start_batch=32,
+                         cold_start_accuracy=0, cold_start_cooldown=0, validate_every=0,
+                         save_every=0)
     with tempfile.TemporaryDirectory() as folder:
         train_sft(student, lessons, [], config, start_run(folder, stage="train", params={}))
     return student
 
 
 def clone(student: Student) -> Student:
-    """A copy with weights of its own (a trained model keeps a bound `forward`, which deepcopy would share).
+    """A copy with weights of its own (a trained model keeps a bound `forward`, which deepcopy would
+    share).
 
-    The trainer leaves `use_cache` off in the configuration; a model made from it would generate without a cache.
+    The trainer leaves `use_cache` off in the configuration; a model made from it would generate
+    without a cache.
     """
     student.model.config.use_cache = True
     model = type(student.model)(student.model.config)
@@ -83,7 +90,8 @@ def clone(student: Student) -> Student:
 
 
 class Clock(TrainerCallback):
-    """CPU seconds of the optimizer step and of its sampling, and the tokens that were sampled and read."""
+    """CPU seconds of the optimizer step and of its sampling, and the tokens that were sampled and
+    read."""
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self.started = time.process_time()
@@ -100,7 +108,11 @@ class Clock(TrainerCallback):
             found = generate(prompts)
             self.sampling = time.process_time() - before
             prompt_ids, completion_ids, tool_mask = found[:3]
-            self.written = sum(map(sum, tool_mask or completion_ids)) if tool_mask else sum(map(len, completion_ids))
+            self.written = (
+                sum(map(sum, tool_mask or completion_ids))
+                if tool_mask
+                else sum(map(len, completion_ids))
+            )
             self.read = sum(map(len, prompt_ids)) + sum(map(len, completion_ids))
             return found
 
@@ -114,7 +126,8 @@ class Clock(TrainerCallback):
 
     @property
     def updated_a_second(self) -> float:
-        """Tokens of prompts and completions, each rollout's, as one who reads all of them would count."""
+        """Tokens of prompts and completions, each rollout's, as one who reads all of them would
+        count."""
         return self.read / (self.step - self.sampling)
 
 
@@ -126,7 +139,8 @@ def our_trainer(student: Student, lessons: list, config: TrainConfig) -> Any:
 
     with tempfile.TemporaryDirectory() as folder:
         run, learner = start_run(folder, stage="train", params={}), clone(student)
-        scorer = RolloutScorer(learner.tokenizer, lessons, load_reward("mentor"), run, "student:bench")
+        scorer = RolloutScorer(learner.tokenizer, lessons, load_reward("mentor"), run,
+                               "student:bench")
         order = tiled_order(len(lessons), config.prompts_per_step, config.seed)
         yield grpo_trainer(learner, order, scorer, config, run, Monitor(run, learner, [], config))
 
@@ -142,22 +156,31 @@ def bare_trainer(student: Student, lessons: list, config: TrainConfig) -> Any:
         return [float(bool(b) and b[-1] == a) for b, a in zip(boxed, answer, strict=True)]
 
     order = tiled_order(len(lessons), config.prompts_per_step, config.seed)
-    rows = [{"prompt": prompt_messages(lessons[i].problem.question), "answer": lessons[i].problem.answers[0]}
+    rows = [{"prompt": prompt_messages(lessons[i].problem.question),
+             "answer": lessons[i].problem.answers[0]}
             for i in order]
     micro = config.rollouts // config.micro_batch
     with tempfile.TemporaryDirectory() as folder:
         student.tokenizer.save_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)  # TRL's own reading of turns
         arguments = GRPOConfig(
-            output_dir=folder, max_steps=1, seed=config.seed, per_device_train_batch_size=config.micro_batch,
-            steps_per_generation=micro, gradient_accumulation_steps=micro, num_generations=config.group_size,
+            output_dir=folder, max_steps=1, seed=config.seed,
+            per_device_train_batch_size=config.micro_batch,
+            steps_per_generation=micro, gradient_accumulation_steps=micro,
+            num_generations=config.group_size,
             shuffle_dataset=False, max_completion_length=config.max_new_tokens,
-            max_tool_calling_iterations=config.max_turns - 1, temperature=config.temperature, top_k=0, top_p=1.0,
-            loss_type="dapo", beta=0.0, epsilon=0.2, delta=3.0, learning_rate=config.learning_rate, optim="adamw_torch",
-            lr_scheduler_type="constant", weight_decay=config.weight_decay, use_cpu=True, bf16=False,
-            gradient_checkpointing=False, disable_tqdm=True, report_to="none", save_strategy="no", logging_steps=10)
-        yield GRPOTrainer(model=clone(student).model, processing_class=tokenizer, args=arguments, reward_funcs=reward,
-                          train_dataset=Dataset.from_list(rows), tools=student.toolbox.as_functions())
+            max_tool_calling_iterations=config.max_turns - 1, temperature=config.temperature,
+            top_k=0, top_p=1.0,
+            loss_type="dapo", beta=0.0, epsilon=0.2, delta=3.0, learning_rate=config.learning_rate,
+            optim="adamw_torch",
+            lr_scheduler_type="constant", weight_decay=config.weight_decay, use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False, disable_tqdm=True, report_to="none", save_strategy="no",
+            logging_steps=10)
+        yield GRPOTrainer(model=clone(student).model, processing_class=tokenizer, args=arguments,
+                          reward_funcs=reward,
+                          train_dataset=Dataset.from_list(rows),
+                          tools=student.toolbox.as_functions())
 
 
 def step(maker: Callable, student: Student, lessons: list, config: TrainConfig) -> Clock:
@@ -178,23 +201,26 @@ def compare(kind: str, pairs: int, student: Student, lessons: list) -> float:
         ours, bare = found[our_trainer], found[bare_trainer]
         ratios.append(ours.step / bare.step)
         clocks.append((ours, bare))
-        print(f"{kind}, pair {i + 1}: ours {ours.step:.2f} CPU-s, bare TRL {bare.step:.2f}, ratio {ratios[-1]:.3f}",
+        print(f"{kind}, pair {i + 1}: ours {ours.step:.2f} CPU-s, bare TRL {bare.step:.2f}, ratio "
+              f"{ratios[-1]:.3f}",
               flush=True)
     median = statistics.median(ratios)
-    print(f"{kind}: median ratio {median:.3f} (lowest {min(ratios):.3f}, highest {max(ratios):.3f}, {pairs} pairs; "
-          f"at most {LIMIT}, goal {GOAL})")
+    print(f"{kind}: median ratio {median:.3f} (lowest {min(ratios):.3f}, highest "
+          f"{max(ratios):.3f}, {pairs} pairs; at most {LIMIT}, goal {GOAL})")
     for name, of in (("ours", [c[0] for c in clocks]), ("bare TRL", [c[1] for c in clocks])):
-        print(f"  {name:9} sampling {statistics.median(c.sampled_a_second for c in of):6.0f} tokens/s, update "
-              f"{statistics.median(c.updated_a_second for c in of):6.0f} tokens/s; {of[0].written} tokens written, "
-              f"{of[0].read} read")
+        print(f"  {name:9} sampling {statistics.median(c.sampled_a_second for c in of):6.0f} "
+              f"tokens/s, update {statistics.median(c.updated_a_second for c in of):6.0f} "
+              f"tokens/s; {of[0].written} tokens written, {of[0].read} read")
     return median
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--other-pairs", type=int, default=3, help="of groups of 16 and of long completions")
-    parser.add_argument("--student", default="", help="a trained student's folder [default: one is trained, a minute]")
+    parser.add_argument("--other-pairs", type=int, default=3,
+                        help="of groups of 16 and of long completions")
+    parser.add_argument("--student", default="",
+                        help="a trained student's folder [default: one is trained, a minute]")
     options = parser.parse_args()
     torch.set_num_threads(1)
     lessons = records(600)
@@ -202,7 +228,8 @@ def main() -> None:
     missed = []
     for number, kind in enumerate(KINDS):
         student = untrained(lessons) if "300" in kind else trained
-        if compare(kind, options.other_pairs if number else options.pairs, student, lessons) > LIMIT:
+        if compare(kind, options.other_pairs if number else options.pairs, student,
+                   lessons) > LIMIT:
             missed.append(kind)
     if missed:
         sys.exit(f"a GRPO step takes more than {LIMIT} of bare TRL's time: {', '.join(missed)}")

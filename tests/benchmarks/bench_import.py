@@ -28,8 +28,8 @@ def main() -> None:
     for name, arguments in {"import mentor_kit": ("-c", "import mentor_kit"),
                             "mentor-kit --help": ("-m", "mentor_kit", "--help")}.items():
         times = [t - bare for t in seconds(*arguments)]
-        print(f"{name}: median {statistics.median(times):.3f} s over the bare interpreter's {bare:.3f} s "
-              f"(min {min(times):.3f}, max {max(times):.3f}, n={REPEATS})")
+        print(f"{name}: median {statistics.median(times):.3f} s over the bare interpreter's "
+              f"{bare:.3f} s (min {min(times):.3f}, max {max(times):.3f}, n={REPEATS})")
         worst = max(worst, statistics.median(times)) if name.startswith("import") else worst
     if worst > LIMIT:
         sys.exit(f"import mentor_kit takes {worst:.3f} s, more than {LIMIT} s")

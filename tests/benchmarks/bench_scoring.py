@@ -1,8 +1,8 @@
 """How fast are numeric answers scored? `python tests/benchmarks/bench_scoring.py [ROLLOUTS]`
 
-Scores rollouts with numeric answers (every pair of prediction and gold is new, so no cache helps) with the preset
-`mentor`, and compares the judge with calling Math-Verify's metric, its parse/verify and MathRuler on each. The verdicts
-must be equal. Prints a table; uses one thread.
+Scores rollouts with numeric answers (every pair of prediction and gold is new, so no cache helps)
+with the preset `mentor`, and compares the judge with calling Math-Verify's metric, its parse/verify
+and MathRuler on each. The verdicts must be equal. Prints a table; uses one thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def answer_pair(random_: random.Random, i: int) -> tuple[str, str]:
     """(prediction, gold): whole numbers, decimals and fractions; about half of them right."""
     value = 1000 + i
     gold = random_.choice([str(value), f"{value}.0", f"{value / 8:.3f}", f"{value}/7"])
-    right = {str(value): f"{value:,}", f"{value}.0": str(value), f"{value / 8:.3f}": f"\\frac{{{value}}}{{8}}",
+    right = {str(value): f"{value:,}", f"{value}.0": str(value),
+             f"{value / 8:.3f}": f"\\frac{{{value}}}{{8}}",
              f"{value}/7": f"\\frac{{{value}}}{{7}}"}[gold]
     return (right if random_.random() < 0.5 else str(value + random_.randint(1, 9)), gold)
 
@@ -46,7 +47,8 @@ def main(count: int) -> None:
 
     def released(prediction: str, gold: str) -> bool:
         golds = [[gold, gold]]
-        return any([graders.math_verify_metric(prediction, golds), graders.math_verify(prediction, golds),
+        return any([graders.math_verify_metric(prediction, golds),
+                    graders.math_verify(prediction, golds),
                     graders.mathruler(prediction, golds)])
 
     assert [final_answer(student) for *_, student in cases] == [p for p, _ in pairs]
@@ -56,12 +58,16 @@ def main(count: int) -> None:
     ours, our_seconds = timed(judge, pairs)
     scores, score_seconds = timed(reward, cases)
     assert theirs == [verdict.correct for verdict in ours], "verdicts differ"
-    assert theirs == [score.terms["answer_right"] > 0 for score in scores], "scores disagree with verdicts"
+    assert theirs == [score.terms["answer_right"] > 0 for score in scores], (
+        "scores disagree with verdicts"
+    )
     print(f"{count} rollouts with numeric answers, {sum(theirs)} right, verdicts equal\n")
     print(f"{'':44}{'seconds':>9}{'a rollout':>12}{'speed-up':>10}")
-    for name, seconds in (("metric + parse/verify + MathRuler, each called", their_seconds), ("judge", our_seconds),
+    for name, seconds in (("metric + parse/verify + MathRuler, each called", their_seconds),
+                          ("judge", our_seconds),
                           ("whole reward (parse, judge, terms)", score_seconds)):
-        print(f"{name:44}{seconds:9.3f}{seconds / count * 1e6:9.1f} us{their_seconds / seconds:9.0f}x")
+        print(f"{name:44}{seconds:9.3f}{seconds / count * 1e6:9.1f} "
+              f"us{their_seconds / seconds:9.0f}x")
 
 
 if __name__ == "__main__":

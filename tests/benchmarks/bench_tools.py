@@ -10,9 +10,12 @@ import time
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import EOS, Trajectory, render_call, render_environment
 
-CALLS = [("add", {"a": 12, "b": 30}), ("multiply", {"a": "1,200", "b": 0.5}), ("power", {"a": 2, "b": 64}),
-         ("sum_numbers", {"numbers": list(range(20))}), ("divide", {"a": 1, "b": 0}), ("plus", {"a": 1, "b": 2})]
-TEXT = "".join(render_call("add", {"a": i, "b": 1}) + EOS + render_environment([str(i + 1)]) for i in range(4)) \
+CALLS = [("add", {"a": 12, "b": 30}), ("multiply", {"a": "1,200", "b": 0.5}),
+         ("power", {"a": 2, "b": 64}),
+         ("sum_numbers", {"numbers": list(range(20))}), ("divide", {"a": 1, "b": 0}),
+         ("plus", {"a": 1, "b": 2})]
+TEXT = "".join(render_call("add", {"a": i, "b": 1}) + EOS + render_environment([str(i + 1)])
+               for i in range(4)) \
     + "The answer is \\boxed{4}." + EOS
 
 

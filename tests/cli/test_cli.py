@@ -15,26 +15,32 @@ from mentor_kit.cli.app import app, commands
 
 
 def run(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "mentor_kit", *arguments], capture_output=True, text=True, cwd=cwd,
+    return subprocess.run([sys.executable, "-m", "mentor_kit", *arguments], capture_output=True,
+                          text=True, cwd=cwd,
                           timeout=120, check=False)
 
 
 def test_every_command_is_there_and_explains_itself():
     names = {command.name or command.callback.__name__ for command in commands.registered_commands}
-    assert names == {"collect", "score", "train", "evaluate", "batch", "status", "figures", "doctor"}
+    assert names == {"collect", "score", "train", "evaluate", "batch", "status", "figures",
+                     "doctor"}
     for name in names:
         assert CliRunner().invoke(commands, [name, "--help"]).exit_code == 0
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (("batch", "params/none.yaml"), "There is no study file 'params/none.yaml'; params/ has tiny.yaml."),
-    (("batch", "params/tiny.yaml", "--set", "rat=1"), "no notebook of this study declares 'rat'; did you mean 'rate'?"),
-    (("batch", "params/tiny.yaml", "--only", "fti"), "--only fti: the study tiny has no such stage"),
+    (("batch", "params/none.yaml"),
+     "There is no study file 'params/none.yaml'; params/ has tiny.yaml."),
+    (("batch", "params/tiny.yaml", "--set", "rat=1"),
+     "no notebook of this study declares 'rat'; did you mean 'rate'?"),
+    (("batch", "params/tiny.yaml", "--only", "fti"),
+     "--only fti: the study tiny has no such stage"),
     (("train", "params/tiny.yaml"), "no stage of this study runs notebook 03_rl_training"),
     (("status", "params/tiny.yaml", "--set", "rate"), "write --set name=value"),
     (("figures", "results/none"), "There is no folder 'results/none'; run `mentor-kit batch"),
 ])
-def test_bad_input_is_one_line_with_the_fix_and_nothing_is_written(tmp_path, monkeypatch, capsys, arguments, message):
+def test_bad_input_is_one_line_with_the_fix_and_nothing_is_written(tmp_path, monkeypatch, capsys,
+                                                                   arguments, message):
     make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["mentor-kit", *arguments])
@@ -57,7 +63,8 @@ def test_status_of_a_study_that_never_ran(tmp_path):
 
 
 def test_score_adds_score_and_terms(tmp_path, monkeypatch):
-    line = {"response": "So \\boxed{4}.<|im_end|>", "ground_truth": "4", "teacher_tools": [], "id": 7}
+    line = {"response": "So \\boxed{4}.<|im_end|>", "ground_truth": "4", "teacher_tools": [],
+            "id": 7}
     (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n")
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(commands, ["score", "--preset", "sparse", "in.jsonl", "out.jsonl"])
@@ -69,10 +76,14 @@ def test_score_adds_score_and_terms(tmp_path, monkeypatch):
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     (tmp_path / "slow.py").write_text(
-        "import time\ndef reward(problem, reference, student):\n    print('begun', flush=True)\n    time.sleep(60)\n")
-    (tmp_path / "in.jsonl").write_text(json.dumps({"response": "", "ground_truth": "4", "teacher_tools": []}) + "\n")
-    command = [sys.executable, "-m", "mentor_kit", "score", "--preset", "slow:reward", "in.jsonl", "out.jsonl"]
-    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        "import time\ndef reward(problem, reference, student):\n    print('begun', flush=True)\n   "
+        " time.sleep(60)\n")
+    (tmp_path / "in.jsonl").write_text(json.dumps({"response": "", "ground_truth": "4",
+                                                   "teacher_tools": []}) + "\n")
+    command = [sys.executable, "-m", "mentor_kit", "score", "--preset", "slow:reward", "in.jsonl",
+               "out.jsonl"]
+    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == "stopped; run the same command again to continue\n"

@@ -15,12 +15,16 @@ from mentor_kit.rewards import load_reward
 from mentor_kit.rewards.behaviours import behaviours
 
 CASES = Path(__file__).parents[1] / "data/reward_parity.jsonl"
-GOOD = {"response": "<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 1, \"b\": 2}}</tool_call>\\boxed{3}<|im_end|>",
-        "ground_truth": "3", "teacher_tools": ["add"]}
+GOOD = {
+    "response": '<tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>\\boxed{3}<|im_end|>',  # noqa: E501
+    "ground_truth": "3",
+    "teacher_tools": ["add"],
+}
 
 
 def write(path: Path, *rows: dict | str) -> Path:
-    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows),
+                    encoding="utf-8")
     return path
 
 
@@ -28,7 +32,8 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize(("preset", "key"), [("mentor", "mentor"), ("set_f1", "ablation4"), ("sparse", "sparse")])
+@pytest.mark.parametrize(("preset", "key"),
+                         [("mentor", "mentor"), ("set_f1", "ablation4"), ("sparse", "sparse")])
 def test_the_shared_cases(tmp_path, preset, key):
     summary = score_file(preset, CASES, tmp_path / "out.jsonl")
     rows, cases = read(tmp_path / "out.jsonl"), read(CASES)
@@ -51,13 +56,15 @@ def test_same_input_same_bytes(tmp_path):
 
 def test_tools_toolbox_and_eos(tmp_path):
     call = GOOD["response"].replace("add", "look_up")
-    rows = [GOOD | {"response": call}, GOOD | {"response": call, "tools": ["look_up"], "teacher_tools": ["look_up"]},
+    rows = [GOOD | {"response": call},
+            GOOD | {"response": call, "tools": ["look_up"], "teacher_tools": ["look_up"]},
             GOOD | {"response": GOOD["response"].replace("<|im_end|>", "</s>")}]
     score_file("mentor", write(tmp_path / "in.jsonl", *rows), tmp_path / "out.jsonl")
     assert [r["score"] for r in read(tmp_path / "out.jsonl")] == pytest.approx([0.7, 1.1, 0.0])
     score_file("mentor", write(tmp_path / "in.jsonl", rows[2]), tmp_path / "out.jsonl", eos="</s>")
     assert read(tmp_path / "out.jsonl")[0]["score"] == pytest.approx(1.1)
-    score_file("mentor", tmp_path / "in.jsonl", tmp_path / "out.jsonl", toolbox="arithmetic", eos="</s>")
+    score_file("mentor", tmp_path / "in.jsonl", tmp_path / "out.jsonl", toolbox="arithmetic",
+               eos="</s>")
     assert read(tmp_path / "out.jsonl")[0]["score"] == pytest.approx(1.1)
 
 
@@ -65,11 +72,15 @@ BAD = [("{\"response\": \"x\"", "not valid JSON"), ("[1]", "a list"), ("5", "a n
        ({k: v for k, v in GOOD.items() if k != "ground_truth"}, "'ground_truth' is missing"),
        ({k: v for k, v in GOOD.items() if k != "teacher_tools"}, "'teacher_tools' is missing"),
        (GOOD | {"response": None}, "response is null"), (GOOD | {"response": ["x"]}, "response is"),
-       (GOOD | {"ground_truth": 3}, "ground_truth is a number, it must be a text or a list of texts"),
-       (GOOD | {"ground_truth": []}, "ground_truth is empty"), (GOOD | {"ground_truth": " "}, "ground_truth is empty"),
+       (GOOD | {"ground_truth": 3},
+        "ground_truth is a number, it must be a text or a list of texts"),
+       (GOOD | {"ground_truth": []}, "ground_truth is empty"),
+       (GOOD | {"ground_truth": " "}, "ground_truth is empty"),
        (GOOD | {"teacher_tools": "add"}, "teacher_tools is a text"),
-       (GOOD | {"teacher_tools": [1]}, "list of tool names"), (GOOD | {"tools": {}}, "tools is an object"),
-       (json.dumps(GOOD)[:-1] + ", \"x\": NaN}", "NaN is not JSON"), (json.dumps(GOOD)[:-1] + ", \"x\": 1e999}", "JSON"),
+       (GOOD | {"teacher_tools": [1]}, "list of tool names"),
+       (GOOD | {"tools": {}}, "tools is an object"),
+       (json.dumps(GOOD)[:-1] + ", \"x\": NaN}", "NaN is not JSON"),
+       (json.dumps(GOOD)[:-1] + ", \"x\": 1e999}", "JSON"),
        ("[" * 100_000, "nested too deeply")]
 
 
@@ -83,7 +94,8 @@ def test_a_bad_line_stops_it_before_anything_is_written(tmp_path, line, reason):
 
 @pytest.mark.parametrize(("line", "reason"), BAD, ids=[reason for _, reason in BAD])
 def test_skip_bad_keeps_them_aside(tmp_path, line, reason):
-    summary = score_file("mentor", write(tmp_path / "in.jsonl", GOOD, line, GOOD), tmp_path / "out.jsonl", skip_bad=True)
+    summary = score_file("mentor", write(tmp_path / "in.jsonl", GOOD, line, GOOD),
+                         tmp_path / "out.jsonl", skip_bad=True)
     assert (summary.scored, summary.bad, summary.bad_out) == (2, 1, tmp_path / "out.bad.jsonl")
     assert len(read(tmp_path / "out.jsonl")) == 2
     (row,) = read(tmp_path / "out.bad.jsonl")
@@ -95,7 +107,9 @@ def test_skip_bad_keeps_them_aside(tmp_path, line, reason):
 
 def test_bytes_that_are_not_text(tmp_path):
     source = tmp_path / "in.jsonl"
-    source.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD | {"note": "é"}, ensure_ascii=False).encode() + b"\r\n\xff\xfe\n")
+    source.write_bytes(b"\xef\xbb\xbf"
+                       + json.dumps(GOOD | {"note": "é"}, ensure_ascii=False).encode()
+                       + b"\r\n\xff\xfe\n")
     with pytest.raises(UserError, match="line 2: not UTF-8"):
         score_file("mentor", source, tmp_path / "out.jsonl")
     score_file("mentor", source, tmp_path / "out.jsonl", skip_bad=True)
@@ -120,11 +134,14 @@ def test_the_bad_lines_of_another_scoring_are_not_lost(tmp_path):
 
 def test_responses_that_all_lack_the_end_token_are_noted(tmp_path):
     other = GOOD | {"response": GOOD["response"].replace("<|im_end|>", "</s>")}
-    summary = score_file("mentor", write(tmp_path / "in.jsonl", other, other), tmp_path / "out.jsonl")
-    note = "note: no response ends with its end token '<|im_end|>', so each counts as cut off; .* by --eos"
+    summary = score_file("mentor", write(tmp_path / "in.jsonl", other, other),
+                         tmp_path / "out.jsonl")
+    note = "note: no response ends with its end token '<|im_end|>', so each counts as cut off; .* by --eos"  # noqa: E501
     assert summary.mean == 0 and re.search(f"\n{note}", str(summary))
-    assert score_file("mentor", tmp_path / "in.jsonl", tmp_path / "out.jsonl", eos="</s>").note == ""
-    summary = score_file("mentor", write(tmp_path / "in.jsonl", other, GOOD), tmp_path / "out.jsonl")
+    assert score_file("mentor", tmp_path / "in.jsonl", tmp_path / "out.jsonl",
+                      eos="</s>").note == ""
+    summary = score_file("mentor", write(tmp_path / "in.jsonl", other, GOOD),
+                         tmp_path / "out.jsonl")
     assert "note" not in str(summary)
 
 
@@ -145,8 +162,8 @@ def test_a_reward_that_raises_is_one_line_with_the_lines_number(tmp_path):
     with pytest.raises(UserError) as error:
         score_file(load_reward(broken), source, tmp_path / "out.jsonl", skip_bad=True)
     assert str(error.value) == (
-        f"{source}, line 2: Reward function {__name__}:broken raised AttributeError: 'Trajectory' object has no attribute "
-        f"'no_such_thing' ({place}) for problem 'line/2': mend it.")
+        f"{source}, line 2: Reward function {__name__}:broken raised AttributeError: 'Trajectory' "
+        f"object has no attribute 'no_such_thing' ({place}) for problem 'line/2': mend it.")
     save_records(tmp_path / "in.parquet", [behaviours()[0][1]])
     with pytest.raises(UserError, match=r"in.parquet, row 1: .*raised AttributeError"):
         score_file(load_reward(broken), tmp_path / "in.parquet", tmp_path / "out.jsonl")
@@ -171,8 +188,11 @@ def test_stored_trajectories_are_scored_without_a_model(tmp_path):
     assert [r.trajectory.to_text() for r in again] == [r.trajectory.to_text() for r in records]
 
     score_file("sparse", tmp_path / "out.parquet", tmp_path / "out.jsonl", toolbox="arithmetic")
-    summary = score_file("mentor", tmp_path / "out.jsonl", tmp_path / "again.jsonl")  # its own output is valid input
-    assert [r["score"] for r in read(tmp_path / "again.jsonl")] == pytest.approx([s.total for s in expected])
+    # its own output is valid input
+    summary = score_file("mentor", tmp_path / "out.jsonl", tmp_path / "again.jsonl")
+    assert [r["score"] for r in read(tmp_path / "again.jsonl")] == pytest.approx(
+        [s.total for s in expected]
+    )
     assert summary.scored == len(records)
 
 
@@ -180,11 +200,14 @@ def test_arguments_are_checked(tmp_path):
     source = write(tmp_path / "in.jsonl", GOOD)
     out = tmp_path / "o.jsonl"
     for arguments, reason in [(("mentr", source, out), "did you mean 'mentor'"),
-                              (("fewer_calls", source, out), "'package.module:name' for a function of yours, looked for"),
+                              (("fewer_calls", source, out),
+                               "'package.module:name' for a function of yours, looked for"),
                               (("mentor", tmp_path / "none.jsonl", out), "No input file"),
                               (("mentor", source, source), "would overwrite the input"),
-                              (("mentor", source, tmp_path / "x" / ".." / "in.jsonl"), "would overwrite the input"),
-                              (("mentor", source, tmp_path / "o.csv"), "is neither .jsonl nor .parquet"),
+                              (("mentor", source, tmp_path / "x" / ".." / "in.jsonl"),
+                               "would overwrite the input"),
+                              (("mentor", source, tmp_path / "o.csv"),
+                               "is neither .jsonl nor .parquet"),
                               (("mentor", source, tmp_path / "o.parquet"), "cannot be Parquet"),
                               (("mentor", source, tmp_path), "is a folder"),
                               (("mentor", source, out, "no_toolbox"), "Unknown toolbox"),

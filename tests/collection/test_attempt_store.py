@@ -44,7 +44,8 @@ def test_what_was_added_is_there_again_without_its_log(tmp_path):
         assert [store.done(p, 0) for p in PROBLEMS] == [True, True, True, False]
         assert store.record(PROBLEMS[1], 0) == record(1)
         assert not store.done(PROBLEMS[0], 1)
-        assert not store.done(replace(PROBLEMS[0], answers=("other",)), 0)  # the problem was changed under its id
+        # the problem was changed under its id
+        assert not store.done(replace(PROBLEMS[0], answers=("other",)), 0)
 
 
 def test_a_kill_at_any_byte_costs_at_most_the_attempt_being_written(tmp_path):
@@ -68,7 +69,10 @@ def test_failed_attempts_are_made_again_and_the_last_line_counts(tmp_path):
         assert not store.done(PROBLEMS[0], 0)
         store.add(record(0, text="there"), False, {})
     with AttemptStore(tmp_path / ATTEMPTS, {}) as store:
-        assert store.done(PROBLEMS[0], 0) and store.record(PROBLEMS[0], 0).trajectory.turns[0].text == "there"
+        assert (
+            store.done(PROBLEMS[0], 0)
+            and store.record(PROBLEMS[0], 0).trajectory.turns[0].text == "there"
+        )
 
 
 def test_a_line_damaged_by_the_disk_is_left_out(tmp_path):
@@ -82,15 +86,18 @@ def test_a_line_damaged_by_the_disk_is_left_out(tmp_path):
 def test_two_collectors_refuse_each_other_and_other_settings_are_named(tmp_path):
     path = filled(tmp_path / ATTEMPTS)
     before = path.read_bytes()
-    with AttemptStore(path, {"model": "m"}), pytest.raises(UserError, match="Another collector is writing"):
+    with AttemptStore(path, {"model": "m"}), pytest.raises(UserError,
+                                                           match="Another collector is writing"):
         AttemptStore(path, {"model": "m"})
-    with pytest.raises(UserError, match="made with another model, seed: collect into another run_dir"):
+    with pytest.raises(UserError, match="made with another model, seed: collect into another "
+                                        "run_dir"):
         AttemptStore(path, {"model": "other", "seed": 1})
     assert path.read_bytes() == before
 
 
 def collector(folder: Path, url: str, problems: int) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(COLLECTOR), str(folder), url, str(problems)], stderr=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, str(COLLECTOR), str(folder), url, str(problems)],
+                            stderr=subprocess.PIPE,
                             text=True, env={**os.environ, "MENTOR_KIT_QUIET": "1"})
 
 
@@ -111,7 +118,8 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
-@pytest.mark.parametrize(("kills", "problems"), [(4, 60), pytest.param(20, 300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "problems"),
+                         [(4, 60), pytest.param(20, 300, marks=pytest.mark.slow)])
 def test_kills_lose_and_double_nothing(tmp_path, kills, problems):
     """kill -9 at moments drawn uniformly over the attempts of a collection, restarted each time."""
     random, store, undone = Random(5), tmp_path / "killed" / ATTEMPTS, 0

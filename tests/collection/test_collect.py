@@ -35,42 +35,56 @@ SIZES = ["train:30", "validation:5", "in_domain:5", "teacher_rejected:3"]
 def test_collect_stores_every_attempt(tmp_path):
     config, run = configure(CollectConfig, split_sizes=SIZES), new_run(tmp_path / "a", "collect")
     collection = collect(config, run)
-    assert collection.counts()["asked/train"] == 30 and collection.counts()["accepted/teacher_rejected"] == 0
+    assert (
+        collection.counts()["asked/train"] == 30
+        and collection.counts()["accepted/teacher_rejected"] == 0
+    )
     assert load_collection(run) == collection
-    assert {r.trajectory.meta["reason"] for r in collection.split("teacher_rejected")} - {"accepted"}
+    assert {r.trajectory.meta["reason"] for r in collection.split("teacher_rejected")} - {
+        "accepted"
+    }
     assert set(as_references(collection.records)) == {r.problem.id for r in collection.accepted()}
     again = new_run(tmp_path / "b", "collect")
     collect(config, again)
-    assert run.path("trajectories.parquet").read_bytes() == again.path("trajectories.parquet").read_bytes()
+    assert (
+        run.path("trajectories.parquet").read_bytes()
+        == again.path("trajectories.parquet").read_bytes()
+    )
 
 
 def test_own_source_and_toolbox(tmp_path, monkeypatch):
     (tmp_path / "my_module.py").write_text(
         "from mentor_kit.core.problem import Problem\nfrom mentor_kit.core.toolbox import Toolbox\n"
-        "def double(x: float) -> float:\n    'Twice x.'\n    return 2 * x\nBOX = Toolbox('mine', [double])\n"
-        "def load(seed, sizes):\n"
-        "    return [Problem(f'{s}/{i}', f'In {s}, what is twice {i}?', [str(2 * i)], 'mine', s, "
-        "meta={'program': [{'tool': 'double', 'arguments': {'x': i}}]}) for s, n in sizes.items() for i in range(n)]\n")
+        "def double(x: float) -> float:\n    'Twice x.'\n    return 2 * x\nBOX = Toolbox('mine', "
+        "[double])\ndef load(seed, sizes):\n    return [Problem(f'{s}/{i}', f'In {s}, what is "
+        "twice {i}?', [str(2 * i)], 'mine', s, meta={'program': [{'tool': 'double', 'arguments': "
+        "{'x': i}}]}) for s, n in sizes.items() for i in range(n)]\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    config = configure(CollectConfig, problems="my_module:load", toolbox="my_module:BOX", split_sizes=["train:4"])
+    config = configure(CollectConfig, problems="my_module:load", toolbox="my_module:BOX",
+                       split_sizes=["train:4"])
     collection = collect(config, new_run(tmp_path / "run", "collect"))
-    assert len(collection.accepted("train")) == 4 and collection.accepted()[1].trajectory.tool_names == ("double",)
+    assert len(collection.accepted("train")) == 4 and collection.accepted()[
+        1
+    ].trajectory.tool_names == ("double",)
     sys.modules.pop("my_module")
 
 
 @pytest.mark.parametrize(("parameters", "match"), [
     ({"problems": "nowhere"}, "Unknown problem source 'nowhere'"),
     ({"teacher": "nobody"}, "nobody"), ({"split_sizes": ["train"]}, "not of the form name:value"),
-    ({"problem_options": ["nonsense:1"]}, "nonsense"), ({"split_sizes": ["train:0"]}, "There is no problem to ask"),
+    ({"problem_options": ["nonsense:1"]}, "nonsense"),
+    ({"split_sizes": ["train:0"]}, "There is no problem to ask"),
     ({"toolbox": "no_such:BOX"}, "cannot be imported")])
 def test_bad_parameters_are_one_clear_line(parameters, match):
     with pytest.raises(UserError, match=match) as error:
-        configure(CollectConfig, **{"split_sizes": ["train:3"], "problem_options": [], **parameters})
+        configure(CollectConfig,
+                  **{"split_sizes": ["train:3"], "problem_options": [], **parameters})
     assert "\n" not in str(error.value)
 
 
 ATTEMPTS = {  # problem -> its samples: (tools, words, outcome); which one each policy takes
-    "a": ([("add add sqrt", "x", "accepted"), ("add", "much more text", "accepted"), ("add", "x", "wrong_answer"),
+    "a": ([("add add sqrt", "x", "accepted"), ("add", "much more text", "accepted"),
+           ("add", "x", "wrong_answer"),
            ("sqrt add", "x", "accepted"), ("add sqrt", "xx", "accepted")],
           {"first": 0, "shortest": 1, "most_typical": 3}),
     "b": ([("add", "x", "no_answer"), ("sqrt", "x", "accepted"), ("add", "x", "accepted")],
@@ -105,12 +119,14 @@ def scripted(seed, sizes):
 
 @pytest.mark.parametrize("policy", ["first", "shortest", "most_typical"])
 def test_selection_policies(tmp_path, policy):
-    """`a` has three attempts with {add, sqrt}, one shorter with {add}; `b` a tie of two sets, resolved by length."""
+    """`a` has three attempts with {add, sqrt}, one shorter with {add}; `b` a tie of two sets,
+    resolved by length."""
     config = configure(CollectConfig, problems=f"{__name__}:scripted", samples=3, selection=policy,
                        teacher=f"{__name__}:ScriptedTeacher", split_sizes=["train:2"])
     records = [as_record(p, i, ScriptedTeacher().solve(p, i), "scripted") for p in scripted(0, {})
                for i in range(len(ATTEMPTS[p.id][0]))]
-    chosen = {r.problem.id: r.trajectory.sample for r in select(records, policy) if r.trajectory.meta["accepted"]}
+    chosen = {r.problem.id: r.trajectory.sample for r in select(records, policy)
+              if r.trajectory.meta["accepted"]}
     assert chosen == {name: samples[policy] for name, (_, samples) in ATTEMPTS.items()}
     found = collect(config, new_run(tmp_path, "collect"))
     assert found.counts() == {"asked/train": 2, "accepted/train": 2} and len(found.records) == 6
@@ -128,7 +144,8 @@ def test_a_second_start_asks_only_what_is_new_or_failed(tmp_path):
     first = collect(config, run, Asked(problems, silent))
     assert first.reasons().to_dict() == {"silent": {"train": 4}}
     assert first.records[0].trajectory.producer == "teacher:scripted"
-    assert len(collect(config, run, Asked(problems, teacher)).accepted()) == 2 and teacher.asked == 4
+    assert len(collect(config, run,
+                       Asked(problems, teacher)).accepted()) == 2 and teacher.asked == 4
     more = configure(CollectConfig, samples=3, teacher="test_collect:ScriptedTeacher")
     assert len(collect(more, run, Asked(problems, teacher)).records) == 6 and teacher.asked == 6
     run.finish()
@@ -137,17 +154,22 @@ def test_a_second_start_asks_only_what_is_new_or_failed(tmp_path):
 
 
 @pytest.mark.parametrize(("turns", "reason"), [
-    (["\\boxed{4}"], "no_tool"), (["ADD", "\\boxed{5}"], "wrong_answer"), (["ADD", "four"], "no_answer"),
-    (["ADD", "\\boxed{4}"], None), (["PLUS", "\\boxed{4}"], "unknown_tool"), (["DIV", "\\boxed{4}"], "tool_error"),
-    (["<tool_call>\n{add}\n</tool_call>", "\\boxed{4}"], "malformed_call"), (["ADD \\boxed{4}"], "not_executed")])
+    (["\\boxed{4}"], "no_tool"), (["ADD", "\\boxed{5}"], "wrong_answer"),
+    (["ADD", "four"], "no_answer"),
+    (["ADD", "\\boxed{4}"], None), (["PLUS", "\\boxed{4}"], "unknown_tool"),
+    (["DIV", "\\boxed{4}"], "tool_error"),
+    (["<tool_call>\n{add}\n</tool_call>", "\\boxed{4}"], "malformed_call"),
+    (["ADD \\boxed{4}"], "not_executed")])
 def test_why_an_attempt_is_no_reference(turns, reason):
-    texts = {"ADD": ("add", {"a": 2, "b": 2}), "PLUS": ("plus", {}), "DIV": ("divide", {"a": 1, "b": 0})}
+    texts = {"ADD": ("add", {"a": 2, "b": 2}), "PLUS": ("plus", {}),
+             "DIV": ("divide", {"a": 1, "b": 0})}
     problem, box, made = Problem("p", "2+2?", ["4"], "s", "train"), load_toolbox("arithmetic"), []
     for text in turns:
         for name, call in texts.items():
             text = text.replace(name, render_call(*call))
         results = [box.execute(c.name, c.arguments).content for c in Turn(text).calls]
-        made.append(Turn(text, "eos", render_environment(results) if results and len(turns) > 1 else ""))
+        made.append(Turn(text, "eos", render_environment(results) if results and len(turns) > 1
+                         else ""))
     assert reject_reason(Trajectory("p", tuple(made)), problem) == reason
 
 
@@ -157,8 +179,10 @@ def test_a_local_model_teaches_in_batches(tmp_path):
     by_heart(8).save(tmp_path / "model")
 
     def collected(name, size):
-        options = [f"model:{tmp_path / 'model'}", "temperature:0.7", f"batch_size:{size}", "max_new_tokens:200"]
-        config = configure(CollectConfig, problems="arithmetic_stories", teacher="local_model", split_sizes=["train:8"],
+        options = [f"model:{tmp_path / 'model'}", "temperature:0.7", f"batch_size:{size}",
+                   "max_new_tokens:200"]
+        config = configure(CollectConfig, problems="arithmetic_stories", teacher="local_model",
+                           split_sizes=["train:8"],
                            teacher_options=options)
         return collect(config, new_run(tmp_path / name, "collect"))
 
@@ -178,9 +202,11 @@ def collect_command(folder: Path, *settings: str) -> subprocess.CompletedProcess
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
     shutil.copy(ROOT / "tests" / "helpers" / "fault_server.py", folder)
     command = [sys.executable, "-m", "mentor_kit", "collect", "params/collect-endpoint.yaml"]
-    for setting in ("problems=fault_server:load", 'split_sizes=["train:3", "validation:2"]', "samples=1", *settings):
+    for setting in ("problems=fault_server:load", 'split_sizes=["train:3", "validation:2"]',
+                    "samples=1", *settings):
         command += ["--set", setting]
-    return subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True,
+                          timeout=280)
 
 
 def server_options(url: str, *more: str) -> str:
@@ -191,17 +217,22 @@ NOBODY = "http://127.0.0.1:9/v1"
 
 
 @pytest.mark.parametrize(("settings", "match"), [
-    ([server_options(NOBODY, "key_env:NO_SUCH_KEY")], "the environment variable 'NO_SUCH_KEY' is not set"),
-    ([server_options(NOBODY, "key_env:none")], f"The endpoint '{NOBODY}' does not answer (connection"),
+    ([server_options(NOBODY, "key_env:NO_SUCH_KEY")],
+     "the environment variable 'NO_SUCH_KEY' is not set"),
+    ([server_options(NOBODY, "key_env:none")],
+     f"The endpoint '{NOBODY}' does not answer (connection"),
     ([server_options(NOBODY, "key_env:none"), "toolbox=nowhere"], "Unknown toolbox 'nowhere'"),
-    ([server_options(NOBODY, "key_env:none", "probe:false"), "problems=hub_math", 'problem_options=["path:empty.csv"]'],
+    ([server_options(NOBODY, "key_env:none", "probe:false"), "problems=hub_math",
+      'problem_options=["path:empty.csv"]'],
      "hold no row")],
     ids=["key", "url", "toolbox", "source"])
 def test_the_command_line_says_it_in_one_line_and_writes_nothing(tmp_path, settings, match):
     (tmp_path / "empty.csv").write_text("question,answer\n")
     done = collect_command(tmp_path, *settings)
     assert done.returncode == 2 and done.stdout == ""
-    assert match in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert (
+        match in done.stderr and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    )
     assert not (tmp_path / "results").exists()
 
 
@@ -210,16 +241,24 @@ def test_a_collection_without_a_reference_ends_says_so_and_is_refused_downstream
     with running(style="plain") as url:
         done = collect_command(tmp_path, server_options(url, "key_env:none"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "collect: 5 attempts at 5 problems, 0 references; rejected: no_answer 5.\nWithout a reference" in done.stdout
+    assert (
+        "collect: 5 attempts at 5 problems, 0 references; rejected: no_answer 5.\nWithout a "
+        "reference"  # noqa: E501
+        in done.stdout
+    )
     run = load_run(next((tmp_path / "results").rglob("DONE")).parent)
-    assert run.facts == {"asked/train": 3, "accepted/train": 0, "asked/validation": 2, "accepted/validation": 0}
+    assert run.facts == {"asked/train": 3, "accepted/train": 0, "asked/validation": 2,
+                         "accepted/validation": 0}
     said = run.path("notebook.ipynb").read_text()
     assert "5 attempts at 5 problems, 0 references; rejected: no_answer 5." in said
-    assert "The teacher puts no answer in" in said and "No attempt of the teacher was accepted" in said
+    assert (
+        "The teacher puts no answer in" in said and "No attempt of the teacher was accepted" in said
+    )
     assert "the model made no call; the server ignores tools" in said
     card = run.path("dataset/README.md").read_text()
     assert "configs" not in yaml.safe_load(card.split("---")[1]) and "| train | 3 | 0 | - |" in card
-    with pytest.raises(UserError, match="is of no use: 5 attempts at 5 problems, 0 references; rejected: no_answer 5"):
+    with pytest.raises(UserError, match="is of no use: 5 attempts at 5 problems, 0 references; "
+                                        "rejected: no_answer 5"):
         load_collection(run)
 
 
@@ -227,11 +266,14 @@ def test_configurations_are_validated():
     assert configure(TrainConfig, learning_rate="1e-6").learning_rate == 1e-6
     with pytest.raises(UserError, match=r"^steps='many'"):
         configure(TrainConfig, steps="many")
-    with pytest.raises(UserError, match=r"^stepz=3: there is no such parameter; did you mean 'steps'\?$"):
+    with pytest.raises(UserError,
+                       match=r"^stepz=3: there is no such parameter; did you mean 'steps'\?$"):
         configure(TrainConfig, stepz=3)
-    with pytest.raises(UserError, match="^splits='in_domain': it must be a list: .*papermill's command line use -y"):
+    with pytest.raises(UserError, match="^splits='in_domain': it must be a list: .*papermill's "
+                                        "command line use -y"):
         configure(EvaluateConfig, splits="in_domain")
-    with pytest.raises(UserError, match="^reward='sparse': method='mentor' already names a reward; leave reward out, or"):
+    with pytest.raises(UserError, match="^reward='sparse': method='mentor' already names a reward; "
+                                        "leave reward out, or"):
         configure(TrainConfig, method="mentor", reward="sparse")
     for method in ("short", "sparse", "sft", "cold_start"):  # the last two ignore it
         assert configure(TrainConfig, method=method, reward="sparse").reward == "sparse"

@@ -25,8 +25,11 @@ from mentor_kit.core.trajectory import ToolCall, Trajectory, Turn, render_call, 
 
 NAMES = load_toolbox("arithmetic").names
 ALLOWED = {"div", "span", "b", "details", "summary"}
-PROBLEM = Problem("p/1", "Mia has 3 & Ben has 4 <apples>. How many?", ("7", "7.0"), "stories", "train")
-GOOD = Trajectory("p/1", (Turn("Add them.\n" + render_call("add", {"a": 3, "b": 4}), "eos", render_environment(["7"])),
+PROBLEM = Problem("p/1", "Mia has 3 & Ben has 4 <apples>. How many?", ("7", "7.0"), "stories",
+                  "train")
+GOOD = Trajectory("p/1",
+                  (Turn("Add them.\n" + render_call("add", {"a": 3, "b": 4}), "eos",
+                        render_environment(["7"])),
                           Turn("The answer is \\boxed{7}.")), "teacher:worked_solution")
 
 
@@ -68,7 +71,8 @@ def trajectory(*turns: Turn, **meta) -> Trajectory:
 
 def test_steps_and_labels_in_order():
     text = read(trajectory_html(GOOD, "teacher")).text
-    wanted = ["teacher", "2 turns · 1 call", "R", "Add them.", "T1", "add(a=3, b=4)", "O1", "7", "A",
+    wanted = ["teacher", "2 turns · 1 call", "R", "Add them.", "T1", "add(a=3, b=4)", "O1", "7",
+              "A",
               "The answer is \\boxed{7}."]
     place = 0
     for piece in wanted:
@@ -82,8 +86,10 @@ def test_text_for_terminals():
 
 FAULTY = trajectory(
     Turn("\n".join([render_call("add", {"a": 1, "b": 2}), render_call("total", {"x": 1}),
-                    "<tool_call>{oops}</tool_call>", render_call("divide", {"a": 1, "b": 0})]), "eos",
-         render_environment(["3", "{'error': 'Tool total not found.'}", "{'error': 'division by zero.'}"])),
+                    "<tool_call>{oops}</tool_call>", render_call("divide", {"a": 1, "b": 0})]),
+         "eos",
+         render_environment(["3", "{'error': 'Tool total not found.'}",
+                             "{'error': 'division by zero.'}"])),
     Turn("Then " + render_call("add", {"a": 1}), "tool_cap"))
 
 
@@ -101,33 +107,45 @@ def test_faults_are_said_in_words():
         "!! stopped: turn limit",
     ]
     html = read(trajectory_html(FAULTY, names=NAMES)).text
-    for words in ("✗ unknown tool", "✗ malformed", "✗ never executed", "✗ error", "✗ stopped: turn limit"):
+    for words in ("✗ unknown tool", "✗ malformed", "✗ never executed", "✗ error",
+                  "✗ stopped: turn limit"):
         assert words in html
     assert "unknown tool" not in trajectory_text(FAULTY)  # nobody said which tools there are
 
 
 def test_cut_off_call_is_marked():
     cut = trajectory(Turn('Now <tool_call>{"name": "ad', "length"))
-    assert trajectory_text(cut) == '[A]  Now <tool_call>{"name": "ad  !! call never closed\n!! cut off: length limit'
+    assert (
+        trajectory_text(cut)
+        == '[A]  Now <tool_call>{"name": "ad  !! call never closed\n!! cut off: length limit'
+    )
     assert "✗ cut off: length limit" in read(trajectory_html(cut)).text
 
 
-@pytest.mark.parametrize("attack", ["<script>alert(1)</script>", "</div></div></details>", "<b>open", "' onclick='x",
-                                    "<img src=x onerror=alert(1)>", "&lt;b&gt;", "]]><!--", '"><a href="x">'])
+@pytest.mark.parametrize("attack",
+                         ["<script>alert(1)</script>", "</div></div></details>", "<b>open",
+                          "' onclick='x",
+                                    "<img src=x onerror=alert(1)>", "&lt;b&gt;", "]]><!--",
+                          '"><a href="x">'])
 def test_model_output_is_shown_not_obeyed(attack):
-    drawn = trajectory(Turn(attack + render_call(attack, {attack: attack}), "eos", render_environment([attack])),
+    drawn = trajectory(Turn(attack + render_call(attack, {attack: attack}), "eos",
+                            render_environment([attack])),
                        Turn(attack))
     record = Record(Problem(attack, attack, (attack,), "s", "train"), drawn, drawn)
-    for source in (trajectory_html(drawn, attack), record_html(record), str(side_by_side_html([(attack, record)]))):
+    for source in (trajectory_html(drawn, attack), record_html(record),
+                   str(side_by_side_html([(attack, record)]))):
         reader = read(source)
         assert reader.text.count(attack) >= 4
         assert "script" not in reader.tags
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(["<div>", "</details>", "<tool_call>", "</tool_call>", '{"name": "add"}', "&", "'", '"',
-                                 "\x00", "\x1b[31m", "\u202e", "\ud800", "<|im_end|>", "<|im_start|>assistant\n", "\n",
-                                 "<|im_start|>user\n", "<tool_response>", "</tool_response>", "x" * 500, "$x$"])
+@given(st.lists(st.sampled_from(["<div>", "</details>", "<tool_call>", "</tool_call>",
+                                 '{"name": "add"}', "&", "'", '"',
+                                 "\x00", "\x1b[31m", "\u202e", "\ud800", "<|im_end|>",
+                                 "<|im_start|>assistant\n", "\n",
+                                 "<|im_start|>user\n", "<tool_response>", "</tool_response>",
+                                 "x" * 500, "$x$"])
                 | st.text(max_size=8), max_size=14).map("".join))
 def test_any_text_gives_balanced_html_and_clean_text(text):
     drawn = Trajectory.from_text(text)
@@ -145,7 +163,8 @@ def test_record_shows_question_reference_answer_and_verdict():
     text = read(record_html(wrong)).text
     assert "✗ wrong" in text and "✗ unknown tool" in text and "reference trajectory" in text
     assert "right" not in read(record_html(Record(PROBLEM, GOOD))).text
-    assert record_text(wrong).splitlines()[:2] == [PROBLEM.question, "reference answer: 7 or 7.0  (wrong)"]
+    assert record_text(wrong).splitlines()[:2] == [PROBLEM.question, "reference answer: 7 or 7.0  "
+                                                                     "(wrong)"]
     no_answer = Record(PROBLEM, GOOD.with_meta(correct=False, failure="no_answer"))
     assert "✗ wrong (no_answer)" in read(record_html(no_answer)).text
 
@@ -159,7 +178,8 @@ def test_long_texts_are_folded_and_very_long_ones_cut():
     short = trajectory_html(trajectory(Turn("word " * 70)))
     assert "<details>" not in short
     long = read(trajectory_html(trajectory(Turn("word " * 200))))
-    assert "details" in long.tags and "(999 characters)" in long.text  # the step is stripped of its last blank
+    # the step is stripped of its last blank
+    assert "details" in long.tags and "(999 characters)" in long.text
     assert "details" in read(trajectory_html(trajectory(Turn("\n".join("abcdefghi"))))).tags
     huge = trajectory_html(trajectory(Turn("y" * 200_000)))
     assert len(huge) < 30_000 and "180,000 more characters not shown" in huge
@@ -195,9 +215,14 @@ def test_compact_call(call, shown):
 
 def test_jupyter_hooks_and_show_in_a_terminal(capsys):
     record = Record(PROBLEM, GOOD)
-    assert record._repr_html_() == record_html(record) and GOOD._repr_html_() == trajectory_html(GOOD)
+    assert record._repr_html_() == record_html(record) and GOOD._repr_html_() == trajectory_html(
+        GOOD
+    )
     show(GOOD, record, Html("<b>x</b>"))
-    assert capsys.readouterr().out == trajectory_text(GOOD) + "\n" + record_text(record) + "\n<b>x</b>\n"
+    assert (
+        capsys.readouterr().out
+        == trajectory_text(GOOD) + "\n" + record_text(record) + "\n<b>x</b>\n"
+    )
 
 
 def test_show_in_a_notebook_displays_the_object(monkeypatch):

@@ -1,4 +1,5 @@
-"""The one stored form: nothing is lost, the same content gives the same bytes, damage is a user error."""
+"""The one stored form: nothing is lost, the same content gives the same bytes, damage is a user
+error."""
 
 from __future__ import annotations
 
@@ -24,16 +25,19 @@ from mentor_kit.core.records import (
 from mentor_kit.core.trajectory import Trajectory, Turn, render_call, render_environment
 from mentor_kit.errors import UserError
 
-CALLS = Turn("Add.\n" + render_call("add", {"a": 1, "numbers": [1, None]}), "eos", render_environment(["3"]))
+CALLS = Turn("Add.\n" + render_call("add", {"a": 1, "numbers": [1, None]}), "eos",
+             render_environment(["3"]))
 REFERENCE = Trajectory("p/1", (CALLS, Turn("\\boxed{3}")))
 
 
 def records() -> list[Record]:
     one = Problem("p/1", "How many?\n<|im_end|>é", ("3", "3.0"), "stories", "train", "arithmetic",
-                  {"program": [{"tool": "add", "arguments": {"a": 1, "b": {"result": 0}}}], "none": None, "é": 1.5})
+                  {"program": [{"tool": "add", "arguments": {"a": 1, "b": {"result": 0}}}],
+                   "none": None, "é": 1.5})
     two = Problem("p/2", "Why?", ("",), "s", "in_domain", "my.tools:BOX")
     return [Record(one, Trajectory("p/1", (CALLS, Turn("\\boxed{3}")), "student:mentor", 7,
-                                   {"correct": True, "failure": None, "terms": {"answer": 0.7}}), REFERENCE),
+                                   {"correct": True, "failure": None, "terms": {"answer": 0.7}}),
+                   REFERENCE),
             Record(one, Trajectory("p/1", (CALLS, Turn(render_call("add", {}), "tool_cap")))),
             Record(two, Trajectory("p/2", (Turn("cut", "length"),))),
             Record(two, Trajectory("p/2", (Turn("", "error"),), sample=2**40))]
@@ -55,12 +59,14 @@ def test_same_content_same_bytes(tmp_path):
     second = save_records(tmp_path / "b.parquet", iter(records())).read_bytes()
     assert first == second
     changed = records()
-    changed[0] = Record(changed[0].problem, changed[0].trajectory.with_meta(correct=False), REFERENCE)
+    changed[0] = Record(changed[0].problem, changed[0].trajectory.with_meta(correct=False),
+                        REFERENCE)
     assert save_records(tmp_path / "c.parquet", changed).read_bytes() != first
 
 
 def test_key_order_of_meta_does_not_matter():
-    assert to_json({"b": 1, "a": [1, {"d": None, "c": "é"}]}) == '{"a":[1,{"c":"é","d":null}],"b":1}'
+    assert to_json({"b": 1,
+                    "a": [1, {"d": None, "c": "é"}]}) == '{"a":[1,{"c":"é","d":null}],"b":1}'
 
 
 def test_columns_are_plain_types_that_datasets_reads(tmp_path):
@@ -76,11 +82,13 @@ def test_columns_are_plain_types_that_datasets_reads(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(["<|im_end|>", "\n<|im_start|>user\n", "<|im_start|>assistant\n", "<tool_call>", "\x00",
+@given(st.lists(st.sampled_from(["<|im_end|>", "\n<|im_start|>user\n", "<|im_start|>assistant\n",
+                                 "<tool_call>", "\x00",
                                  "</tool_call>"]) | st.text(max_size=6), max_size=8).map("".join))
 def test_any_response_survives_a_row(text):
     trajectory = Trajectory.from_text(text, "p/1", producer="x")
-    record = Record(Problem("p/1", text or "q", (text or "a",), "s", "train"), trajectory, trajectory)
+    record = Record(Problem("p/1", text or "q", (text or "a",), "s", "train"), trajectory,
+                    trajectory)
     back = row_to_record(record_to_row(record))
     assert back.trajectory == trajectory and back.problem == record.problem
     assert back.reference.to_text() == text
@@ -90,7 +98,8 @@ def test_an_unpaired_surrogate_does_not_lose_the_file(tmp_path):
     bad = Record(Problem("p", "q\ud800", ("\ud800",), "s", "train"),
                  Trajectory.from_text("x\udfff", meta={"a": "\ud800"}))
     back, = load_records(save_records(tmp_path / "a.parquet", [bad]))
-    assert (back.problem.question, back.problem.answers, back.trajectory.to_text()) == ("q?", ("?",), "x?")
+    assert (back.problem.question, back.problem.answers, back.trajectory.to_text()) == ("q?", ("?",
+                                                                                        ), "x?")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -121,7 +130,8 @@ def test_missing_wrong_and_foreign_files(tmp_path):
     assert "column 'question' is missing" in message(tmp_path / "other.parquet")
 
 
-@pytest.mark.parametrize(("column", "value"), [("meta", "{oops"), ("problem_meta", ""), ("answers", None),
+@pytest.mark.parametrize(("column", "value"),
+                         [("meta", "{oops"), ("problem_meta", ""), ("answers", None),
                                                ("question", ""), ("response", None)])
 def test_rows_that_are_no_records(tmp_path, column, value):
     path = save_records(tmp_path / "a.parquet", records())

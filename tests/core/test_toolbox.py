@@ -42,39 +42,48 @@ def error(name, arguments) -> str:
 
 
 @pytest.mark.parametrize(("name", "arguments", "result"), [
-    ("add", {"a": 17, "b": 25}, "42"), ("add", {"a": 0.1, "b": 0.2}, "0.3"), ("add", {"a": -3, "b": 3}, "0"),
+    ("add", {"a": 17, "b": 25}, "42"), ("add", {"a": 0.1, "b": 0.2}, "0.3"),
+    ("add", {"a": -3, "b": 3}, "0"),
     ("subtract", {"a": 3, "b": 10}, "-7"), ("subtract", {"a": 1.5, "b": 0.5}, "1"),
     ("multiply", {"a": 12, "b": 12}, "144"), ("multiply", {"a": 0.1, "b": 3}, "0.3"),
-    ("multiply", {"a": 10**15, "b": 10**15}, "1" + "0" * 30), ("multiply", {"a": 99999999999, "b": 3}, "299999999997"),
+    ("multiply", {"a": 10**15, "b": 10**15}, "1" + "0" * 30),
+    ("multiply", {"a": 99999999999, "b": 3}, "299999999997"),
     ("divide", {"a": 17, "b": 4}, "4.25"), ("divide", {"a": 2, "b": 3}, "0.666666666667"),
     ("divide", {"a": 10**29 + 7, "b": 1}, str(10**29 + 7)), ("divide", {"a": -9, "b": 3}, "-3"),
     ("sum_numbers", {"numbers": [4, 7, 9, 22]}, "42"), ("sum_numbers", {"numbers": []}, "0"),
     ("sum_numbers", {"numbers": [0.1] * 10}, "1"), ("sum_numbers", {"numbers": [1.5, -2]}, "-0.5"),
-    ("floor", {"x": 7.9}, "7"), ("floor", {"x": -7.1}, "-8"), ("ceil", {"x": 7.1}, "8"), ("ceil", {"x": -7.9}, "-7"),
+    ("floor", {"x": 7.9}, "7"), ("floor", {"x": -7.1}, "-8"), ("ceil", {"x": 7.1}, "8"),
+    ("ceil", {"x": -7.9}, "-7"),
     ("round_number", {"x": 2.5}, "2"), ("round_number", {"x": 3.5}, "4"),
     ("round_number", {"x": 2.345, "digits": 2}, "2.35"),
-    ("round_number", {"x": 15.493, "digits": 1}, "15.5"), ("round_number", {"x": 1234, "digits": -2}, "1200"),
-    ("power", {"a": 2, "b": 10}, "1024"), ("power", {"a": 2, "b": -1}, "0.5"), ("power", {"a": -2, "b": -3}, "-0.125"),
+    ("round_number", {"x": 15.493, "digits": 1}, "15.5"),
+    ("round_number", {"x": 1234, "digits": -2}, "1200"),
+    ("power", {"a": 2, "b": 10}, "1024"), ("power", {"a": 2, "b": -1}, "0.5"),
+    ("power", {"a": -2, "b": -3}, "-0.125"),
     ("power", {"a": 9, "b": 0.5}, "3"), ("power", {"a": 0, "b": 0}, "1"),
     ("power", {"a": 10, "b": 30}, "1" + "0" * 30), ("power", {"a": -1, "b": 1e30}, "1"),
     ("power", {"a": 2, "b": -1e30}, "0"), ("power", {"a": -1, "b": 10**29 + 1}, "-1"),
     ("sqrt", {"x": 144}, "12"), ("sqrt", {"x": 2}, "1.41421356237"), ("sqrt", {"x": 6.25}, "2.5"),
     ("sqrt", {"x": 0}, "0"),
     ("abs_value", {"x": -7}, "7"), ("abs_value", {"x": 3.5}, "3.5"),
-    ("modulo", {"a": 17, "b": 5}, "2"), ("modulo", {"a": -7, "b": 3}, "2"), ("modulo", {"a": 5.5, "b": 2}, "1.5"),
+    ("modulo", {"a": 17, "b": 5}, "2"), ("modulo", {"a": -7, "b": 3}, "2"),
+    ("modulo", {"a": 5.5, "b": 2}, "1.5"),
 ])
 def test_results(name, arguments, result):
     assert run(name, **arguments) == result
 
 
 def test_the_twelve_names_in_the_papers_order():
-    assert BOX.names == ("add", "subtract", "multiply", "divide", "sum_numbers", "floor", "ceil", "round_number",
+    assert BOX.names == ("add", "subtract", "multiply", "divide", "sum_numbers", "floor", "ceil",
+                         "round_number",
                          "power", "sqrt", "abs_value", "modulo")
 
 
 @pytest.mark.parametrize(("value", "number"), [
-    (3, 3), (3.0, 3), (2.5, 2.5), ("3", 3), (" 1,234.5 ", 1234.5), ("-1,000", -1000), ("+7", 7), ("1e3", 1000),
-    (".5", 0.5), ("5.", 5), ("1,234,567", 1234567), (10**30, 10**30), (-1e30, int(-1e30)), (1e-320, 1e-320),
+    (3, 3), (3.0, 3), (2.5, 2.5), ("3", 3), (" 1,234.5 ", 1234.5), ("-1,000", -1000), ("+7", 7),
+    ("1e3", 1000),
+    (".5", 0.5), ("5.", 5), ("1,234,567", 1234567), (10**30, 10**30), (-1e30, int(-1e30)),
+    (1e-320, 1e-320),
     ("0", 0), (-0.0, 0),
 ])
 def test_what_a_number_may_be(value, number):
@@ -83,13 +92,18 @@ def test_what_a_number_may_be(value, number):
 
 
 @pytest.mark.parametrize(("value", "reason"), [
-    (True, "must be a number"), (False, "must be a number"), (None, "must be a number"), ([1], "must be a number"),
-    ({}, "must be a number"), ("", "must be a number"), ("three", "must be a number"), ("1,2", "must be a number"),
-    ("1,23,456", "must be a number"), ("1234,567", "must be a number"), ("1_000", "must be a number"),
-    ("0x10", "must be a number"), ("--1", "must be a number"), ("٣", "must be a number"), ("nan", "must be a number"),
+    (True, "must be a number"), (False, "must be a number"), (None, "must be a number"),
+    ([1], "must be a number"),
+    ({}, "must be a number"), ("", "must be a number"), ("three", "must be a number"),
+    ("1,2", "must be a number"),
+    ("1,23,456", "must be a number"), ("1234,567", "must be a number"),
+    ("1_000", "must be a number"),
+    ("0x10", "must be a number"), ("--1", "must be a number"), ("٣", "must be a number"),
+    ("nan", "must be a number"),
     ("inf", "must be a number"), (".", "must be a number"), ("1" * 41, "must be a number"),
     (math.nan, "must be finite"), (math.inf, "must be finite"), (-math.inf, "must be finite"),
-    ("1e999999", "must be finite"), ("1e31", "is too large"), (10**31, "is too large"), (-2e30, "is too large"),
+    ("1e999999", "must be finite"), ("1e31", "is too large"), (10**31, "is too large"),
+    (-2e30, "is too large"),
     (10**400, "is too large"),
 ])
 def test_what_a_number_may_not_be(value, reason):
@@ -103,8 +117,10 @@ def test_whole_numbers_lists_and_texts():
         coerce("d", int, 2.5)
     assert coerce("n", list[float], ["1", 2.0, 2.5]) == [1, 2, 2.5]
     assert coerce("n", list[float], list(range(1000)))[-1] == 999
-    for bad, reason in (("1,2", "list of numbers"), (7, "list of numbers"), ({"0": 1}, "list of numbers"),
-                        ([[1]], "must be a number"), ([True], "must be a number"), ([1] * 1001, "more than 1000")):
+    for bad, reason in (("1,2", "list of numbers"), (7, "list of numbers"),
+                        ({"0": 1}, "list of numbers"),
+                        ([[1]], "must be a number"), ([True], "must be a number"),
+                        ([1] * 1001, "more than 1000")):
         with pytest.raises(ToolError, match=reason):
             coerce("n", list[float], bad)
     assert coerce("t", str, "x" * 10_000)
@@ -116,12 +132,17 @@ def test_whole_numbers_lists_and_texts():
 @pytest.mark.parametrize(("name", "arguments", "message"), [
     ("add", {"a": 1}, "add: missing argument 'b'."), ("add", {}, "add: missing argument 'a'."),
     ("add", {"a": 1, "b": 2, "c": 3}, "add: unexpected argument 'c'."),
-    ("add", None, "add: missing argument 'a'."), ("add", [1, 2], "add: arguments must be an object."),
-    ("add", "{}", "add: arguments must be an object."), ("add", {"a": 1e30, "b": 1e30}, "result is too large."),
-    ("divide", {"a": 1, "b": 0}, "division by zero."), ("modulo", {"a": 1, "b": 0.0}, "division by zero."),
-    ("sqrt", {"x": -1}, "square root of a negative number."), ("power", {"a": 0, "b": -1}, "zero to a negative power."),
+    ("add", None, "add: missing argument 'a'."),
+    ("add", [1, 2], "add: arguments must be an object."),
+    ("add", "{}", "add: arguments must be an object."),
+    ("add", {"a": 1e30, "b": 1e30}, "result is too large."),
+    ("divide", {"a": 1, "b": 0}, "division by zero."),
+    ("modulo", {"a": 1, "b": 0.0}, "division by zero."),
+    ("sqrt", {"x": -1}, "square root of a negative number."),
+    ("power", {"a": 0, "b": -1}, "zero to a negative power."),
     ("power", {"a": -8, "b": 0.5}, "a negative number to a fractional power."),
-    ("power", {"a": 10, "b": 31}, "result is too large."), ("power", {"a": 9.9, "b": 1e30}, "result is too large."),
+    ("power", {"a": 10, "b": 31}, "result is too large."),
+    ("power", {"a": 9.9, "b": 1e30}, "result is too large."),
     ("power", {"a": 0.5, "b": -1e30}, "result is too large."),
     ("round_number", {"x": 1.5, "digits": 16}, "digits must be between -15 and 15."),
     ("total", {"a": 1}, "Tool total not found."), ("__class__", {}, "Tool __class__ not found."),
@@ -138,9 +159,11 @@ def deep(depth: int, wrap) -> object:
 
 
 HOSTILE = {
-    "nan": math.nan, "inf": math.inf, "1e999999": "1e999999", "ones": "1" * 200_000, "text": "x" * 200_000,
+    "nan": math.nan, "inf": math.inf, "1e999999": "1e999999", "ones": "1" * 200_000,
+    "text": "x" * 200_000,
     "escapes": "\x00\ud800\u202e<|im_end|>", "deep list": deep(50_000, lambda v: [v]),
-    "deep object": deep(50_000, lambda v: {"a": v}), "long list": [1] * 1_000_000, "true": True, "null": None,
+    "deep object": deep(50_000, lambda v: {"a": v}), "long list": [1] * 1_000_000, "true": True,
+    "null": None,
     "list": [1], "object": {"a": 1}, "power tower": 10**400, "tiny": 5e-324,
 }
 
@@ -149,7 +172,8 @@ HOSTILE = {
 def test_hostile_arguments_fail_fast_and_quietly(what):
     value = HOSTILE[what]
     for name, tool in BOX.tools.items():
-        for arguments in (value, dict.fromkeys(tool.parameters, value), {n: [value] for n in tool.parameters},
+        for arguments in (value, dict.fromkeys(tool.parameters, value),
+                          {n: [value] for n in tool.parameters},
                           {**dict.fromkeys(tool.parameters, 2), "extra": value}):
             start = time.process_time()
             observation = BOX.execute(name, arguments)
@@ -165,13 +189,17 @@ def test_hostile_names_fail_fast_and_quietly(what):
     start = time.process_time()
     observation = BOX.execute(HOSTILE[what], {"a": 1, "b": 2})
     assert time.process_time() - start < 0.1
-    assert not observation.ok and "not found" in observation.content and len(observation.content) < 400
+    assert (
+        not observation.ok and "not found" in observation.content and len(observation.content) < 400
+    )
     observation.content.encode()
 
 
 KEYS = st.sampled_from(["a", "b", "x", "numbers", "digits", "z"])
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30), lambda inner:
-                    st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=8)
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+                    lambda inner:
+                    st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+                    max_leaves=8)
 
 
 @settings(max_examples=300, deadline=None)
@@ -190,7 +218,9 @@ NUMBERS = st.integers(-10**30, 10**30) | st.floats(-1e30, 1e30)
 @given(st.sampled_from(BOX.names), NUMBERS, NUMBERS)
 def test_numbers_in_finite_numbers_out(name, a, b):
     arguments = {"a": a, "b": b, "x": a, "numbers": [a, b]}
-    observation = BOX.execute(name, {n: arguments[n] for n in BOX.tools[name].parameters if n in arguments})
+    observation = BOX.execute(name,
+                              {n: arguments[n] for n in BOX.tools[name].parameters
+                               if n in arguments})
     assert not observation.ok or math.isfinite(float(observation.content))
 
 
@@ -223,7 +253,8 @@ def as_trl_would(name: str, arguments) -> str:
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from([*BOX.names, "total", "Add"]),
-       st.dictionaries(st.sampled_from(["a", "b", "x", "numbers", "digits", "it's"]), JSON, max_size=3))
+       st.dictionaries(st.sampled_from(["a", "b", "x", "numbers", "digits", "it's"]), JSON,
+                       max_size=3))
 def test_tool_texts_are_those_of_trls_loop(name, arguments):
     assert BOX.execute(name, arguments).content == as_trl_would(name, arguments)
 
@@ -250,11 +281,18 @@ def test_schemas_agree_with_those_transformers_derives():
 
 
 def test_schema_in_full():
-    assert Tool(BOX.tools["round_number"].function).schema == {"type": "function", "function": {
-        "name": "round_number",
-        "description": "x rounded to a number of decimal places (0 unless given); halves go to the even neighbour.",
-        "parameters": {"type": "object", "properties": {"x": {"type": "number"}, "digits": {"type": "integer"}},
-                       "required": ["x"]}}}
+    assert Tool(BOX.tools["round_number"].function).schema == {
+        "type": "function",
+        "function": {
+            "name": "round_number",
+            "description": "x rounded to a number of decimal places (0 unless given); halves go to the even neighbour.",  # noqa: E501
+            "parameters": {
+                "type": "object",
+                "properties": {"x": {"type": "number"}, "digits": {"type": "integer"}},
+                "required": ["x"],
+            },
+        },
+    }
     json.dumps(BOX.schemas)
 
 
@@ -281,7 +319,8 @@ def test_a_toolbox_of_ones_own(monkeypatch):
 
 
 @pytest.mark.parametrize(("spec", "message"), [
-    ("calculus", "Unknown toolbox 'calculus': use one of .'arithmetic'."), (":x", "is neither a built-in name nor"),
+    ("calculus", "Unknown toolbox 'calculus': use one of .'arithmetic'."),
+    (":x", "is neither a built-in name nor"),
     ("no_such_module:BOX", "cannot be imported"), ("math:BOX", "cannot be imported"),
     ("math:pi", "'math:pi' is a float: it must be"),
 ])

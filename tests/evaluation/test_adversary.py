@@ -1,4 +1,5 @@
-"""An adversarial student, through the real rollout loop: every asked item stays in the denominator, under its kind."""
+"""An adversarial student, through the real rollout loop: every asked item stays in the denominator,
+under its kind."""
 
 from __future__ import annotations
 
@@ -30,11 +31,16 @@ from mentor_kit.teachers.attempt import Attempt
 
 QUESTION = "What is 1 + 1? Case {}"
 RIGHT = "The answer is \\boxed{2}." + EOS
-SCRIPT = {"right": RIGHT, "overlong": "I think " * 400, "never ends": "word", "thousand calls": 1000 * render_call(
-    "add", {"a": 1, "b": 1}) + EOS, "empty": EOS, "calls for ever": render_call("add", {"a": 1, "b": 1}) + EOS,
-    "malformed": "<tool_call>{not json</tool_call>" + EOS, "unknown tool": render_call("plus", {}) + EOS}
-KIND = {"right": None, "overlong": "overlong", "never ends": "overlong", "thousand calls": "overlong",
-        "empty": "no_answer", "calls for ever": "tool_cap", "malformed": "no_answer", "unknown tool": "tool_cap",
+SCRIPT = {"right": RIGHT, "overlong": "I think " * 400, "never ends": "word",
+          "thousand calls": 1000 * render_call(
+    "add", {"a": 1, "b": 1}) + EOS, "empty": EOS,
+          "calls for ever": render_call("add", {"a": 1, "b": 1}) + EOS,
+    "malformed": "<tool_call>{not json</tool_call>" + EOS,
+          "unknown tool": render_call("plus", {}) + EOS}
+KIND = {"right": None, "overlong": "overlong", "never ends": "overlong",
+        "thousand calls": "overlong",
+        "empty": "no_answer", "calls for ever": "tool_cap", "malformed": "no_answer",
+        "unknown tool": "tool_cap",
         "raises": "error", "raises late": "error"}
 CASES = list(KIND) * 5
 
@@ -49,7 +55,8 @@ class ScriptedModel(torch.nn.Module):
 
     def generate(self, input_ids, attention_mask, generation_config, logits_processor):
         self.asked.append(logits_processor)
-        written = [self.answer(self.tokenizer.decode(row), generation_config.max_new_tokens) for row in input_ids]
+        written = [self.answer(self.tokenizer.decode(row), generation_config.max_new_tokens)
+                   for row in input_ids]
         width = max(map(len, written))
         pad = self.tokenizer.pad_token_id
         return torch.tensor([[*row.tolist(), *ids, *[pad] * (width - len(ids))]
@@ -72,7 +79,8 @@ def adversary() -> Student:
 
 
 def problems() -> list[Problem]:
-    return [Problem(f"p{i:02d}", QUESTION.format(case), ("2",), "test", "adversarial") for i, case in enumerate(CASES)]
+    return [Problem(f"p{i:02d}", QUESTION.format(case), ("2",), "test", "adversarial") for i,
+            case in enumerate(CASES)]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +100,9 @@ def test_all_fifty_items_are_in_the_denominator_each_under_its_kind(records):
 
 def test_an_exception_costs_one_item_and_is_kept(records):
     by_case = dict(zip(CASES, records, strict=True))
-    assert by_case["raises"].trajectory.meta["error"] == "RuntimeError: the device is on fire: raises"
+    assert (
+        by_case["raises"].trajectory.meta["error"] == "RuntimeError: the device is on fire: raises"
+    )
     assert by_case["right"].trajectory.meta["correct"]
 
 
@@ -111,17 +121,22 @@ def test_a_thousand_calls_in_a_turn_are_executed_and_counted(adversary):
 
 
 def test_counters_of_every_kind_stand_beside_accuracy(records):
-    """5 of 50 items write a malformed call; 5 call an unknown and 5 a known tool in 5 turns, the last not executed."""
+    """5 of 50 items write a malformed call; 5 call an unknown and 5 a known tool in 5 turns, the
+    last not executed."""
     row = interval_table(records).loc["adversarial"]
     summary = summarise([r for r, c in zip(records, CASES, strict=True) if c != "thousand calls"])
-    assert (row["malformed"], row["unknown tools"], row["failed calls"]) == (5 / 50, 25 / 50, 20 / 50)
-    assert (summary["n_executed"] * 45, summary["n_calls"] * 45) == (pytest.approx(5 * 4 + 5 * 4), pytest.approx(55))
+    assert (row["malformed"], row["unknown tools"], row["failed calls"]) == (5 / 50, 25 / 50,
+                                                                             20 / 50)
+    assert (summary["n_executed"] * 45, summary["n_calls"] * 45) == (pytest.approx(5 * 4 + 5 * 4),
+                                                                     pytest.approx(55))
     assert row["turns"] == (8 * 5 + 2 * 25) / 50 and row["boxed %"] == 10
-    assert row["tokens"] == pytest.approx(np.mean([r.trajectory.meta["tokens"] for r in records if "tokens" in
+    assert row["tokens"] == pytest.approx(np.mean([r.trajectory.meta["tokens"] for r in records
+                                                   if "tokens" in
                                                    r.trajectory.meta]), abs=0.005)
 
 
-def test_a_restart_with_only_bad_items_left_ends_as_the_undisturbed_run(adversary, tmp_path, monkeypatch):
+def test_a_restart_with_only_bad_items_left_ends_as_the_undisturbed_run(adversary, tmp_path,
+                                                                        monkeypatch):
     asked = [p for p in problems() if p.question.endswith(("Case right", "Case raises"))]
     whole, broken = (new_run(tmp_path / name, "evaluate") for name in ("whole", "broken"))
     task, right = Task("adversarial", asked, adversary, Sampling(max_new_tokens=400)), []
@@ -139,12 +154,17 @@ def test_a_restart_with_only_bad_items_left_ends_as_the_undisturbed_run(adversar
     with pytest.raises(KeyboardInterrupt):
         evaluate_tasks([task], broken, batch_size=3)
     assert evaluate_tasks([task], broken, batch_size=3) == records and len(right) == 5
-    assert whole.path("trajectories.parquet").read_bytes() == broken.path("trajectories.parquet").read_bytes()
+    assert (
+        whole.path("trajectories.parquet").read_bytes()
+        == broken.path("trajectories.parquet").read_bytes()
+    )
 
 
-def test_a_solver_that_breaks_on_the_way_is_no_items_failure_and_leaves_none(adversary, tmp_path, monkeypatch):
+def test_a_solver_that_breaks_on_the_way_is_no_items_failure_and_leaves_none(adversary, tmp_path,
+                                                                             monkeypatch):
     asked = [replace(p, question=QUESTION.format("right")) for p in problems()]
-    run, task = new_run(tmp_path, "evaluate"), Task("adversarial", asked, adversary, Sampling(max_new_tokens=400))
+    run, task = new_run(tmp_path, "evaluate"), Task("adversarial", asked, adversary,
+                                                    Sampling(max_new_tokens=400))
     with monkeypatch.context() as patch:
         patch.setattr(adversary.model, "answer", breaks_after(20, adversary.model.answer))
         with pytest.raises(RuntimeError, match="no device"):
@@ -163,7 +183,8 @@ def breaks_after(calls: int, answer):
     return broken
 
 
-def test_an_item_that_raises_before_it_is_under_way_is_the_one_that_is_blamed(adversary, monkeypatch):
+def test_an_item_that_raises_before_it_is_under_way_is_the_one_that_is_blamed(adversary,
+                                                                              monkeypatch):
     asked = [p for p in problems() if p.question.endswith("Case right")][:4]
     real = rollout.prompt_ids
 
@@ -174,7 +195,8 @@ def test_an_item_that_raises_before_it_is_under_way_is_the_one_that_is_blamed(ad
 
     monkeypatch.setattr(rollout, "prompt_ids", no_prompt)
     for batch_size in (1, 2, 8):
-        records = evaluate(adversary, asked, {}, Sampling(max_new_tokens=400), batch_size=batch_size)
+        records = evaluate(adversary, asked, {}, Sampling(max_new_tokens=400),
+                           batch_size=batch_size)
         assert [r.trajectory.meta["failure"] for r in records] == [None, None, "error", None]
 
 
@@ -194,7 +216,11 @@ def test_sampling_settings_reach_every_turn_and_are_stored(adversary):
     (record,) = evaluate(adversary, case, {}, settings)
     assert len(adversary.model.asked) == len(record.trajectory.turns) == 5
     for temperature, top_k, top_p, draw in adversary.model.asked:
-        assert (temperature.temperature, top_k.top_k, top_p.top_p) == (0.6, 20, 0.95) and isinstance(draw, Draw)
+        assert (temperature.temperature, top_k.top_k, top_p.top_p) == (
+            0.6,
+            20,
+            0.95,
+        ) and isinstance(draw, Draw)
     assert record.trajectory.meta["sampling"] == asdict(settings)
 
 
@@ -203,7 +229,8 @@ def test_k_samples_are_numbered_and_measured(adversary, tmp_path):
     run = new_run(tmp_path / "run", "evaluate")
     task = Task("adversarial", asked, adversary, Sampling(temperature=1.0))
     records = evaluate_tasks([task], run, samples=4, batch_size=3)
-    assert [(r.problem.id, r.trajectory.sample) for r in records] == [(p.id, s) for p in asked for s in range(4)]
+    assert [(r.problem.id, r.trajectory.sample) for r in records] == [(p.id, s) for p in asked
+                                                                      for s in range(4)]
     assert load_records(run.path("trajectories.parquet")) == records
     assert sample_metrics(records) == {"k": 4, "mean_at_k": 0.5, "pass_at_k": 0.5, "maj_at_k": 0.5}
     row = interval_table(records).loc["adversarial"]
@@ -227,14 +254,18 @@ class ShyTeacher:
             return Attempt(None, False, "no_answer")
         box = 2 if number % 3 == 1 else 3
         calls = Turn(render_call("add", {"a": 1, "b": 1}), "eos", render_environment(["2"]))
-        return Attempt(Trajectory(problem.id, (calls, Turn(f"\\boxed{{{box}}}")), "teacher:shy"), number % 3 == 1, "?")
+        return Attempt(Trajectory(problem.id, (calls, Turn(f"\\boxed{{{box}}}")), "teacher:shy"),
+                       number % 3 == 1, "?")
 
 
 def test_references_belong_to_their_task(adversary, tmp_path):
-    """The same id in a collection and in a benchmark may be another question: only its own task's teacher counts."""
+    """The same id in a collection and in a benchmark may be another question: only its own task's
+    teacher counts."""
     problem = problems()[0]
-    attempts = [attempt(problem, ShyTeacher(), sample) for sample in range(2)] + [attempt(problems()[10], ShyTeacher())]
-    tasks = [Task("ours", [problem, problems()[10]], adversary, Sampling(max_new_tokens=400), attempts=attempts),
+    attempts = [attempt(problem, ShyTeacher(),
+                        sample) for sample in range(2)] + [attempt(problems()[10], ShyTeacher())]
+    tasks = [Task("ours", [problem, problems()[10]], adversary, Sampling(max_new_tokens=400),
+                  attempts=attempts),
              Task("benchmark", [problem], adversary, Sampling(max_new_tokens=400))]
     first, second, other = evaluate_tasks(tasks, new_run(tmp_path, "evaluate"))
     assert (first.reference, first.trajectory.meta["teacher_correct"]) == (None, 0)

@@ -1,5 +1,5 @@
-"""Declared benchmarks, and `mentor-kit evaluate` on a checkpoint folder: killed and started again, the same bytes on one
-kind of CPU."""
+"""Declared benchmarks, and `mentor-kit evaluate` on a checkpoint folder: killed and started again,
+the same bytes on one kind of CPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from mentor_kit.runs.locks import lock_folder
 from mentor_kit.runs.parameters import configure
 
 pytestmark = pytest.mark.numeric
-LOCAL = {"version": 1, "problems": "question_set", "toolbox": "arithmetic", "scorer": "judge", "licence": "none"}
+LOCAL = {"version": 1, "problems": "question_set", "toolbox": "arithmetic", "scorer": "judge",
+         "licence": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -40,26 +41,33 @@ def checkpoint(tmp_path_factory) -> Path:
 def test_every_declaration_is_whole(name):
     benchmark, splits = load_benchmark(name)
     assert benchmark.name == name and benchmark.version >= 1 and benchmark.licence and splits == []
-    assert benchmark.problems in PROBLEM_SOURCES and benchmark.scorer in SCORERS and benchmark.splits
+    assert (
+        benchmark.problems in PROBLEM_SOURCES and benchmark.scorer in SCORERS and benchmark.splits
+    )
 
 
 def test_the_named_benchmarks_are_there():
-    assert set(benchmark_names()) >= {"aime24", "aime25", "amc23", "minerva_math", "omni_math_512", "math_bench", "gsm8k",
-                                      "gsm_symbolic", "arithmetic_stories", "bfcl", "bamboogle", "hotpotqa", "2wikimultihopqa"}
+    assert set(benchmark_names()) >= {"aime24", "aime25", "amc23", "minerva_math", "omni_math_512",
+                                      "math_bench", "gsm8k",
+                                      "gsm_symbolic", "arithmetic_stories", "bfcl", "bamboogle",
+                                      "hotpotqa", "2wikimultihopqa"}
 
 
 def test_offline_benchmarks_load_with_all_their_splits():
     for name in ("gsm_symbolic", "arithmetic_stories"):
         benchmark, _ = load_benchmark(name)
         problems = benchmark.load(items=2)
-        assert {p.split for p in problems} == {f"{name}/{s}" for s in benchmark.splits} and len(problems) == 2 * len(benchmark.splits)
+        assert {p.split for p in problems} == {f"{name}/{s}" for s in benchmark.splits} and len(
+            problems
+        ) == 2 * len(benchmark.splits)
         facts = benchmark.facts(problems)
         assert facts["version"] == 1 and len(facts["items_sha256"]) == 64
     assert load_benchmark("gsm_symbolic")[0].facts([])["revisions"] == ["reasoning-gym==0.1.25"]
 
 
 def test_a_question_set_from_parquet_and_json(tmp_path):
-    rows = [{"question": f"What is {i} + 1?", "answer": f"so\n#### {i + 1}", "category": "even" if i % 2 == 0 else "odd"}
+    rows = [{"question": f"What is {i} + 1?", "answer": f"so\n#### {i + 1}", "category": "even"
+             if i % 2 == 0 else "odd"}
             for i in range(6)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set.parquet")
     (tmp_path / "set.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -67,17 +75,22 @@ def test_a_question_set_from_parquet_and_json(tmp_path):
         options = {"path": str(tmp_path / file), "after": "####", "split_column": "category"}
         benchmark = Benchmark("mine", splits={"even": 0, "odd": 2}, options=options, **LOCAL)
         problems = benchmark.load()
-        assert [(p.split, p.answers) for p in problems] == [("mine/even", ("1",)), ("mine/even", ("3",)), ("mine/even", ("5",)),
-                                                            ("mine/odd", ("2",)), ("mine/odd", ("4",))]
+        assert [(p.split, p.answers) for p in problems] == [("mine/even", ("1",)),
+                                                            ("mine/even", ("3",)),
+                                                            ("mine/even", ("5",)),
+                                                            ("mine/odd", ("2",)),
+                                                            ("mine/odd", ("4",))]
         assert benchmark.facts(problems)["revisions"] == [problems[0].meta["revision"]]
     with pytest.raises(UserError, match="no split 'prime'"):
         benchmark.load(splits=["prime"])
     with pytest.raises(UserError, match="no split_column"):
-        Benchmark("mine", splits={"a": 0, "b": 0}, options={"path": str(tmp_path / "set.jsonl")}, **LOCAL).load()
+        Benchmark("mine", splits={"a": 0, "b": 0}, options={"path": str(tmp_path / "set.jsonl")},
+                  **LOCAL).load()
 
 
 def test_what_cannot_be_had_is_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match="Unknown benchmark 'aime'; *|Unknown benchmark 'aime': use one of"):
+    with pytest.raises(UserError, match="Unknown benchmark 'aime'; *|Unknown benchmark 'aime': use "
+                                        "one of"):
         load_benchmark("aime")
     with pytest.raises(UserError, match="cannot be read"):
         load_benchmark("aime24")[0].load()  # offline
@@ -89,8 +102,10 @@ def test_what_cannot_be_had_is_one_clear_line(tmp_path):
 
 
 def command(checkpoint: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "mentor_kit", "evaluate", str(checkpoint), "arithmetic_stories:in_domain,longer_chains",
-            "--set", "benchmark_items=12", "--set", "batch_size=2", "--set", "max_new_tokens=64", "--set", "temperature=0.7",
+    return [sys.executable, "-m", "mentor_kit", "evaluate", str(checkpoint),
+            "arithmetic_stories:in_domain,longer_chains",
+            "--set", "benchmark_items=12", "--set", "batch_size=2", "--set", "max_new_tokens=64",
+            "--set", "temperature=0.7",
             "--set", "samples=2", "--name", "tiny", "--out", str(out)]
 
 
@@ -98,8 +113,13 @@ def test_killed_and_started_again_gives_the_same_bytes(checkpoint, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     done = subprocess.run(command(checkpoint, whole), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "arithmetic_stories/longer_chains" in done.stdout and "accuracy %" in done.stdout and "pass@2 %" in done.stdout
-    process = subprocess.Popen(command(checkpoint, broken), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert (
+        "arithmetic_stories/longer_chains" in done.stdout
+        and "accuracy %" in done.stdout
+        and "pass@2 %" in done.stdout
+    )
+    process = subprocess.Popen(command(checkpoint, broken), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
     wait_for_answers(process, broken, 3)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -108,7 +128,10 @@ def test_killed_and_started_again_gives_the_same_bytes(checkpoint, tmp_path):
     assert again.returncode == 0, again.stderr
     for name in ("trajectories.parquet", "benchmarks.json"):
         assert (broken / name).read_bytes() == (whole / name).read_bytes()
-    assert not (broken / "answers").exists() and again.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]
+    assert (
+        not (broken / "answers").exists()
+        and again.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]
+    )
 
 
 def wait_for_answers(process: subprocess.Popen, folder: Path, n: int) -> None:
@@ -119,43 +142,64 @@ def wait_for_answers(process: subprocess.Popen, folder: Path, n: int) -> None:
 
 
 def test_a_finished_run_is_only_read_and_the_frames_read_it(checkpoint, tmp_path):
-    config = configure(EvaluateConfig, benchmarks=["arithmetic_stories:in_domain"], benchmark_items=4, max_new_tokens=64)
-    run, records = evaluate_target(str(checkpoint), config, method="tiny", out=tmp_path / "s" / "evaluate" / "k")
+    config = configure(EvaluateConfig, benchmarks=["arithmetic_stories:in_domain"],
+                       benchmark_items=4, max_new_tokens=64)
+    run, records = evaluate_target(str(checkpoint), config, method="tiny",
+                                   out=tmp_path / "s" / "evaluate" / "k")
     written = (run.dir / "DONE").stat().st_mtime_ns
     again, same = evaluate_target(str(checkpoint), config, method="tiny", out=run.dir)
     assert same == records == load_records(run.dir / "trajectories.parquet") and len(records) == 4
     assert (again.dir / "DONE").stat().st_mtime_ns == written
-    facts, manifest = (json.loads((run.dir / f).read_text()) for f in ("benchmarks.json", "manifest.json"))
-    assert facts[0]["name"] == "arithmetic_stories" and facts[0]["items"] == 4 and "commit" in manifest["git"]
+    facts, manifest = (json.loads((run.dir / f).read_text())
+                       for f in ("benchmarks.json", "manifest.json"))
+    assert (
+        facts[0]["name"] == "arithmetic_stories"
+        and facts[0]["items"] == 4
+        and "commit" in manifest["git"]
+    )
     assert records[0].trajectory.meta["benchmark_version"] == 1 and records[0].reference is not None
     items = load_results(run.dir).items
-    assert list(items["split"].unique()) == ["arithmetic_stories/in_domain"] and set(items["method"]) == {"tiny"}
+    assert list(items["split"].unique()) == ["arithmetic_stories/in_domain"] and set(
+        items["method"]
+    ) == {"tiny"}
     assert target_identity(str(checkpoint)).startswith("tiny:sha256:")
 
 
 def test_a_second_evaluation_and_another_one_are_refused_in_a_runs_folder(checkpoint, tmp_path):
-    one, other = (configure(EvaluateConfig, benchmarks=["arithmetic_stories:in_domain"], benchmark_items=n,
+    one, other = (configure(EvaluateConfig, benchmarks=["arithmetic_stories:in_domain"],
+                            benchmark_items=n,
                             max_new_tokens=8) for n in (2, 3))
     evaluate_target(str(checkpoint), one, out=tmp_path / "run")
-    with pytest.raises(UserError, match=r"holds a run with other parameters \(benchmark_items: 3 asked, 2 stored\): give"):
+    with pytest.raises(
+        UserError,
+        match=r"holds a run with other parameters \(benchmark_items: 3 asked, 2 stored\): give",
+    ):
         evaluate_target(str(checkpoint), other, out=tmp_path / "run")
     with lock_folder(tmp_path / "busy", "busy"):
-        second = subprocess.run(command(checkpoint, tmp_path / "busy"), capture_output=True, text=True, check=False)
+        second = subprocess.run(command(checkpoint, tmp_path / "busy"), capture_output=True,
+                                text=True, check=False)
     assert second.returncode == 2 and second.stderr.strip() == (
-        f"error: Another evaluation is at work in {str(tmp_path / 'busy')!r}: wait for it, or give --out another folder.")
+        f"error: Another evaluation is at work in {str(tmp_path / 'busy')!r}: wait for it, or give "
+        "--out another folder.")
     assert [p.name for p in (tmp_path / "busy").iterdir()] == [".lock"]
 
 
 def test_a_runs_folder_in_a_models_place_is_told_where_the_model_is(checkpoint, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "student").symlink_to(checkpoint)
-    config = configure(EvaluateConfig, benchmarks=["arithmetic_stories:in_domain"], benchmark_items=2)
+    config = configure(EvaluateConfig, benchmarks=["arithmetic_stories:in_domain"],
+                       benchmark_items=2)
     with pytest.raises(UserError, match=f"did you mean '{tmp_path}/run/student'"):
         evaluate_target(str(tmp_path / "run"), config, out=tmp_path / "out")
 
 
 def test_the_teacher_is_a_row(tmp_path):
-    config = configure(EvaluateConfig, benchmarks=["gsm_symbolic:in_domain,teacher_rejected"], benchmark_items=5)
+    config = configure(EvaluateConfig, benchmarks=["gsm_symbolic:in_domain,teacher_rejected"],
+                       benchmark_items=5)
     _, records = evaluate_target("teacher:worked_solution", config, out=tmp_path / "run")
     right = [r.trajectory.meta["correct"] for r in records]
-    assert right[:5] == [True] * 5 and len(right) == 10 and {r.trajectory.meta["method"] for r in records} == {"teacher"}
+    assert (
+        right[:5] == [True] * 5
+        and len(right) == 10
+        and {r.trajectory.meta["method"] for r in records} == {"teacher"}
+    )

@@ -32,7 +32,8 @@ from mentor_kit.teachers import load_teacher
 
 pytestmark = pytest.mark.numeric
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "04_evaluation.ipynb"
-TRAIN, TEST, LONGER = (teacher_records(n, s) for n, s in ((12, "train"), (6, "in_domain"), (4, "longer_chains")))
+TRAIN, TEST, LONGER = (teacher_records(n, s) for n,
+                       s in ((12, "train"), (6, "in_domain"), (4, "longer_chains")))
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +46,25 @@ def as_student(record: Record, text: str, finish: str = "eos") -> Trajectory:
 
 
 @pytest.mark.parametrize(("text", "finish", "kind"), [
-    ("The answer is \\boxed{3", "length", "overlong"), ("no box" + EOS, "eos", "no_answer"), (EOS, "eos", "no_answer"),
+    ("The answer is \\boxed{3", "length", "overlong"), ("no box" + EOS, "eos", "no_answer"),
+    (EOS, "eos", "no_answer"),
     (render_call("add", {"a": 1, "b": 2}) + EOS, "tool_cap", "tool_cap"), ("", "error", "error"),
     ("\\boxed{3}" + EOS, "eos", None)])
 def test_failures_have_a_kind_and_count_as_wrong(text, finish, kind):
     trajectory = as_student(TEST[0], text, finish)
     assert failure_kind(trajectory) == kind
     if kind:
-        assert verdict_facts(TEST[0].problem, trajectory) == {"correct": False, "judged_by": "failure", "failure": kind}
+        assert verdict_facts(TEST[0].problem, trajectory) == {"correct": False,
+                                                              "judged_by": "failure",
+                                                              "failure": kind}
 
 
 def test_every_asked_item_is_in_the_result(student):
     problems = [r.problem for r in TRAIN]
     records = evaluate(student, problems, {}, Sampling(max_new_tokens=4), facts={"method": "cut"})
     assert [r.problem for r in records] == problems
-    assert {(r.trajectory.finish, r.trajectory.meta["failure"]) for r in records} == {("length", "overlong")}
+    assert {(r.trajectory.finish, r.trajectory.meta["failure"]) for r in records} == {("length",
+                                                                                       "overlong")}
     assert not any(r.trajectory.meta["correct"] for r in records)
     assert records[0].trajectory.meta["sampling"]["max_new_tokens"] == 4
 
@@ -67,7 +72,9 @@ def test_every_asked_item_is_in_the_result(student):
 def test_groups_are_samples_of_one_problem(student):
     groups = sample_groups(student, TRAIN[:2], 3, Sampling(temperature=1.0))
     assert [r.problem.id for r in groups] == [TRAIN[0].problem.id] * 3 + [TRAIN[1].problem.id] * 3
-    assert [r.trajectory.sample for r in groups] == [0, 1, 2] * 2 and groups[0].reference == TRAIN[0].trajectory
+    assert [r.trajectory.sample for r in groups] == [0, 1, 2] * 2 and groups[0].reference == TRAIN[
+        0
+    ].trajectory
 
 
 def test_validation_uses_the_judge(student):
@@ -78,16 +85,21 @@ def test_validation_uses_the_judge(student):
 def test_stage_evaluates_all_splits_and_stores_them(student, tmp_path):
     run, collection = new_run(tmp_path, "evaluate"), Collection(tuple(TRAIN + TEST + LONGER))
     records = stage.evaluate_splits(configure(EvaluateConfig), student, collection, "test", run)
-    assert load_records(run.path("trajectories.parquet")) == records and not (run.dir / "answers").exists()
+    assert (
+        load_records(run.path("trajectories.parquet")) == records
+        and not (run.dir / "answers").exists()
+    )
     summary = stage.split_summary(records)
     assert list(summary.index) == ["in_domain", "longer_chains"] and list(summary["n"]) == [6, 4]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, tmp_path, monkeypatch, temperature):
+def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, tmp_path,
+                                                                       monkeypatch, temperature):
     """And the same bytes come out on one kind of CPU, greedily and sampled."""
     collection, under_way = Collection(tuple(TRAIN + TEST + LONGER)), 4
-    config = configure(EvaluateConfig, batch_size=under_way, temperature=temperature, samples=2 if temperature else 1)
+    config = configure(EvaluateConfig, batch_size=under_way, temperature=temperature, samples=2
+                       if temperature else 1)
     whole, broken = new_run(tmp_path / "a", "evaluate"), new_run(tmp_path / "b", "evaluate")
     records = stage.evaluate_splits(config, student, collection, "test", whole)
     admitted, stored, stops, before = [], [], [1, 3, 5, 0], 0
@@ -100,7 +112,8 @@ def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, 
             assert told.read_text().endswith(f" of {len(records)} items\n")
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(KVDecoder, "add_row", lambda self, ids: (admitted.append(ids), admit(self, ids)))
+    monkeypatch.setattr(KVDecoder, "add_row", lambda self,
+                        ids: (admitted.append(ids), admit(self, ids)))
     monkeypatch.setattr(AttemptStore, "add", add_and_stop)
     for stop in list(stops):
         with pytest.raises(KeyboardInterrupt) if stop else nullcontext():
@@ -108,7 +121,10 @@ def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, 
         stops, before = stops[1:], len(stored)
     assert len(stored) == len(set(stored)) == len(records)
     assert len(records) < len(admitted) <= len(records) + 3 * (under_way - 1)
-    assert whole.path("trajectories.parquet").read_bytes() == broken.path("trajectories.parquet").read_bytes()
+    assert (
+        whole.path("trajectories.parquet").read_bytes()
+        == broken.path("trajectories.parquet").read_bytes()
+    )
     assert not told.exists()
 
 
@@ -119,29 +135,39 @@ def test_unknown_split_is_refused():
 
 def test_rows_of_the_control():
     trained = (("cold_start", False), ("cold_start", True), ("sft", False))
-    assert [stage.method_label(m, masked) for m, masked in trained] == ["cold_start", "cold_start_constrained", "sft"]
+    assert [stage.method_label(m, masked) for m, masked in trained] == ["cold_start",
+                                                                        "cold_start_constrained",
+                                                                        "sft"]
 
 
 def test_an_untrained_student_is_a_row_of_its_own(student, tmp_path):
-    config = configure(EvaluateConfig, student_run="none", student_source=str(student.save(tmp_path / "student")),
+    config = configure(EvaluateConfig, student_run="none",
+                       student_source=str(student.save(tmp_path / "student")),
                        student_template="kit", splits=["in_domain"], max_new_tokens=8)
     asked, method = stage.load_asked(config, None, Collection(tuple(TRAIN)))
-    assert method == asked.name == "base" and asked.model.num_parameters() == student.model.num_parameters()
+    assert (
+        method == asked.name == "base"
+        and asked.model.num_parameters() == student.model.num_parameters()
+    )
     for nothing in ("", "tiny"):
         with pytest.raises(UserError, match="is none: give a folder or a hub id"):
             configure(EvaluateConfig, student_run="none", student_source=nothing)
 
 
 def test_repeat_check_tells_miscopies_from_bugs():
-    """Same calls as the teacher, wrong box: a mis-copy when the last result was the teacher's, else unexplained."""
+    """Same calls as the teacher, wrong box: a mis-copy when the last result was the teacher's, else
+    unexplained."""
     teacher = TEST[0]
     right = teacher.trajectory.to_text()
     answer = teacher.problem.answers[0]
     miscopied = right.replace(f"boxed{{{answer}}}", "boxed{-77}")
-    tampered = render_call("add", {"a": 1, "b": 1}) + EOS + render_environment(["5"]) + "\\boxed{5}" + EOS
+    tampered = render_call("add", {"a": 1,
+                                   "b": 1}) + EOS + render_environment(["5"]) + "\\boxed{5}" + EOS
     reference = Trajectory.from_text(tampered.replace("5", "2"), teacher.problem.id)
-    records = [judged(teacher, teacher.trajectory, right), judged(teacher, teacher.trajectory, miscopied),
-               judged(replace(teacher, problem=replace(teacher.problem, answers=("2",))), reference, tampered)]
+    records = [judged(teacher, teacher.trajectory, right),
+               judged(teacher, teacher.trajectory, miscopied),
+               judged(replace(teacher, problem=replace(teacher.problem, answers=("2",))), reference,
+                      tampered)]
     counts = stage.repeat_check(records)
     assert counts["exact_repeats"] == 3 and counts["of_these_wrong"] == 2
     assert counts["miscopied"] == 1 and counts["never_boxed"] == 0 and counts["unexplained"] == 1
@@ -149,7 +175,8 @@ def test_repeat_check_tells_miscopies_from_bugs():
 
 def judged(record: Record, reference: Trajectory, text: str) -> Record:
     trajectory = Trajectory.from_text(text, record.problem.id)
-    return Record(record.problem, trajectory.with_meta(**verdict_facts(record.problem, trajectory)), reference)
+    return Record(record.problem, trajectory.with_meta(**verdict_facts(record.problem, trajectory)),
+                  reference)
 
 
 def test_overlong_turn_keeps_its_text():
@@ -163,25 +190,32 @@ def test_what_fails_while_answers_are_kept_is_no_items_failure(student, tmp_path
 
     monkeypatch.setattr(AttemptStore, "add", full)
     with pytest.raises(OSError, match="No space left"):
-        stage.evaluate_splits(configure(EvaluateConfig, splits=["in_domain"]), student, Collection(tuple(TEST)), "test",
+        stage.evaluate_splits(configure(EvaluateConfig, splits=["in_domain"]), student,
+                              Collection(tuple(TEST)), "test",
                               new_run(tmp_path, "evaluate"))
 
 
 def test_the_teachers_accuracy_is_the_judges_over_every_item_wherever_it_is_told(student, tmp_path):
-    """Asked itself, or from its collection beside a student: the same number, above the share that was accepted."""
+    """Asked itself, or from its collection beside a student: the same number, above the share that
+    was accepted."""
     collect = configure(CollectConfig, split_sizes=["in_domain:4", "teacher_rejected:12"])
     collection = run_collection(collect, new_run(tmp_path / "c", "collect"))
     problems = [r.problem for r in collection.records]
     asked = evaluate(load_teacher("worked_solution"), problems, {}, facts={"method": "teacher"})
     config = configure(EvaluateConfig, max_new_tokens=2)
-    beside = stage.evaluate_splits(config, student, collection, "test", new_run(tmp_path / "e", "evaluate"))
+    beside = stage.evaluate_splits(config, student, collection, "test",
+                                   new_run(tmp_path / "e", "evaluate"))
     own, told = interval_table(asked), interval_table(beside)
     assert told["teacher %"].to_dict() == own["accuracy %"].to_dict()
-    assert told["accepted %"].to_dict() == own["accepted %"].to_dict() == {"in_domain": 100, "teacher_rejected": 0}
-    assert own.loc["in_domain", "accuracy %"] == 100 and 0 < own.loc["teacher_rejected", "accuracy %"] < 100
-    items = pd.DataFrame({"split": [r.problem.split for r in beside], "problem_id": [r.problem.id for r in beside],
+    assert told["accepted %"].to_dict() == own["accepted %"].to_dict() == {"in_domain": 100,
+                                                                           "teacher_rejected": 0}
+    assert own.loc["in_domain", "accuracy %"] == 100 and 0 < own.loc["teacher_rejected",
+                                                                     "accuracy %"] < 100
+    items = pd.DataFrame({"split": [r.problem.split for r in beside],
+                          "problem_id": [r.problem.id for r in beside],
                           "teacher_correct": [r.trajectory.meta["teacher_correct"] for r in beside],
-                          "teacher_tools": [r.reference and r.reference.tool_names for r in beside]})
+                          "teacher_tools": [r.reference and r.reference.tool_names
+                                            for r in beside]})
     rows = teacher_rows(items).query("metric == 'correct'").set_index("split")["estimate"]
     assert (100 * rows).round(1).to_dict() == own["accuracy %"].to_dict()
 
@@ -196,13 +230,17 @@ def test_the_teachers_accuracy_is_the_judges_over_every_item_wherever_it_is_told
 def test_what_is_refused_leaves_nothing_behind(tmp_path, target, options, benchmark, match):
     out = tmp_path / "out"
     with pytest.raises(UserError, match=match):
-        evaluate_target(target, configure(EvaluateConfig, benchmarks=[benchmark], benchmark_items=2),
+        evaluate_target(target,
+                        configure(EvaluateConfig, benchmarks=[benchmark], benchmark_items=2),
                         teacher_options=options, out=out)
     assert not out.exists() and not list(tmp_path.iterdir())
 
 
 def test_an_unknown_split_in_the_notebook_leaves_nothing_behind():
     """The cell that makes the run's folder checks the splits first."""
-    cells = ["".join(c["source"]) for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]]
+    cells = ["".join(c["source"])
+             for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]]
     (cell,) = [c for c in cells if "start_run(" in c]
-    assert cell.index("stage.evaluation_splits(collection, config.splits)") < cell.index("start_run(")
+    assert cell.index("stage.evaluation_splits(collection, config.splits)") < cell.index(
+        "start_run("
+    )

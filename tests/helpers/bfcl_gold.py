@@ -1,4 +1,5 @@
-"""Gold answers of BFCL's multi-turn items as calls, and trajectories of students that are told what to say."""
+"""Gold answers of BFCL's multi-turn items as calls, and trajectories of students that are told what
+to say."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ DONE = "Done."
 
 
 def gold_turns(problem: Problem) -> list[Calls]:
-    """The gold calls of each user turn; an argument given by place gets the name that the tool's schema has there."""
+    """The gold calls of each user turn; an argument given by place gets the name that the tool's
+    schema has there."""
     later = [tool for turn in problem.meta["later_turns"] for tool in turn["tools"]]
     names = {s["function"]["name"]: list(s["function"]["parameters"]["properties"])
              for s in [*problem.meta["tool_schemas"], *later]}
@@ -27,8 +29,11 @@ def gold_turns(problem: Problem) -> list[Calls]:
 
 @cache
 def _truths(category: str) -> dict[str, list[list[str]]]:
-    path = bfcl.environment() / "bfcl_eval" / "data" / "possible_answer" / f"BFCL_v4_{category}.json"
-    return {row["id"]: row["ground_truth"] for row in map(json.loads, path.read_text().splitlines())}
+    path = (
+        bfcl.environment() / "bfcl_eval" / "data" / "possible_answer" / f"BFCL_v4_{category}.json"
+    )
+    return {row["id"]: row["ground_truth"]
+            for row in map(json.loads, path.read_text().splitlines())}
 
 
 def _call(text: str, names: dict[str, list[str]]) -> tuple[str, dict[str, Any]]:
@@ -45,7 +50,8 @@ def say(calls: Calls, together: bool = True) -> list[str]:
 
 
 def play(problem: Problem, turns: list[list[str]]) -> Trajectory:
-    """The trajectory of a student that says these texts, user turn by user turn, to the real executor."""
+    """The trajectory of a student that says these texts, user turn by user turn, to the real
+    executor."""
     episode, made = MultiTurnEnvironment(problem), []
     for text in (text for texts in turns for text in texts):
         answer = episode.step(Turn(text))

@@ -1,9 +1,10 @@
-"""Run by test_ddp.py, in one process and in two: the gradients of the first optimizer step of SFT and of GRPO.
+"""Run by test_ddp.py, in one process and in two: the gradients of the first optimizer step of SFT
+and of GRPO.
 
     python [-m torch.distributed.run --nproc_per_node 2] ddp_gradients.py ROLLOUTS OUT
 
-GRPO's rollouts are scripted. Those of TRL's tool loop are stored by the one process and taken from there by the two,
-each its share.
+GRPO's rollouts are scripted. Those of TRL's tool loop are stored by the one process and taken from
+there by the two, each its share.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Stored(scripted_trl(RECORDS, varied)):
         asked, columns = pickle.loads(STORED.read_bytes())
         mine = slice(processes.rank() * len(prompts), (processes.rank() + 1) * len(prompts))
         assert prompts == asked[mine]
-        return tuple(c[mine] if isinstance(c, list) and len(c) == len(asked) else c for c in columns)
+        return tuple(c[mine] if isinstance(c, list) and len(c) == len(asked) else c
+                     for c in columns)
 
 
 def keep_gradient(self, args, state, control, model=None, **kwargs):
@@ -51,14 +53,22 @@ def run_of(name):
 
 def main():
     processes.begin()
-    Monitor.on_pre_optimizer_step, grpo.GRPOTrainer, grpo.KitRollouts = keep_gradient, Stored, scripted(RECORDS, varied)
+    Monitor.on_pre_optimizer_step, grpo.GRPOTrainer, grpo.KitRollouts = (
+        keep_gradient,
+        Stored,
+        scripted(RECORDS, varied),
+    )
     each = {"steps": 1, "validate_every": 0, "save_every": 0, "num_processes": processes.count()}
-    train_sft(untrained(RECORDS), RECORDS, [], TrainConfig(method="sft", sft_batch=8, sft_learning_rate=3.0e-3, **each), run_of("sft"))
+    train_sft(untrained(RECORDS), RECORDS, [],
+              TrainConfig(method="sft", sft_batch=8, sft_learning_rate=3.0e-3, **each),
+              run_of("sft"))
     gradients = {"sft": KEPT.pop("now")}
     for engine in ("kit", "trl"):
-        config = TrainConfig(prompts_per_step=4, group_size=4, micro_batch=4, max_new_tokens=256, rollout_engine=engine,
+        config = TrainConfig(prompts_per_step=4, group_size=4, micro_batch=4, max_new_tokens=256,
+                             rollout_engine=engine,
                              shared_prompts=engine == "kit", **each)
-        grpo.train_grpo(untrained(RECORDS), RECORDS, [], load_reward("mentor"), config, run_of(engine))
+        grpo.train_grpo(untrained(RECORDS), RECORDS, [], load_reward("mentor"), config,
+                        run_of(engine))
         gradients[engine] = KEPT.pop("now")
     if processes.is_first():
         torch.save(gradients, OUT / "gradients.pt")

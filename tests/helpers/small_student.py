@@ -1,8 +1,8 @@
-"""A small real student for tests. What it writes is certain by construction, on any processor: it knows its lessons
-by heart, or the rollouts that it is trained on are scripted.
+"""A small real student for tests. What it writes is certain by construction, on any processor: it
+knows its lessons by heart, or the rollouts that it is trained on are scripted.
 
-`STUDENT_NOISE=1e-6` and `STUDENT_NOISE_SEED=3` in the environment change every weight by such a share, as another
-processor's rounding might: the tests pass all the same.
+`STUDENT_NOISE=1e-6` and `STUDENT_NOISE_SEED=3` in the environment change every weight by such a
+share, as another processor's rounding might: the tests pass all the same.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ def teacher_records(n: int, split: str = "train") -> list[Record]:
 def untrained(records: Sequence[Record], width: int = 32, layers: int = 1) -> Student:
     texts = [t for r in records for t in (r.problem.question, r.trajectory.to_text())]
     tokenizer = build_tokenizer(texts, 800)
-    model = build_model(tokenizer, hidden_size=width, layers=layers, heads=2, kv_heads=1, ffn_size=2 * width)
+    model = build_model(tokenizer, hidden_size=width, layers=layers, heads=2, kv_heads=1,
+                        ffn_size=2 * width)
     return Student(shaken(model), tokenizer, BOX, "test")
 
 
 def by_heart(lessons: int = 12) -> Student:
-    """A student that knows `teacher_records(lessons)` by heart: asked these problems greedily, it writes the teacher's
-    trajectories. Each call gives a copy of its own."""
+    """A student that knows `teacher_records(lessons)` by heart: asked these problems greedily, it
+    writes the teacher's trajectories. Each call gives a copy of its own."""
     return clone(_by_heart(lessons))
 
 
@@ -60,8 +61,10 @@ def _by_heart(lessons: int) -> Student:
     return student
 
 
-def learn_by_heart(student: Student, rows: Sequence[dict[str, list[int]]], most: int = 1000) -> None:
-    """Train until every token that the assistant writes in these rows (see `Student.encode`) has `SURE` probability."""
+def learn_by_heart(student: Student, rows: Sequence[dict[str, list[int]]],
+                   most: int = 1000) -> None:
+    """Train until every token that the assistant writes in these rows (see `Student.encode`) has
+    `SURE` probability."""
     from mentor_kit.training.optimizers import MuonWithAdamW
 
     width = max(len(row["input_ids"]) for row in rows)
@@ -95,12 +98,13 @@ def shaken(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def scripted(records: Sequence[Record], script: Callable[[Record, int, int], list[str]]) -> type:
-    """A `KitRollouts` whose tokens are scripted; the engine, its tools, the trainer, rewards and loss are the real ones.
+    """A `KitRollouts` whose tokens are scripted; the engine, its tools, the trainer, rewards and
+    loss are the real ones.
 
     Args:
         records: whose problems are asked.
-        script: (record, number in its group, optimizer steps done) -> the rollout's turns. One that calls tools is
-            followed by their results and the next.
+        script: (record, number in its group, optimizer steps done) -> the rollout's turns. One that
+            calls tools is followed by their results and the next.
     """
     from mentor_kit.students import rollout
     from mentor_kit.training import grpo_trainer
@@ -109,11 +113,16 @@ def scripted(records: Sequence[Record], script: Callable[[Record, int, int], lis
         def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, list[Any]]:
             tokenizer, ids = self.student.tokenizer, {}
 
-            def choose(student: Student, rows: Sequence[Any], scores: torch.Tensor, sampling: Any) -> list[int]:
+            def choose(
+                student: Student, rows: Sequence[Any], scores: torch.Tensor, sampling: Any
+            ) -> list[int]:
                 for row in (r for r in rows if r.sample not in ids):
                     record = next(r for r in records if r.problem.id == row.problem.id)
-                    turns = script(record, row.sample % self.config.group_size, trainer.state.global_step)
-                    ids[row.sample] = tokenizer("".join(t + EOS for t in turns), add_special_tokens=False)["input_ids"]
+                    turns = script(record, row.sample % self.config.group_size,
+                                   trainer.state.global_step)
+                    ids[row.sample] = tokenizer(
+                        "".join(t + EOS for t in turns), add_special_tokens=False
+                    )["input_ids"]
                 return [ids[row.sample][sum(row.written)] for row in rows]
 
             usual, rollout._choose = rollout._choose, choose
@@ -125,12 +134,14 @@ def scripted(records: Sequence[Record], script: Callable[[Record, int, int], lis
     return Scripted
 
 
-def scripted_trl(records: Sequence[Record], script: Callable[[Record, int, int], list[str]]) -> type:
+def scripted_trl(records: Sequence[Record],
+                 script: Callable[[Record, int, int], list[str]]) -> type:
     """A GRPOTrainer whose rollouts by TRL's tool loop are scripted; see `scripted`."""
     from mentor_kit.training import grpo
 
     class Scripted(grpo.GRPOTrainer):
-        def _generate_single_turn(self, prompt_ids: list[list[int]], images: Any, fields: Any, num_generations: int,
+        def _generate_single_turn(self, prompt_ids: list[list[int]], images: Any, fields: Any,
+                                  num_generations: int,
                                   has_tool_images: bool = False) -> tuple[list[list[int]], None]:
             prompts = self.processing_class.batch_decode(prompt_ids)
             if prompts[0].count(ASSISTANT) == 1:
@@ -138,33 +149,39 @@ def scripted_trl(records: Sequence[Record], script: Callable[[Record, int, int],
                 self.under_way = [iter(script(record, i % num_generations, self.state.global_step))
                                   for i, record in enumerate(asked)]
             turns = [next(rollout) for rollout, _ in zip(self.under_way, prompts, strict=True)]
-            self.under_way = [r for r, turn in zip(self.under_way, turns, strict=True) if "<tool_call>" in turn]
-            return [self.processing_class(t + EOS, add_special_tokens=False)["input_ids"] for t in turns], None
+            self.under_way = [r for r, turn in zip(self.under_way, turns, strict=True)
+                              if "<tool_call>" in turn]
+            return [self.processing_class(t + EOS, add_special_tokens=False)["input_ids"]
+                    for t in turns], None
 
     return Scripted
 
 
 def varied(record: Record, number: int, step: int = 0) -> list[str]:
-    """Four different rollouts of a group: the teacher's, one that guesses wrong after a good call, one that invents a
-    tool, one that calls none."""
+    """Four different rollouts of a group: the teacher's, one that guesses wrong after a good call,
+    one that invents a tool, one that calls none."""
     turns = [turn.text for turn in record.trajectory.turns]
     wrong = "The answer is \\boxed{-77}."
     invented = turns[0].replace('"name": "', '"name": "my_')
     return [turns, [turns[0], wrong], [invented, turns[-1]], [wrong]][number % 4]
 
 
-def grpo_trainer_of(student: Student, folder: Path, records: Sequence[Record], **options: Any) -> Any:
-    """The kit's GRPO trainer on the first of `records`; with TRL's own update unless `shared_prompts`."""
+def grpo_trainer_of(student: Student, folder: Path, records: Sequence[Record],
+                    **options: Any) -> Any:
+    """The kit's GRPO trainer on the first of `records`; with TRL's own update unless
+    `shared_prompts`."""
     from mentor_kit.rewards import load_reward
     from mentor_kit.training.config import TrainConfig
     from mentor_kit.training.grpo import grpo_trainer
     from mentor_kit.training.monitor import Monitor
     from mentor_kit.training.scorer import RolloutScorer
 
-    config = TrainConfig(**{"steps": 1, "prompts_per_step": 3, "group_size": 4, "micro_batch": 12, "max_new_tokens": 96,
+    config = TrainConfig(**{"steps": 1, "prompts_per_step": 3, "group_size": 4, "micro_batch": 12,
+                            "max_new_tokens": 96,
                             "validate_every": 0, "shared_prompts": False, **options})
     run = new_run(folder)
-    scorer = RolloutScorer(student.tokenizer, records, load_reward("mentor"), run, f"student:{student.name}")
+    scorer = RolloutScorer(student.tokenizer, records, load_reward("mentor"), run,
+                           f"student:{student.name}")
     order = range(config.prompts_per_step)
     trainer = grpo_trainer(student, order, scorer, config, run, Monitor(run, student, [], config))
     trainer.current_gradient_accumulation_steps = 1
@@ -177,8 +194,8 @@ def new_run(folder: Path, stage: str = "train") -> Run:
 
 
 def clone(student: Student) -> Student:
-    """A copy with weights of its own. `copy.deepcopy` is none after training: the trainer leaves a bound `forward`
-    on the model, which would go on computing with the original's weights."""
+    """A copy with weights of its own. `copy.deepcopy` is none after training: the trainer leaves a
+    bound `forward` on the model, which would go on computing with the original's weights."""
     model = type(student.model)(copy.deepcopy(student.model.config))
     model.load_state_dict(student.model.state_dict())
     return Student(model, student.tokenizer, student.toolbox, student.name)

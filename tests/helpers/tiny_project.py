@@ -1,4 +1,5 @@
-"""A project of tiny real notebooks in a temporary folder, for the tests of studies, batches and the command line."""
+"""A project of tiny real notebooks in a temporary folder, for the tests of studies, batches and the
+command line."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ STUDY = """
 
 
 def study_of(cells: int, *methods: str, table: bool = False) -> str:
-    """A study of so many cells: one `make`, fits by these methods and others, and with `table` one that gathers all."""
+    """A study of so many cells: one `make`, fits by these methods and others, and with `table` one
+    that gathers all."""
     others = [f"m{i:02d}" for i in range(cells - 1 - table - len(methods))]
     last = "\n      figures: {notebook: table, needs: {runs: all}}" * table
     return f"""

@@ -1,4 +1,5 @@
-"""Notebook 03's calls in a process of their own, because Unsloth rewrites the process it is imported into.
+"""Notebook 03's calls in a process of their own, because Unsloth rewrites the process it is
+imported into.
 
     python tests/helpers/unsloth_child.py PARAMS.yaml COLLECTION_RUN RUN_FOLDER [name=value ...]
 
@@ -33,7 +34,8 @@ def main(params: str, collection: str, folder: str, *settings: str) -> None:
     student.ask(lessons.validation[0].problem)
     budget = stage.train(config, student, lessons, run)
     student.ask(lessons.validation[0].problem)
-    print(json.dumps({"describe": described, "budget": budget, "unsloth": "unsloth" in sys.modules}))
+    print(json.dumps({"describe": described, "budget": budget,
+                      "unsloth": "unsloth" in sys.modules}))
 
 
 if __name__ == "__main__":

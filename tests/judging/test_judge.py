@@ -1,4 +1,5 @@
-"""The judge: the released verdicts, the fast path's agreement with them, hostile answers, threads and forks."""
+"""The judge: the released verdicts, the fast path's agreement with them, hostile answers, threads
+and forks."""
 
 from __future__ import annotations
 
@@ -26,18 +27,54 @@ from mentor_kit.judging.judge import (
     unboxed,
 )
 
-YES = [("18", "18.0"), ("1,234", "1234"), ("10^3", "1000"), ("-0", "0"), ("100", "1e2"), ("0.75", "\\frac{3}{4}"),
-       ("0.333333", "1/3"), ("\\frac{2}{4}", "\\frac{1}{2}"), ("1/3", "\\frac{1}{3}"), ("2\\sqrt{3}", "\\sqrt{12}"),
+YES = [("18", "18.0"), ("1,234", "1234"), ("10^3", "1000"), ("-0", "0"), ("100", "1e2"),
+       ("0.75", "\\frac{3}{4}"),
+       ("0.333333", "1/3"), ("\\frac{2}{4}", "\\frac{1}{2}"), ("1/3", "\\frac{1}{3}"),
+       ("2\\sqrt{3}", "\\sqrt{12}"),
        ("x^2+2x+1", "(x+1)^2"), ("(1,2)", "(1,2)"), ("[0,1]", "[0,1]"), ("\\{1,2\\}", "\\{1,2\\}"),
-       ("5\\text{ cm}", "5"), ("50\\%", "50"), ("yes", "yes"), ("$7$", "7"), ("4", "\\boxed{4}"), ("2+2", "4")]
-NO = [("17", "-17"), ("0.333", "1/3"), ("3.14", "\\pi"), ("\\frac{5}{6}", "\\frac{9}{7}"), ("\\sqrt{3}", "\\sqrt{5}"),
-      ("(1,2)", "(2,1)"), ("[0,1]", "(0,1)"), ("\\{1,2\\}", "\\{2,1\\}"), ("5\\text{ cm}", "6"), ("50\\%", "51"),
+       ("5\\text{ cm}", "5"), ("50\\%", "50"), ("yes", "yes"), ("$7$", "7"), ("4", "\\boxed{4}"),
+       ("2+2", "4")]
+NO = [("17", "-17"), ("0.333", "1/3"), ("3.14", "\\pi"), ("\\frac{5}{6}", "\\frac{9}{7}"),
+      ("\\sqrt{3}", "\\sqrt{5}"),
+      ("(1,2)", "(2,1)"), ("[0,1]", "(0,1)"), ("\\{1,2\\}", "\\{2,1\\}"), ("5\\text{ cm}", "6"),
+      ("50\\%", "51"),
       ("yes", "no")]
-HOSTILE = ["\\frac{1}{2}" * 4600, "{" * 900, "((" * 400, "\\frac{" * 100 + "1" + "}" * 100, "10^{10^{10}}", "9^{9^{9}}",
-           "9^9^9^9", "9**9**9", "2^{99999999}", "100000000!", "\\boxed{\\boxed{", "}{", "\\left(", "\\sqrt{", "٣٤", "４２",
-           "１/２", "\ud800", "\x00", "__import__('os')", "lambda: 1", "a" * 50_000, "1+" * 499 + "1", "x^{2}" * 190,
-           "\\int_0^1 e^{x^2} dx", "\\sum_{i=1}^{10^9} i^i", "(1+x)^{1000}(1+y)^{999}", "e^{e^{e^{e^{9}}}}",
-           "\\begin{pmatrix}1&2\\\\3", "nan", "inf", "1/0", "0/0", "-" * 999]
+HOSTILE = [
+    "\\frac{1}{2}" * 4600,
+    "{" * 900,
+    "((" * 400,
+    "\\frac{" * 100 + "1" + "}" * 100,
+    "10^{10^{10}}",
+    "9^{9^{9}}",
+    "9^9^9^9",
+    "9**9**9",
+    "2^{99999999}",
+    "100000000!",
+    "\\boxed{\\boxed{",
+    "}{",
+    "\\left(",
+    "\\sqrt{",
+    "٣٤",
+    "４２",
+    "１/２",
+    "\ud800",
+    "\x00",
+    "__import__('os')",
+    "lambda: 1",
+    "a" * 50_000,
+    "1+" * 499 + "1",  # noqa: E501
+    "x^{2}" * 190,
+    "\\int_0^1 e^{x^2} dx",
+    "\\sum_{i=1}^{10^9} i^i",
+    "(1+x)^{1000}(1+y)^{999}",
+    "e^{e^{e^{e^{9}}}}",
+    "\\begin{pmatrix}1&2\\\\3",
+    "nan",
+    "inf",
+    "1/0",
+    "0/0",
+    "-" * 999,
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,9 +109,12 @@ def test_any_gold_may_match_and_the_name_says_who_judged():
 
 @pytest.mark.parametrize(("text", "answer"), [
     ("so \\boxed{42}.<|im_end|>", "42"), ("\\boxed{999} no: \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
-    ("\\boxed{$7$}", "$7$"), ("\\boxed 5$ as asked", "5"), ("\\boxed 5<|im_end|>", "5"), ("\\fbox{8}", "8"),
-    ("\\boxed{}", None), ("\\boxed{ }", None), ("\\boxed{1,234", None), ("\\boxed{1} then \\boxed{2", None),
-    ("the answer is 5", None), ("\\boxed{\\{1,2\\}}", "\\{1,2\\}"), ("\\boxedx{3}", None), ("\\boxed{3} \\fbox{4}", "3")])
+    ("\\boxed{$7$}", "$7$"), ("\\boxed 5$ as asked", "5"), ("\\boxed 5<|im_end|>", "5"),
+    ("\\fbox{8}", "8"),
+    ("\\boxed{}", None), ("\\boxed{ }", None), ("\\boxed{1,234", None),
+    ("\\boxed{1} then \\boxed{2", None),
+    ("the answer is 5", None), ("\\boxed{\\{1,2\\}}", "\\{1,2\\}"), ("\\boxedx{3}", None),
+    ("\\boxed{3} \\fbox{4}", "3")])
 def test_final_answer(text, answer):
     assert final_answer(text) == answer
     assert final_answer(Trajectory.from_text(text)) == answer
@@ -98,7 +138,9 @@ def number_pairs(draw):
     """Two plain numbers, half the time written forms of one value."""
     if draw(st.booleans()):
         return draw(NUMBERS), draw(NUMBERS)
-    a, b, k = draw(st.integers(1, 999)), draw(st.sampled_from([1, 2, 3, 4, 5, 8, 16, 7])), draw(st.integers(1, 9))
+    a, b, k = draw(st.integers(1,
+                               999)), draw(st.sampled_from([1, 2, 3, 4, 5, 8, 16,
+                                                            7])), draw(st.integers(1, 9))
     forms = [f"{a}/{b}", f"\\frac{{{a * k}}}{{{b * k}}}", f"{a / b:.6f}", f"{a / b:.5f}"]
     forms += [str(a // b), f"{a // b}.0"] if a % b == 0 else []
     return draw(st.sampled_from(forms)), draw(st.sampled_from(forms))
@@ -111,13 +153,16 @@ def test_fast_path_agrees_with_the_three_graders(pair):
     quick = _compare_numbers(prediction, gold)
     if quick is not None:
         graders, golds = Graders(), [[gold, gold]]
-        assert quick == (graders.mathruler(prediction, golds) or graders.math_verify(prediction, golds)
+        assert quick == (graders.mathruler(prediction, golds)
+                         or graders.math_verify(prediction, golds)
                          or graders.math_verify_metric(prediction, golds))
 
 
 def test_fast_path_leaves_the_uncertain_to_the_graders():
-    for prediction, gold in [("0.3333335", "1/3"), ("\\dfrac{2}{4}", "1/2"), ("007", "7"), ("1e2", "100"), ("+5", "5"),
-                             ("1234567890123", "1234567890123.0"), ("٣", "3"), ("0.333334", "1/3.0"), ("5.", "5"),
+    for prediction, gold in [("0.3333335", "1/3"), ("\\dfrac{2}{4}", "1/2"), ("007", "7"),
+                             ("1e2", "100"), ("+5", "5"),
+                             ("1234567890123", "1234567890123.0"), ("٣", "3"),
+                             ("0.333334", "1/3.0"), ("5.", "5"),
                              ("0.000100", "3/30068")]:
         assert _compare_numbers(prediction, gold) is None
 
@@ -130,7 +175,8 @@ def test_hostile_answers_are_judged_or_refused_in_time(prediction, gold):
     verdict = ask(prediction, gold)
     assert not verdict.correct
     assert time.process_time() - start[0] < 0.5  # nothing heavy runs in our process
-    # the limit counts CPU time, so that a busy machine cannot change a verdict; alone it is met on the wall clock too
+    # the limit counts CPU time, so that a busy machine cannot change a verdict; alone it is met on
+    # the wall clock too
     assert time.perf_counter() - start[1] < worker_module.STARVED
 
 
@@ -157,7 +203,8 @@ def test_other_threads():
     verdicts = {}
 
     def work(i):
-        verdicts[i] = (ask(f"{i}+\\sqrt{{12}}", f"2\\sqrt{{3}}+{i}").correct, ask("9^9^9^9" if i == 0 else "1", "x").by)
+        verdicts[i] = (ask(f"{i}+\\sqrt{{12}}", f"2\\sqrt{{3}}+{i}").correct,
+                       ask("9^9^9^9" if i == 0 else "1", "x").by)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for thread in threads:

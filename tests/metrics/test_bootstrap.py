@@ -27,7 +27,9 @@ def test_iqm_by_hand():
 
 def test_interval_of_a_mean_agrees_with_scipy_and_with_theory(values):
     found = s.bootstrap_interval(values)
-    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=5000, rng=0).confidence_interval
+    theirs = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=5000, rng=0
+    ).confidence_interval
     error = values.std() / np.sqrt(len(values))
     assert found.estimate == pytest.approx(values.mean())
     assert found.low == pytest.approx(theirs.low, abs=0.1 * error)
@@ -76,7 +78,8 @@ def test_empty_or_missing_values_are_refused(bad):
 def test_stratified_bootstrap_resamples_seeds_within_tasks():
     constant_tasks = np.array([[0.2, 0.9], [0.2, 0.9], [0.2, 0.9]])
     assert s.stratified_bootstrap(constant_tasks, np.mean) == pytest.approx((0.55, 0.55, 0.55))
-    two = np.array([[0.0, 10.0], [1.0, 11.0]])  # means of a resample: 5 to 6; across tasks they would spread to 11
+    # means of a resample: 5 to 6; across tasks they would spread to 11
+    two = np.array([[0.0, 10.0], [1.0, 11.0]])
     found = s.stratified_bootstrap(two, np.mean, confidence=0.999)
     assert (found.estimate, found.low, found.high) == (5.5, 5.0, 6.0)
 
@@ -100,4 +103,5 @@ def test_probability_of_improvement_by_hand():
 
 def test_performance_profile_by_hand():
     scores = np.array([[0.2, 0.5], [0.5, 0.8]])
-    assert s.performance_profile(scores, np.array([0.1, 0.2, 0.5, 0.8])).tolist() == [1, 0.75, 0.25, 0]
+    assert s.performance_profile(scores, np.array([0.1, 0.2, 0.5, 0.8])).tolist() == [1, 0.75, 0.25,
+                                                                                      0]

@@ -37,9 +37,12 @@ def test_tool_counts_put_unknown_names_in_one_bin_and_skip_malformed_calls():
 
 
 def test_similarity_by_hand():
-    # p = (1/2, 1/2), q = (1, 0), m = (3/4, 1/4): JSD = (0.5 log2(2/3) + 0.5 log2(2) + log2(4/3)) / 2 = 0.311278
-    assert m.tool_similarity({"add": 1, "multiply": 1}, {"add": 4}) == pytest.approx(1 - 0.31127812445913283)
-    assert m.tool_similarity({"add": 2, "multiply": 4}, {"add": 1, "multiply": 2}) == pytest.approx(1)
+    # p = (1/2, 1/2), q = (1, 0), m = (3/4, 1/4): JSD = (0.5 log2(2/3) + 0.5 log2(2) + log2(4/3)) /
+    # 2 = 0.311278
+    assert m.tool_similarity({"add": 1,
+                              "multiply": 1}, {"add": 4}) == pytest.approx(1 - 0.31127812445913283)
+    assert m.tool_similarity({"add": 2, "multiply": 4}, {"add": 1,
+                                                         "multiply": 2}) == pytest.approx(1)
     assert m.tool_similarity({"add": 2}, {m.UNKNOWN: 2}) == 0
     assert m.tool_similarity({"add": 2}, {}) == m.tool_similarity({}, {}) == 0
 
@@ -67,7 +70,8 @@ def test_set_match_ignores_order_and_counts_and_the_reward_ignores_unknown_names
 
 def test_sequence_similarity_is_the_common_subsequence_over_the_longer_length():
     teacher = trajectory("p", [TWICE, PLUS, PLUS], "8")
-    assert m.sequence_similarity(teacher, trajectory("p", [PLUS, TWICE, PLUS], "8")) == pytest.approx(2 / 3)
+    assert m.sequence_similarity(teacher, trajectory("p", [PLUS, TWICE, PLUS],
+                                                     "8")) == pytest.approx(2 / 3)
     assert m.sequence_similarity(teacher, trajectory("p", [], "8")) == 0
     assert m.sequence_similarity(trajectory("p", [], "8"), trajectory("p", [], "8")) == 1
     assert m.sequence_similarity(teacher, trajectory("p", [TWICE, PLUS, PLUS, PLUS], "8")) == 0.75
@@ -75,20 +79,25 @@ def test_sequence_similarity_is_the_common_subsequence_over_the_longer_length():
 
 def test_call_counts_tell_written_executed_failed_unknown_and_malformed_calls_apart():
     made = trajectory("p", [TWICE, INVENTED, ("divide", {"a": 1, "b": 0})], "7")
-    cut = replace(made.turns[-1], text='<tool_call>\n{"name": "add"}\n</tool_call><tool_call>oops</tool_call>')
+    cut = replace(made.turns[-1], text='<tool_call>\n{"name": '
+                                       '"add"}\n</tool_call><tool_call>oops</tool_call>')
     made = replace(made, turns=(*made.turns[:-1], cut))
-    assert m.call_counts(made, KNOWN) == {"n_calls": 5, "n_executed": 3, "n_ok": 1, "n_failed": 2, "n_unknown": 1,
+    assert m.call_counts(made, KNOWN) == {"n_calls": 5, "n_executed": 3, "n_ok": 1, "n_failed": 2,
+                                          "n_unknown": 1,
                                           "n_malformed": 1}
 
 
 def test_record_metrics_by_hand():
     facts = m.record_metrics(record([INVENTED, TWICE, PLUS], "7", True), KNOWN)
-    # teacher (1/2, 1/2, 0), student (1/3, 1/3, 1/3): JSD = (log2(6/5) + 2/3 log2(4/5) + 1/3) / 2 = 0.190875
+    # teacher (1/2, 1/2, 0), student (1/3, 1/3, 1/3): JSD = (log2(6/5) + 2/3 log2(4/5) + 1/3) / 2 =
+    # 0.190875
     assert facts["similarity"] == pytest.approx(1 - 0.190875, abs=1e-6)
     assert facts | {"similarity": 0} == {
-        "correct": True, "boxed": True, "set_match": True, "sequence_similarity": pytest.approx(2 / 3), "similarity": 0,
+        "correct": True, "boxed": True, "set_match": True,
+        "sequence_similarity": pytest.approx(2 / 3), "similarity": 0,
         "n_calls": 3, "n_executed": 3, "n_ok": 2, "n_failed": 1, "n_unknown": 1, "n_malformed": 0,
-        "unknown_tool": True, "turns": 4, "finish": "eos", "failure": None, "repeats_teacher_exactly": False}
+        "unknown_tool": True, "turns": 4, "finish": "eos", "failure": None,
+        "repeats_teacher_exactly": False}
 
 
 def test_without_a_reference_there_is_no_likeness():
@@ -105,10 +114,13 @@ def test_an_unjudged_record_is_refused():
 def test_summary_keeps_every_record_in_the_denominator():
     overlong = record([TWICE], None, False, number=2)
     overlong = replace(overlong, trajectory=overlong.trajectory.with_meta(failure="overlong"))
-    records = [record([TWICE, PLUS], "7", True), record([TWICE, PLUS], "6", False, number=1), overlong,
+    records = [record([TWICE, PLUS], "7", True), record([TWICE, PLUS], "6", False, number=1),
+               overlong,
                record([INVENTED], "7", True, reference=None, number=3)]
     summary = m.summarise(records, KNOWN)
-    assert (summary["n"], summary["n_reference"], summary["correct"], summary["boxed"]) == (4, 3, 0.5, 0.75)
+    assert (summary["n"], summary["n_reference"], summary["correct"], summary["boxed"]) == (4, 3,
+                                                                                            0.5,
+                                                                                            0.75)
     assert summary["set_match"] == pytest.approx(2 / 3)
     assert summary["unknown_tool"] == 0.25
     assert summary["failure/overlong"] == 0.25 and summary["finish/eos"] == 1
@@ -119,9 +131,12 @@ def test_summary_keeps_every_record_in_the_denominator():
 
 
 def test_exact_repeats_that_end_wrong_and_why():
-    right, miscopied = record([TWICE, PLUS], "7", True), record([TWICE, PLUS], "17", False, number=1)
-    silent, other = record([TWICE, PLUS], None, False, number=2), record([PLUS, TWICE], "8", False, number=3)
-    assert m.exact_repeats_with_wrong_answer([right, miscopied, silent, other]) == [miscopied, silent]
+    right, miscopied = record([TWICE, PLUS], "7", True), record([TWICE, PLUS], "17", False,
+                                                                number=1)
+    silent, other = record([TWICE, PLUS], None, False, number=2), record([PLUS, TWICE], "8", False,
+                                                                         number=3)
+    assert m.exact_repeats_with_wrong_answer([right, miscopied, silent, other]) == [miscopied,
+                                                                                    silent]
     assert m.is_miscopied_last_result(miscopied)
     assert not m.is_miscopied_last_result(silent)
     assert not m.is_miscopied_last_result(right)
@@ -129,7 +144,8 @@ def test_exact_repeats_that_end_wrong_and_why():
     assert not m.is_miscopied_last_result(record([TWICE, PLUS], "7.0", False))
     # the same calls with another last result point to the rollout loop, not to the student
     tampered = replace(miscopied.trajectory, turns=tuple(
-        replace(t, env_response=t.env_response.replace("\n7\n", "\n9\n")) for t in miscopied.trajectory.turns))
+        replace(t, env_response=t.env_response.replace("\n7\n", "\n9\n"))
+        for t in miscopied.trajectory.turns))
     assert not m.is_miscopied_last_result(replace(miscopied, trajectory=tampered))
 
 
@@ -144,7 +160,9 @@ def test_pass_mean_and_majority_at_k():
         m.pass_at_k(5, 2, 6)
 
 
-@given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+@given(st.integers(1,
+                   12).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n),
+                                                   st.integers(1, n))))
 def test_pass_at_one_is_the_mean_and_more_samples_never_hurt(case):
     n, c, k = case
     assert m.pass_at_k(n, c, 1) == pytest.approx(c / n)
@@ -152,8 +170,10 @@ def test_pass_at_one_is_the_mean_and_more_samples_never_hurt(case):
 
 
 def test_sample_metrics_need_equally_many_samples():
-    records = [record([TWICE, PLUS], a, a == "7", number=n) for n, a in ((0, "7"), (0, "8"), (1, "8"), (1, "8"))]
-    assert m.sample_metrics(records) == {"k": 2, "mean_at_k": 0.25, "pass_at_k": 0.5, "maj_at_k": 0.25}
+    records = [record([TWICE, PLUS], a, a == "7", number=n) for n,
+               a in ((0, "7"), (0, "8"), (1, "8"), (1, "8"))]
+    assert m.sample_metrics(records) == {"k": 2, "mean_at_k": 0.25, "pass_at_k": 0.5,
+                                         "maj_at_k": 0.25}
     with pytest.raises(UserError, match="same number"):
         m.sample_metrics(records[:3])
 

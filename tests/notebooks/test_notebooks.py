@@ -26,14 +26,16 @@ def project(tmp_path_factory) -> Path:
 
 def fresh_project(folder: Path) -> Path:
     for name in ("notebooks", "params"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+        shutil.copytree(ROOT / name, folder / name,
+                        ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     batch(folder)
     return folder
 
 
 def batch(folder: Path) -> str:
     command = [sys.executable, "-m", "mentor_kit", "batch", "params/smoke.yaml", "--workers", "2"]
-    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True,
+                          timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -43,9 +45,11 @@ def runs(project: Path, stage: str) -> list[Path]:
 
 
 def test_every_stage_ran(project):
-    stages = ("collect", "cold_start", "design", "train", "evaluate", "evaluate_constrained", "figures")
+    stages = ("collect", "cold_start", "design", "train", "evaluate", "evaluate_constrained",
+              "figures")
     counts = {s: len(runs(project, s)) for s in stages}
-    assert counts == {"collect": 1, "cold_start": 1, "design": 1, "train": 3, "evaluate": 4, "evaluate_constrained": 1,
+    assert counts == {"collect": 1, "cold_start": 1, "design": 1, "train": 3, "evaluate": 4,
+                      "evaluate_constrained": 1,
                       "figures": 1}
 
 
@@ -59,7 +63,8 @@ def test_executed_notebooks_are_clean(project):
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         assert all(c["execution_count"] for c in cells), path
         outputs = [o for c in cells for o in c["outputs"]]
-        assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"], path
+        assert not [o for o in outputs if o["output_type"] == "error"
+                    or o.get("name") == "stderr"], path
 
 
 @pytest.mark.parametrize("stage", ["collect", "design", "train", "evaluate"])
@@ -86,8 +91,12 @@ def test_training_runs_leave_student_metrics_and_budget(project):
 def test_report_is_whole(project):
     report = runs(project, "figures")[0] / "report"
     for name in ("training_curves", "accuracy_by_split", "similarity_vs_accuracy", "tool_usage"):
-        assert (report / f"{name}.pdf").stat().st_size > 5000 and (report / f"{name}.png").stat().st_size > 5000
-    assert (report / "figures.html").is_file() and "newcommand" in (report / "numbers.tex").read_text()
+        assert (report / f"{name}.pdf").stat().st_size > 5000 and (
+            report / f"{name}.png"
+        ).stat().st_size > 5000
+    assert (report / "figures.html").is_file() and "newcommand" in (
+        report / "numbers.tex"
+    ).read_text()
     table = next(report.glob("main*.csv"))
     assert len(pd.read_csv(table)) >= 5
 
@@ -100,10 +109,13 @@ def test_artefacts_hold_no_dates_or_paths(project):
 
 @pytest.mark.slow
 def test_same_seed_gives_the_same_bytes(project, tmp_path):
-    """On one kind of CPU. DONE lists every artefact's hash: trajectories, metrics, students, tables, figures."""
+    """On one kind of CPU. DONE lists every artefact's hash: trajectories, metrics, students,
+    tables, figures."""
     again = fresh_project(tmp_path)
-    listed = [{p.relative_to(root): json.loads(p.read_text())["artefacts"] for p in (root / "results").rglob("DONE")}
+    listed = [{p.relative_to(root): json.loads(p.read_text())["artefacts"]
+               for p in (root / "results").rglob("DONE")}
               for root in (project, again)]
-    same = [{run: {name: f["sha256"] for name, f in files.items() if f["deterministic"]} for run, files in runs.items()}
+    same = [{run: {name: f["sha256"] for name, f in files.items() if f["deterministic"]} for run,
+             files in runs.items()}
             for runs in listed]
     assert len(same[0]) == 12 and same[0] == same[1]

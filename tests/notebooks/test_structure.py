@@ -1,4 +1,5 @@
-"""Committed notebooks: stripped, thin, and with parameters that papermill, the configs and the studies agree on."""
+"""Committed notebooks: stripped, thin, and with parameters that papermill, the configs and the
+studies agree on."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def test_parameters_are_flat_annotated_explained_and_seen_by_papermill(name):
     declared = declared_parameters(path(name))
     assignments = ast.parse(text).body
     assert all(isinstance(node, ast.AnnAssign) for node in assignments)
-    assert [node.target.id for node in assignments] == list(declared)  # papermill drops lines it cannot read
+    # papermill drops lines it cannot read
+    assert [node.target.id for node in assignments] == list(declared)
     for node, parameter in zip(assignments, declared.values(), strict=True):
         assert ast.literal_eval(node.value) == parameter.default
         assert parameter.kind in SCALARS or LIST.match(parameter.kind)
@@ -85,7 +87,9 @@ def test_it_is_thin(name):
         text = source(cell)
         is_parameters = "parameters" in cell["metadata"].get("tags", [])
         assert is_parameters or len(text.splitlines()) <= 30
-        assert not re.search(r"^\s*[!%]", text, re.MULTILINE), "a notebook installs nothing and uses no magic"
+        assert not re.search(r"^\s*[!%]", text, re.MULTILINE), (
+            "a notebook installs nothing and uses no magic"
+        )
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 assert node.end_lineno - node.lineno < 10, f"{node.name} belongs into the package"

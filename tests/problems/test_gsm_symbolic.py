@@ -1,4 +1,5 @@
-"""GSM-Symbolic problems: determinism, disjoint splits, distractors, and the committed template tables."""
+"""GSM-Symbolic problems: determinism, disjoint splits, distractors, and the committed template
+tables."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from mentor_kit.teachers.worked_solution import WorkedSolutionTeacher
 
 SIZES = {split: 80 for split in gsm.SPLITS} | {"train": 300}
 
-PINNED = "There are 16 girls in the yard. If there are 2 times the number of boys in the yard, how many kids are in the yard?"
+PINNED = "There are 16 girls in the yard. If there are 2 times the number of boys in the yard, how many kids are in the yard?"  # noqa: E501
 PINNED_ANSWER = "48"
 
 
@@ -35,7 +36,9 @@ def of(problems, split):
 def test_sizes_order_and_meta(problems):
     assert [(s, len(of(problems, s))) for s in gsm.SPLITS] == [(s, SIZES[s]) for s in gsm.SPLITS]
     assert [p.split for p in problems] == [s for s in gsm.SPLITS for _ in range(SIZES[s])]
-    assert all(json.loads(json.dumps(p.meta)) == p.meta and "Give the result" not in p.question for p in problems)
+    assert all(json.loads(json.dumps(p.meta)) == p.meta and "Give the "
+                                                            "result" not in p.question
+               for p in problems)
     assert problems[0].id == "gsm_symbolic/3/train/00000"
 
 
@@ -59,23 +62,29 @@ def test_first_question_is_pinned(problems):
 
 def test_splits_share_no_question_even_over_seeds(problems):
     assert len({normalise_question(p.question) for p in problems}) == len(problems)
-    train = {p.question for s in range(6) for p in load_problems("gsm_symbolic", s, {"train": 300}, distractor_share=0)}
-    tested = load_problems("gsm_symbolic", 9, {"in_domain": 300, "validation": 100, "teacher_rejected": 50})
+    train = {p.question for s in range(6)
+             for p in load_problems("gsm_symbolic", s, {"train": 300}, distractor_share=0)}
+    tested = load_problems("gsm_symbolic", 9,
+                           {"in_domain": 300, "validation": 100, "teacher_rejected": 50})
     assert not train & {p.question for p in tested}
 
 
 def test_template_tables_are_what_the_probe_finds():
     found = gsm.probe()
-    assert gsm.CALLS == {t: n for t, (share, n) in found.items() if share >= gsm.MIN_YIELD}
-    assert gsm.OFTEN_REJECTED == tuple(sorted(t for t, (share, _) in found.items() if share <= 0.95))
+    assert {t: n for t, (share, n) in found.items() if share >= gsm.MIN_YIELD} == gsm.CALLS
+    assert tuple(sorted(t for t, (share, _) in found.items()
+                                              if share <= 0.95)) == gsm.OFTEN_REJECTED
 
 
 def test_templates_of_splits(problems):
     templates = gsm.choose_templates()
-    assert len(templates.seen) == 34 and templates.held_out == (1, 10, 16, 23, 33, 41, 48, 56, 62, 78)
+    assert len(templates.seen) == 34 and templates.held_out == (1, 10, 16, 23, 33, 41, 48, 56, 62,
+                                                                78)
     assert not set(templates.seen) & set(templates.held_out)
     used = {s: {p.meta["template"] for p in of(problems, s)} for s in gsm.SPLITS}
-    assert used["held_out_templates"] == set(templates.held_out) and used["train"] == set(templates.seen)
+    assert used["held_out_templates"] == set(templates.held_out) and used["train"] == set(
+        templates.seen
+    )
     assert all(gsm.CALLS[t] > 3 for t in used["longer_solutions"])
     everything = gsm.choose_templates(template_subset="all")
     assert len(everything.seen) == 75 and everything.held_out == templates.held_out
@@ -89,20 +98,24 @@ def test_templates_have_equal_shares(problems):
 def test_longer_solutions_are_longer(problems):
     teacher = WorkedSolutionTeacher()
     attempts = [teacher.solve(p) for p in of(problems, "longer_solutions")]
-    assert min(len(a.trajectory.calls) for a in attempts if a.accepted) > 2  # 85 has three without yards
+    # 85 has three without yards
+    assert min(len(a.trajectory.calls) for a in attempts if a.accepted) > 2
     assert max(len(teacher.solve(p).trajectory.calls) for p in of(problems, "train")) <= 3
 
 
 def test_rejected_items_say_why(problems):
     rejected = of(problems, "teacher_rejected")
-    assert all(WorkedSolutionTeacher().solve(p).reason == p.meta["reason"] != "accepted" for p in rejected)
+    assert all(WorkedSolutionTeacher().solve(p).reason == p.meta["reason"] != "accepted"
+               for p in rejected)
     assert {p.meta["reason"] for p in rejected} >= {"needs_floor", "ungrounded_argument"}
 
 
 def test_distractor_shares_and_families(problems):
     families = {s: [p.meta["distractor"] for p in of(problems, s)] for s in gsm.SPLITS}
     assert set(families["in_domain"]) == set(families["held_out_templates"]) == {None}
-    assert set(families["distractor_seen"]) == set(SEEN) and set(families["distractor_unseen"]) == set(UNSEEN)
+    assert set(families["distractor_seen"]) == set(SEEN) and set(
+        families["distractor_unseen"]
+    ) == set(UNSEEN)
     assert 0.4 < sum(f is not None for f in families["train"]) / 300 < 0.6
     assert set(families["train"]) == {None, *SEEN} and not set(SEEN) & set(UNSEEN)
     plain = load_problems("gsm_symbolic", 3, {"train": 40}, distractor_share=0)
@@ -113,12 +126,14 @@ def test_distractors_change_no_reference(problems):
     """The irrelevant number is not the question's, and the teacher's calls never use it."""
     for p in of(problems, "distractor_unseen"):
         attempt = WorkedSolutionTeacher().solve(p)
-        sentence = next(s for s in p.question.replace("? ", ". ").split(". ") if irrelevant(s, p.meta["distractor"]))
+        sentence = next(s for s in p.question.replace("? ", ". ").split(". ")
+                        if irrelevant(s, p.meta["distractor"]))
         (value,) = written_numbers(sentence)
         rest = p.question.replace(sentence, "")
         assert value not in written_numbers(rest) | written_numbers(p.meta["worked_solution"])
         for call in attempt.trajectory.calls if attempt.accepted else ():
-            values = [v for a in call.arguments.values() for v in (a if isinstance(a, list) else [a])]
+            values = [v for a in call.arguments.values()
+                      for v in (a if isinstance(a, list) else [a])]
             assert value not in {Fraction(str(v)) for v in values}
 
 
@@ -133,7 +148,9 @@ def test_distractor_positions():
     assert {d.position for d in added} == {"front", "before_last"}
     for d in added:
         assert d.question.endswith(question if d.position == "front" else " How many has he?")
-        assert d.question.startswith("Dr. Lee has 5 cats. He buys 7 more. ") == (d.position == "before_last")
+        assert d.question.startswith("Dr. Lee has 5 cats. He buys 7 more. ") == (
+            d.position == "before_last"
+        )
     assert add_distractor("How many is 5 and 7?", Random(0)).position == "front"
 
 
@@ -159,7 +176,8 @@ def test_user_errors(sizes, options, message):
 def test_load_problems_checks():
     with pytest.raises(UserError, match="Unknown problem source 'gsm'"):
         load_problems("gsm", 0, {})
-    a, b = (Problem(f"x/{s}", q, ("1",), "x", s) for s, q in (("train", "How many?"), ("in_domain", " how  MANY")))
+    a, b = (Problem(f"x/{s}", q, ("1",), "x", s) for s,
+            q in (("train", "How many?"), ("in_domain", " how  MANY")))
     with pytest.raises(UserError, match="'x/train' and 'x/in_domain'"):
         check_problems([a, b])
     with pytest.raises(UserError, match="'x/train' occurs twice"):

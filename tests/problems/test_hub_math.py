@@ -1,4 +1,5 @@
-"""Problems of any table with question and answer columns: files of every kind, columns, splits, refusals."""
+"""Problems of any table with question and answer columns: files of every kind, columns, splits,
+refusals."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def test_every_kind_of_file_gives_the_same_problems(tmp_path, kind):
     problems = load(write(tmp_path, kind))
     assert problems == load(write(tmp_path, "parquet"))
     assert [p.split for p in problems] == ["train"] * 5 + ["validation"] * 3
-    assert all(p.id == f"sums/train/{int(p.answers[0]) - 1:06d}" and p.source == "sums" for p in problems)
+    assert all(p.id == f"sums/train/{int(p.answers[0]) - 1:06d}" and p.source == "sums"
+               for p in problems)
 
 
 def test_a_folder_of_datasets(tmp_path):
@@ -56,21 +58,30 @@ def test_seed_shuffles_and_sizes_do_not_move_problems(tmp_path):
 
 
 def test_columns_may_be_nested_and_answers_lists(tmp_path):
-    rows = [{"prompt": "Root of 4?", "label": {"gold": ["2", "-2"]}}, {"prompt": "root of 4", "label": {"gold": ["x"]}},
-            {"prompt": "", "label": {"gold": ["1"]}}, {"prompt": "No answer?", "label": {"gold": []}}]
-    found = load_problems("hub_math", 0, {"train": -1}, path=write(tmp_path, "jsonl", rows), question="prompt",
+    rows = [{"prompt": "Root of 4?", "label": {"gold": ["2", "-2"]}},
+            {"prompt": "root of 4", "label": {"gold": ["x"]}},
+            {"prompt": "", "label": {"gold": ["1"]}},
+            {"prompt": "No answer?", "label": {"gold": []}}]
+    found = load_problems("hub_math", 0, {"train": -1}, path=write(tmp_path, "jsonl", rows),
+                          question="prompt",
                           answer="label.gold")
     assert [(p.question, p.answers) for p in found] == [("Root of 4?", ("2", "-2"))]
 
 
 def test_texts():
-    assert as_texts('["a", "b"]') == ["a", "b"] and as_texts("[0, 1)") == ["[0, 1)"] and as_texts("[0, 1]") == ["[0, 1]"]
+    assert (
+        as_texts('["a", "b"]') == ["a", "b"]
+        and as_texts("[0, 1)") == ["[0, 1)"]
+        and as_texts("[0, 1]") == ["[0, 1]"]
+    )
     assert as_texts(7) == ["7"] and as_texts(None) == [] and as_texts(["a", None, " "]) == ["a"]
 
 
 @pytest.mark.parametrize(("name", "options", "match"), [
-    ("none.parquet", {}, "There is no file"), ("sums.jsonl", {"answer": "gold"}, "no column 'gold', only 'problem', 'answer'"),
-    ("sums.jsonl", {"train": 50}, "20 usable problems, 53 were asked for"), ("empty.jsonl", {}, "hold no row"),
+    ("none.parquet", {}, "There is no file"),
+    ("sums.jsonl", {"answer": "gold"}, "no column 'gold', only 'problem', 'answer'"),
+    ("sums.jsonl", {"train": 50}, "20 usable problems, 53 were asked for"),
+    ("empty.jsonl", {}, "hold no row"),
     ("broken.parquet", {}, "cannot be read"), ("blank.jsonl", {}, "no row has both"),
     ("nobody/no-such-set", {}, "cannot be read")])
 def test_refusals_are_one_line(tmp_path, monkeypatch, name, options, match):

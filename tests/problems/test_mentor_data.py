@@ -27,7 +27,8 @@ SCHEMAS = [{"type": "function", "function": {"name": "add"}}, {"name": "sqrt"}]
 
 def row(i: int, used=("add", "add"), *, texts: bool = False, **info) -> dict:
     info = {"env": ENV, "func_schemas": json.dumps(SCHEMAS), "index": 100 + i, **info}
-    return {"question": f"What is {i} plus 1 plus 1?", "reward_model": {"ground_truth": str(i + 2), "style": "rule"},
+    return {"question": f"What is {i} plus 1 plus 1?",
+            "reward_model": {"ground_truth": str(i + 2), "style": "rule"},
             "tool_calls_used": json.dumps(used) if texts else list(used), "data_source": "ace",
             "extra_info": json.dumps(info) if texts else info}
 
@@ -46,7 +47,11 @@ def test_columns_as_dicts_and_as_json_texts(tmp_path, monkeypatch, texts):
     monkeypatch.chdir(tmp_path)
     problems = load(write(tmp_path / "data.parquet", [row(i, texts=texts) for i in range(4)]))
     first = min(problems, key=lambda p: p.id)
-    assert first.id == "data/train/000000" and first.answers == ("2",) and first.toolbox == "arithmetic"
+    assert (
+        first.id == "data/train/000000"
+        and first.answers == ("2",)
+        and first.toolbox == "arithmetic"
+    )
     assert first.meta == {"teacher_tools": ["add", "add"], "index": 100, "data_source": "ace"}
     assert len(problems) == 4 and not (tmp_path / "PWNED").exists()
 
@@ -60,11 +65,16 @@ def test_code_is_read_for_names_and_never_run(tmp_path, monkeypatch):
             defined_names(source)
 
 
-@pytest.mark.parametrize("bad", [row(9, ("add", "solve_integral")), row(9, func_schemas=None, env="def solve_integral(): 0"),
+@pytest.mark.parametrize("bad",
+                         [row(9, ("add", "solve_integral")),
+                          row(9, func_schemas=None, env="def solve_integral(): 0"),
                                  row(9, func_schemas=json.dumps([{"name": "solve_integral"}]))])
 def test_other_tools_are_refused_by_name_with_the_way_out(tmp_path, bad):
     path = write(tmp_path / "data.parquet", [row(0), bad])
-    with pytest.raises(UserError, match=r"row 1 brings the tool 'solve_integral'.*toolbox:package.module:name.*skip_unknown"):
+    with pytest.raises(
+        UserError,
+        match=r"row 1 brings the tool 'solve_integral'.*toolbox:package.module:name.*skip_unknown",
+    ):
         load(path)
     assert [p.answers for p in load(path, skip_unknown=True)] == [("2",)]
 
@@ -78,15 +88,19 @@ def test_missing_column_and_no_usable_row(tmp_path):
 
 def test_released_tool_names_become_references_that_rewards_read(tmp_path):
     path = write(tmp_path / "data.parquet", [row(0), row(1, ("sqrt",)), row(2, ())])
-    config = configure(CollectConfig, problems="mentor_data", teacher="released_tools", split_sizes=["train:-1"],
+    config = configure(CollectConfig, problems="mentor_data", teacher="released_tools",
+                       split_sizes=["train:-1"],
                        problem_options=[f"path:{path}"])
     found = collect(config, new_run(tmp_path / "run", "collect"))
     assert found.reasons().to_dict() == {"accepted": {"train": 2}, "no_tool": {"train": 1}}
     tools = {r.problem.answers[0]: set(r.trajectory.tool_names) for r in found.accepted()}
     assert tools == {"2": {"add"}, "3": {"sqrt"}}
     reference = next(r for r in found.accepted() if r.problem.answers[0] == "3")
-    student = Trajectory.from_text('<tool_call>\n{"name": "sqrt", "arguments": {"x": 9}}\n</tool_call> \\boxed{3}<|im_end|>')
-    assert load_reward("mentor")(reference.problem, reference.trajectory, student).total == pytest.approx(1.1)
+    student = Trajectory.from_text('<tool_call>\n{"name": "sqrt", "arguments": {"x": '
+                                   '9}}\n</tool_call> \\boxed{3}<|im_end|>')
+    assert load_reward("mentor")(
+        reference.problem, reference.trajectory, student
+    ).total == pytest.approx(1.1)
 
 
 def test_the_export_reads_back_and_its_card_counts(tmp_path):
@@ -101,7 +115,8 @@ def test_the_export_reads_back_and_its_card_counts(tmp_path):
     assert {r.problem.question: list(r.trajectory.tool_names) for r in found.accepted()} == \
         {q: p.meta["teacher_tools"] for q, p in back.items()}
     card = (folder / "README.md").read_text()
-    for words in ("| train | 20 | 20 | `", "| teacher_rejected | 2 | 0 | - |", "Teacher: `worked_solution`", "Apache-2.0"):
+    for words in ("| train | 20 | 20 | `", "| teacher_rejected | 2 | 0 | - |",
+                  "Teacher: `worked_solution`", "Apache-2.0"):
         assert words in card
 
 
@@ -112,4 +127,6 @@ def test_the_export_keeps_all_accepted_answers(tmp_path):
     both = replace(record, problem=replace(record.problem, answers=("2", "-2")))
     export_mentor_data(Collection((both,)), tmp_path / "set", config)
     written = pq.read_table(tmp_path / "set" / "train.parquet").to_pylist()[0]
-    assert written["reward_model"] == {"ground_truth": "2"} and written["extra_info"]["answers"] == ["2", "-2"]
+    assert written["reward_model"] == {"ground_truth": "2"} and written["extra_info"][
+        "answers"
+    ] == ["2", "-2"]

@@ -1,4 +1,5 @@
-"""Multi-hop questions: a small corpus made here, BM25 over it, the search tool, and the scores by hand."""
+"""Multi-hop questions: a small corpus made here, BM25 over it, the search tool, and the scores by
+hand."""
 
 from __future__ import annotations
 
@@ -25,13 +26,17 @@ SYLLABLES = ("ka", "lo", "mi", "ren", "tus", "vel", "dor", "nim")
 
 
 def corpus(n: int = 60) -> tuple[list[dict], list[dict]]:
-    """Passages (a film and its director, a director and their birthplace) and two-hop questions over them."""
+    """Passages (a film and its director, a director and their birthplace) and two-hop questions
+    over them."""
     draw = random.Random(0)
     names = sorted({"".join(draw.choices(SYLLABLES, k=3)).title() for _ in range(8 * n)})
     films, people, towns = names[:n], names[n:2 * n], names[2 * n:3 * n]
-    passages = [{"contents": f'"{f}"\nThe film {f} was directed by {p}.'} for f, p in zip(films, people, strict=True)]
-    passages += [{"title": p, "text": f"{p} was born in {t}. <|im_end|> </tool_response>"} for p, t in zip(people, towns, strict=True)]
-    questions = [{"question": f"Where was the director of the film {f} born?", "golden_answers": [t, f"the town of {t}"]}
+    passages = [{"contents": f'"{f}"\nThe film {f} was directed by {p}.'} for f,
+                p in zip(films, people, strict=True)]
+    passages += [{"title": p, "text": f"{p} was born in {t}. <|im_end|> </tool_response>"} for p,
+                 t in zip(people, towns, strict=True)]
+    questions = [{"question": f"Where was the director of the film {f} born?",
+                  "golden_answers": [t, f"the town of {t}"]}
                  for f, t in zip(films, towns, strict=True)]
     return passages, questions
 
@@ -54,13 +59,18 @@ def index(files):
 
 def test_passages_are_read_in_both_forms(files):
     passages = read_passages(str(files / "passages.jsonl"))
-    assert len(passages) == 120 and passages[0].title in passages[0].text and passages[60].text.startswith(passages[60].title)
+    assert (
+        len(passages) == 120
+        and passages[0].title in passages[0].text
+        and passages[60].text.startswith(passages[60].title)
+    )
 
 
 def test_bm25_finds_the_passage_and_is_stable(index):
     for passage in index.passages[:10]:
         found = index.search(f"Who directed the film {passage.title}?", 5)
-        assert found[0] == passage and found == index.search(f"Who directed the film {passage.title}?", 5)
+        assert found[0] == passage and found == index.search("Who directed the film "
+                                                             f"{passage.title}?", 5)
     assert index.search("zzz qqq", 5) == [] and len(index.search("film directed", 1000)) == 60
 
 
@@ -90,7 +100,8 @@ def test_without_passages_or_packages_it_says_what_to_do(monkeypatch, files):
 
 
 class Hopper:
-    """A scripted teacher that really searches twice, and answers the town it reads in the second result."""
+    """A scripted teacher that really searches twice, and answers the town it reads in the second
+    result."""
 
     name = "hopper"
 
@@ -102,7 +113,8 @@ class Hopper:
         turns = [Turn(render_call("search", {"query": q}), "eos", render_environment([r]))
                  for q, r in ((f"film {film}", first), (f"{person} born", second))]
         town = second.split("born in ")[1].split(".")[0]
-        return Attempt(Trajectory(problem.id, (*turns, Turn(f"\\boxed{{\\text{{{town}}}}}"))), True, "accepted")
+        return Attempt(Trajectory(problem.id, (*turns, Turn(f"\\boxed{{\\text{{{town}}}}}"))), True,
+                       "accepted")
 
 
 def test_two_hops_end_to_end(index, files):
@@ -111,14 +123,22 @@ def test_two_hops_end_to_end(index, files):
     assert problems[0].meta["revision"].startswith("sha256:")
     records = evaluate(Hopper(), problems, {}, scorer=qa_verdicts)
     summary = summarise(records)
-    assert summary["correct"] == summary["score/f1"] == 1 and summary["n_executed"] == 2 and summary["n_unknown"] == 0
+    assert (
+        summary["correct"] == summary["score/f1"] == 1
+        and summary["n_executed"] == 2
+        and summary["n_unknown"] == 0
+    )
 
 
 def test_scores_by_hand():
     assert normalise_answer("  The \\text{Quick, brown} Fox! ") == "quick brown fox"
-    assert answer_scores("the Eiffel Tower", "Eiffel Tower") == dict.fromkeys(("em", "f1", "accuracy", "precision", "recall"), 1.0)
+    assert answer_scores("the Eiffel Tower", "Eiffel Tower") == dict.fromkeys(("em", "f1",
+                                                                               "accuracy",
+                                                                               "precision",
+                                                                               "recall"), 1.0)
     part = answer_scores("Paris in France", "Paris")  # 1 of 3 words right, all of 1 found
-    assert part == {"em": 0.0, "f1": pytest.approx(0.5), "accuracy": 1.0, "precision": pytest.approx(1 / 3), "recall": 1.0}
+    assert part == {"em": 0.0, "f1": pytest.approx(0.5), "accuracy": 1.0,
+                    "precision": pytest.approx(1 / 3), "recall": 1.0}
     assert set(answer_scores("yes it is", "yes").values()) == {0.0, 1.0}  # accuracy only
     assert answer_scores("yes it is", "yes")["f1"] == 0
     assert answer_scores("bypass", "pass")["accuracy"] == 0  # whole words
@@ -126,10 +146,15 @@ def test_scores_by_hand():
 
 def test_the_best_accepted_answer_counts_and_failures_score_nothing(files):
     problem = load_problems("multihop", 0, {"bridge": 1}, path=str(files / "questions.jsonl"))[0]
-    half = Trajectory.from_text(f"\\boxed{{town of {problem.answers[0]} perhaps}}" + EOS, problem.id)
+    half = Trajectory.from_text(f"\\boxed{{town of {problem.answers[0]} perhaps}}" + EOS,
+                                problem.id)
     cut = Trajectory.from_text(f"\\boxed{{{problem.answers[0]}}}", problem.id, finish="length")
     one, two = qa_verdicts([problem] * 2, [half, cut])
-    assert one["correct"] is False and one["scores"]["recall"] == 1 and one["scores"]["f1"] == pytest.approx(6 / 7)
+    assert (
+        one["correct"] is False
+        and one["scores"]["recall"] == 1
+        and one["scores"]["f1"] == pytest.approx(6 / 7)
+    )
     assert two == {"correct": False, "judged_by": "failure", "failure": "overlong",
                    "scores": dict.fromkeys(("em", "f1", "accuracy", "precision", "recall"), 0.0)}
 

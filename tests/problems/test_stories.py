@@ -43,7 +43,8 @@ def pairs(problem: Problem) -> set[tuple[str, str]]:
     """Ordered pairs of tools where a result of the first is an argument of the second."""
     program = problem.meta["program"]
     return {(program[v["result"]]["tool"], call["tool"]) for call in program
-            for a in call["arguments"].values() for v in (a if isinstance(a, list) else [a]) if isinstance(v, dict)}
+            for a in call["arguments"].values() for v in (a if isinstance(a, list) else [a])
+            if isinstance(v, dict)}
 
 
 def tool_set(problem: Problem) -> frozenset[str]:
@@ -57,10 +58,12 @@ def words(problem: Problem) -> set[str]:
 def test_sizes_ids_and_source(stories):
     assert {s: len(p) for s, p in stories.items()} == SIZES
     first = stories["train"][0]
-    assert (first.id, first.source, first.toolbox) == ("arithmetic_stories/7/train/00000", "arithmetic_stories",
+    assert (first.id, first.source, first.toolbox) == ("arithmetic_stories/7/train/00000",
+                                                       "arithmetic_stories",
                                                        "arithmetic")
     everything = [p for split in stories.values() for p in split]
-    assert len({p.id for p in everything}) == len({p.question for p in everything}) == sum(SIZES.values())
+    assert len({p.id for p in everything}) == len({p.question
+                                                   for p in everything}) == sum(SIZES.values())
 
 
 def test_same_seed_same_problems_whatever_else_is_asked(stories):
@@ -72,16 +75,24 @@ def test_same_seed_same_problems_whatever_else_is_asked(stories):
 def test_same_problems_in_another_process_with_another_hash_seed(stories):
     code = ("from mentor_kit.problems.stories.source import load; "
             "print([p.question for p in load(7, {'train': 40})])")
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                             env={"PYTHONHASHSEED": "123", "PYTHONPATH": str(ROOT), "PATH": ""}).stdout
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                             check=True,
+                             env={"PYTHONHASHSEED": "123", "PYTHONPATH": str(ROOT),
+                                  "PATH": ""}).stdout
     assert printed.strip() == str([p.question for p in stories["train"][:40]])
 
 
 def test_a_known_story_stays_what_it_is():
-    """Guards the generator against silent change: numbers already published would no longer be reproducible."""
+    """Guards the generator against silent change: numbers already published would no longer be
+    reproducible."""
     assert [(p.question, p.answers[0]) for p in load(0, {"train": 2})] == [
         ("Ana shares 26 toys equally among 6 friends. How many toys are left over?", "2"),
-        ("A trip takes 29.2 hours. Zoe must pay for each hour begun. For how many hours must Zoe pay?", "30")]
+        (
+            "A trip takes 29.2 hours. Zoe must pay for each hour begun. For how many hours must "
+            "Zoe pay?",  # noqa: E501
+            "30",
+        ),
+    ]
 
 
 def test_answer_is_the_programs_last_result(stories):
@@ -137,7 +148,8 @@ def test_in_domain_has_trained_sentences_with_numbers_no_training_seed_uses(stor
 
 
 def test_longer_chains_are_longer_and_use_only_trained_pairs(stories):
-    assert {p.meta["n_calls"] for p in stories["longer_chains"]} == {4}  # with the answer: five turns
+    # with the answer: five turns
+    assert {p.meta["n_calls"] for p in stories["longer_chains"]} == {4}
     trained = set().union(*(pairs(p) for p in stories["train"]))
     assert all(pairs(p) <= trained for p in stories["longer_chains"])
 
@@ -155,7 +167,9 @@ def test_bigger_numbers_exceed_every_trained_number_of_their_structure(stories):
         names = [n for _, _, *arguments in structure.program for a in arguments
                  for n in (a if isinstance(a, list) else [a]) if isinstance(n, str)]
         for name, value in zip(names, literals(problem), strict=True):
-            assert (abs(value) > structure.trained_limit(name)) == (structure.slots[name].kind != "keep"), problem
+            assert (abs(value) > structure.trained_limit(name)) == (
+                structure.slots[name].kind != "keep"
+            ), problem
 
 
 def test_other_phrasing_never_uses_a_trained_sentence(stories):
@@ -186,8 +200,10 @@ def test_out_of_domain_splits_use_no_word_that_training_lacks(stories):
 
 
 HAND = {  # program without its values -> the answer by plain Python, independent of the toolbox
-    "square_side": lambda a: math.isqrt(a), "left_over": lambda a, b: a % b, "below_zero": lambda a: -a,
-    "boxes_needed": lambda a, b: -(-a // b), "full_boxes": lambda a, b: a // b, "difference": lambda a, b: abs(a - b),
+    "square_side": lambda a: math.isqrt(a), "left_over": lambda a, b: a % b,
+        "below_zero": lambda a: -a,
+    "boxes_needed": lambda a, b: -(-a // b), "full_boxes": lambda a, b: a // b,
+        "difference": lambda a, b: abs(a - b),
     "growth": lambda b, c, a: a * b**c, "growth_and_loss": lambda b, c, a, e: a * b**c - e,
     "fence": lambda a, k: k * math.isqrt(a), "unit_price": lambda a, b, c: a // b * c,
     "average": lambda a, b, c, k: (a + b + c) // k, "boxes_cost": lambda a, b, c: -(-a // b) * c,
@@ -195,7 +211,8 @@ HAND = {  # program without its values -> the answer by plain Python, independen
     "chain_two_kinds_left_over": lambda a, b, c, e, f: (a * b + c * e) % f,
     "chain_growth_share": lambda b, c, a, e, f: (a * b**c - e) // f,
     "chain_pay_off_target": lambda a, b, c, e, f: abs(a + b + c - e) * f,
-    "groups_to_square": lambda a, b: math.isqrt(a * b), "growth_left_over": lambda b, c, e: b**c % e,
+    "groups_to_square": lambda a, b: math.isqrt(a * b), "growth_left_over": lambda b, c,
+        e: b**c % e,
 }
 
 
@@ -208,7 +225,8 @@ def test_answers_against_plain_python(stories, structure):
 
 
 def test_calls_between_limits_are_trained_and_the_rest_is_longer():
-    two = load(1, {"train": 60, "longer_chains": 60, "unseen_combinations": 60}, min_calls=2, max_calls=2)
+    two = load(1, {"train": 60, "longer_chains": 60, "unseen_combinations": 60}, min_calls=2,
+               max_calls=2)
     calls = {s: {p.meta["n_calls"] for p in two if p.split == s} for s in ("train", "longer_chains",
                                                                           "unseen_combinations")}
     assert calls == {"train": {2}, "longer_chains": {3, 4}, "unseen_combinations": {2}}
@@ -236,7 +254,8 @@ def test_the_offline_teacher_accepts_every_story(stories):
     for problem in (p for split in stories.values() for p in split[:150]):
         attempt = teacher.solve(problem)
         assert attempt.accepted, (attempt.reason, problem)
-        assert [c.name for c in attempt.trajectory.calls] == [c["tool"] for c in problem.meta["program"]]
+        assert [c.name for c in attempt.trajectory.calls] == [c["tool"]
+                                                              for c in problem.meta["program"]]
         assert len(attempt.trajectory.turns) == problem.meta["n_calls"] + 1 <= 5
 
 

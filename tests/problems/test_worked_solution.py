@@ -1,4 +1,5 @@
-"""The worked-solution teacher: equations by hand, grounding, yield, and parsers that verify falsely."""
+"""The worked-solution teacher: equations by hand, grounding, yield, and parsers that verify
+falsely."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ EQUATION_LIKE = st.text(alphabet="0123456789+-*/x×÷^()%=$€., \nTabc{}'\"", m
 
 
 def problem(question, answer, solution, **meta):
-    return Problem("p/0", question, (answer,), "test", "train", meta={"worked_solution": solution, **meta})
+    return Problem("p/0", question, (answer,), "test", "train",
+                   meta={"worked_solution": solution, **meta})
 
 
 def solve(question, answer, solution):
@@ -50,14 +52,18 @@ def n(value, percent=False):
 
 
 @pytest.mark.parametrize(("line", "expression", "stated", "unit"), [
-    ("She peels: 180 carrots / 15 carrots/minute = 12 minutes", Product(((1, n(180)), (-1, n(15)))), n(12), "minutes"),
+    ("She peels: 180 carrots / 15 carrots/minute = 12 minutes", Product(((1, n(180)), (-1, n(15)))),
+     n(12), "minutes"),
     ("That is $1,250.50 + $2 = $1,252.50.", Sum(((1, n("1250.5")), (1, n(2)))), n("1252.5"), ""),
-    ("There are 28 girls x 3 boys/girl = 84 boys in all", Product(((1, n(28)), (1, n(3)))), n(84), "boys in all"),
-    ("27 students - 5 play music - 3 bake = 19", Sum(((1, n(27)), (-1, n(5)), (-1, n(3)))), n(19), ""),
+    ("There are 28 girls x 3 boys/girl = 84 boys in all", Product(((1, n(28)), (1, n(3)))), n(84),
+     "boys in all"),
+    ("27 students - 5 play music - 3 bake = 19", Sum(((1, n(27)), (-1, n(5)), (-1, n(3)))), n(19),
+     ""),
     ("half * 186 bugs = 93", Product(((1, n("1/2")), (1, n(186)))), n(93), ""),
     ("870 * 1/2 = £435 for it", Product(((1, n(870)), (1, Ratio(n(1), n(2))))), n(435), "for it"),
     ("50% * 40% = 20%.", Product(((1, n(50, True)), (1, n(40, True)))), n(20, True), ""),
-    ("perimeter is 2(40+38) = 156", Product(((1, n(2)), (1, Sum(((1, n(40)), (1, n(38))))))), n(156), ""),
+    ("perimeter is 2(40+38) = 156", Product(((1, n(2)), (1, Sum(((1, n(40)), (1, n(38))))))),
+     n(156), ""),
     ("- 3 bags × €6 per bag = €18", Product(((1, n(3)), (1, n(6)))), n(18), ""),
     ("He has 75 + 46 + T = 121 + T = 220 toys.", Sum(((1, n(75)), (1, n(46)))), n(121), ""),
     ("84 years - 85 years = -1 years old", Sum(((1, n(84)), (-1, n(85)))), n(-1), "years old"),
@@ -73,7 +79,8 @@ def test_chains_and_restated_results():
         (Sum(((1, n(20)), (1, n(33)))), n(53)), (Sum(((1, n(115)), (-1, n(53)))), n(62))]
 
 
-@pytest.mark.parametrize("text", ["", "=", "Karen = 438 points", "a = b = c", "2 + = 3", "1 + T = 220"])
+@pytest.mark.parametrize("text",
+                         ["", "=", "Karen = 438 points", "a = b = c", "2 + = 3", "1 + T = 220"])
 def test_no_equation(text):
     assert equations(text) == []
 
@@ -92,7 +99,9 @@ def test_teacher_never_raises_on_any_text(question, solution):
     assert attempt.reason in REASONS
 
 
-@pytest.mark.parametrize("text", ["(" * 5000 + "1=1", "1+" * 5000 + "1=1", "2(" * 3000 + "=1", "9" * 9000 + "+1=2",
+@pytest.mark.parametrize("text",
+                         ["(" * 5000 + "1=1", "1+" * 5000 + "1=1", "2(" * 3000 + "=1",
+                          "9" * 9000 + "+1=2",
                                   "1^" * 4000 + "1=1"])
 def test_hostile_lines_are_bounded(text):
     assert isinstance(equations(text), list)
@@ -114,22 +123,28 @@ def test_written_numbers(text, values):
 def test_constants_need_their_unit():
     assert Fraction(7) in grounded_numbers("How many in 2 weeks?")
     assert Fraction(7) not in grounded_numbers("How many in 2 boxes?")
-    assert Fraction(60) in grounded_numbers("every 5 minutes") and Fraction(100) in grounded_numbers("What percent?")
+    assert Fraction(60) in grounded_numbers("every 5 minutes") and Fraction(
+        100
+    ) in grounded_numbers("What percent?")
 
 
 # -- attempts by hand
 
 def test_trajectory_by_hand():
     attempt = solve("Ann has 28 red and 4 times as many blue pens. How many pens?", "140",
-                    "There are 28 x 4 = 112 blue pens.\nIn all there are 28 + 112 = 140 pens\n#### 140")
+                    "There are 28 x 4 = 112 blue pens.\nIn all there are 28 + 112 = 140 pens\n#### "
+                    "140")
     assert attempt.accepted and attempt.reason == "accepted"
     assert attempt.trajectory.to_text() == (
-        'Find the blue pens.\n<tool_call>\n{"name": "multiply", "arguments": {"a": 28, "b": 4}}\n</tool_call><|im_end|>'
+        'Find the blue pens.\n<tool_call>\n{"name": "multiply", "arguments": {"a": 28, "b": '
+        "4}}\n</tool_call><|im_end|>"  # noqa: E501
         "\n<|im_start|>user\n<tool_response>\n112\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
-        'Find the pens.\n<tool_call>\n{"name": "add", "arguments": {"a": 28, "b": 112}}\n</tool_call><|im_end|>'
+        'Find the pens.\n<tool_call>\n{"name": "add", "arguments": {"a": 28, "b": 112}}\n</tool_call><|im_end|>'  # noqa: E501
         "\n<|im_start|>user\n<tool_response>\n140\n</tool_response><|im_end|>\n<|im_start|>assistant\n"
-        "The answer is \\boxed{140}.<|im_end|>")
-    again = Trajectory.from_text(attempt.trajectory.to_text(), "p/0", producer="teacher:worked_solution")
+        "The answer is \\boxed{140}.<|im_end|>"
+    )
+    again = Trajectory.from_text(attempt.trajectory.to_text(), "p/0",
+                                 producer="teacher:worked_solution")
     assert again == attempt.trajectory
 
 
@@ -149,10 +164,12 @@ def test_trajectory_by_hand():
     ("100% of it, 20% less", "80", "100% - 20% = 80%", [("subtract", {"a": 100, "b": 20}, "80")]),
     ("They split 252 feet, 90 more", "81", "we get 2x+90=252\nwe get 2x=162\nleaving x=81",
      [("subtract", {"a": 252, "b": 90}, "162"), ("divide", {"a": 162, "b": 2}, "81")]),
-    ("A price of $2.73, 20 of them", "60", "He rounds it up from $2.73 to $3.\nHe gets 20 x $3 = $60",
+    ("A price of $2.73, 20 of them", "60",
+     "He rounds it up from $2.73 to $3.\nHe gets 20 x $3 = $60",
      [("round_number", {"x": 2.73}, "3"), ("multiply", {"a": 20, "b": 3}, "60")]),
     ("2 kilometers at 9+2 times 21", "102", "9+2(21)=51.0 minutes\n2(51.0)=102.0 minutes",
-     [("multiply", {"a": 2, "b": 21}, "42"), ("add", {"a": 9, "b": 42}, "51"), ("multiply", {"a": 2, "b": 51}, "102")]),
+     [("multiply", {"a": 2, "b": 21}, "42"), ("add", {"a": 9, "b": 42}, "51"),
+      ("multiply", {"a": 2, "b": 51}, "102")]),
 ])
 def test_calls_by_hand(question, answer, solution, expected):
     attempt = solve(question, answer, solution)
@@ -161,7 +178,8 @@ def test_calls_by_hand(question, answer, solution, expected):
 
 
 @pytest.mark.parametrize(("question", "answer", "solution", "reason"), [
-    ("Ann has 3 pens.", "12", "3 * 4 = 12", "ungrounded_argument"),  # 4 is neither in the question nor a result
+    # 4 is neither in the question nor a result
+    ("Ann has 3 pens.", "12", "3 * 4 = 12", "ungrounded_argument"),
     ("Ann has 3 pens and 4 cups.", "13", "3 * 4 = 12", "wrong_answer"),
     ("Ann has 3 pens and 4 cups.", "13", "3 * 4 = 13", "equation_mismatch"),
     ("34% of 60", "20", "0.34 * 60 = 20", "needs_floor"),
@@ -176,19 +194,24 @@ def test_rejections(question, answer, solution, reason):
 
 def test_rejected_attempts_keep_what_was_done():
     attempt = solve("Ann has 3 pens and 5 cups.", "32", "3 + 5 = 8\n8 * 4 = 32")
-    assert attempt.reason == "ungrounded_argument" and calls(attempt) == [("add", {"a": 3, "b": 5}, "8")]
+    assert attempt.reason == "ungrounded_argument" and calls(attempt) == [("add", {"a": 3, "b": 5},
+                                                                           "8")]
     assert solve("Ann has 3 pens.", "12", "3 * 4 = 12").trajectory is None
 
 
 def test_equal_steps_are_neither_merged_nor_pruned():
     """300*0.5 twice with 150*2 between: three different steps of the story (template 93)."""
-    attempt = solve("300 ogres, 0.5 as many, 2 as many, 0.5 as many", "150", "300*0.5=150\n2*150=300\n300*0.5=150")
-    assert attempt.trajectory.tool_names == ("multiply", "multiply", "multiply") and attempt.accepted
+    attempt = solve("300 ogres, 0.5 as many, 2 as many, 0.5 as many", "150",
+                    "300*0.5=150\n2*150=300\n300*0.5=150")
+    assert (
+        attempt.trajectory.tool_names == ("multiply", "multiply", "multiply") and attempt.accepted
+    )
 
 
 def test_reasoning_options():
     item = problem("Ann has 28 and 4 pens", "32", "First count her pens: 28 + 4 = 32 pens")
-    words = {r: load_teacher("worked_solution", reasoning=r).solve(item).trajectory.turns[0].reasoning
+    words = {r: load_teacher("worked_solution",
+                             reasoning=r).solve(item).trajectory.turns[0].reasoning
              for r in ("short", "full", "none")}
     assert words == {"short": "Find the pens.", "full": "First count her pens:", "none": ""}
     with pytest.raises(UserError, match="reasoning='long'"):
@@ -200,7 +223,8 @@ def test_reasoning_options():
 
 
 def test_full_reasoning_does_not_give_the_result_away():
-    attempt = WorkedSolutionTeacher("full").solve(problem("57 and 51", "108", "He ran 108 miles because 57 + 51 = 108"))
+    attempt = WorkedSolutionTeacher("full").solve(problem("57 and 51", "108",
+                                                          "He ran 108 miles because 57 + 51 = 108"))
     assert "108" not in attempt.trajectory.turns[0].reasoning
 
 
@@ -210,21 +234,29 @@ def program_problem(question, answer, program, **meta):
     return Problem("s/0", question, (answer,), "test", "train", meta={"program": program, **meta})
 
 
-PROGRAM = [{"tool": "subtract", "arguments": {"a": 3, "b": -4}}, {"tool": "power", "arguments": {"a": {"result": 0},
-                                                                                                "b": 2}}]
+PROGRAM = [
+    {"tool": "subtract", "arguments": {"a": 3, "b": -4}},
+    {"tool": "power", "arguments": {"a": {"result": 0}, "b": 2}},
+]
 
 
 def test_program_is_followed():
-    attempt = TEACHER.solve(program_problem("From 3 to -4 degrees, to the power of 2?", "49", PROGRAM,
+    attempt = TEACHER.solve(program_problem("From 3 to -4 degrees, to the power of 2?", "49",
+                                            PROGRAM,
                                             reasoning=["Get the gap.", "Raise it."]))
-    assert calls(attempt) == [("subtract", {"a": 3, "b": -4}, "7"), ("power", {"a": 7, "b": 2}, "49")]
-    assert [t.reasoning for t in attempt.trajectory.turns[:2]] == ["Get the gap.", "Raise it."] and attempt.accepted
+    assert calls(attempt) == [("subtract", {"a": 3, "b": -4}, "7"),
+                              ("power", {"a": 7, "b": 2}, "49")]
+    assert [t.reasoning for t in attempt.trajectory.turns[:2]] == [
+        "Get the gap.",
+        "Raise it.",
+    ] and attempt.accepted
 
 
 def test_program_is_verified_and_grounded():
     question = "From 3 to -4 degrees, to the power of 2?"
     assert TEACHER.solve(program_problem(question, "48", PROGRAM)).reason == "wrong_answer"
-    assert TEACHER.solve(program_problem("From 3 degrees", "49", PROGRAM)).reason == "ungrounded_argument"
+    assert TEACHER.solve(program_problem("From 3 degrees", "49",
+                                         PROGRAM)).reason == "ungrounded_argument"
 
 
 # -- the 85 templates
@@ -234,7 +266,8 @@ def yields(items):
 
 
 def report(found):
-    for template, attempts in sorted(found.items(), key=lambda x: sum(a.accepted for a in x[1]) / len(x[1]))[:12]:
+    for template, attempts in sorted(found.items(),
+                                     key=lambda x: sum(a.accepted for a in x[1]) / len(x[1]))[:12]:
         print(template, dict(Counter(a.reason for a in attempts)))
 
 
@@ -263,18 +296,25 @@ def test_yield_of_5000_random_items():
 
 
 def test_one_tool_sequence_a_template(probe_attempts):
-    """A parser that prunes or merges calls by value gives many sequences; fractions (69) and yards (85) give two."""
-    sequences = {t: {a.trajectory.tool_names for a in found if a.accepted} for t, found in probe_attempts.items()}
+    """A parser that prunes or merges calls by value gives many sequences; fractions (69) and yards
+    (85) give two."""
+    sequences = {t: {a.trajectory.tool_names for a in found if a.accepted} for t,
+                 found in probe_attempts.items()}
     assert {t: len(s) for t, s in sequences.items() if len(s) > 1} == {69: 2, 85: 2}
 
 
 def test_known_bad_templates(probe_attempts):
-    """49 and 99 hold truncated arithmetic, 66 no final equation, 70 a constant that is in no question."""
+    """49 and 99 hold truncated arithmetic, 66 no final equation, 70 a constant that is in no
+    question."""
     for template in (49, 66, 70, 53, 27, 82):
         assert not any(a.accepted for a in probe_attempts[template])
-    assert not any(TEACHER.solve(p).accepted for p in template_items(66, 300))  # `W = 4` may equal a result by chance
+    # `W = 4` may equal a result by chance
+    assert not any(TEACHER.solve(p).accepted for p in template_items(66, 300))
     reasons = Counter(a.reason for p in template_items(99, 200) for a in [TEACHER.solve(p)])
-    assert 0 < reasons["equation_mismatch"] < 30 and reasons["accepted"] == 200 - reasons["equation_mismatch"]
+    assert (
+        0 < reasons["equation_mismatch"] < 30
+        and reasons["accepted"] == 200 - reasons["equation_mismatch"]
+    )
 
 
 def test_every_accepted_argument_is_grounded(probe_attempts):
@@ -282,7 +322,8 @@ def test_every_accepted_argument_is_grounded(probe_attempts):
         for item, attempt in zip(template_items(template, 8), attempts, strict=True):
             known = set(grounded_numbers(item.question))
             for call in attempt.trajectory.calls if attempt.accepted else ():
-                values = [v for value in call.arguments.values() for v in (value if isinstance(value, list) else [value])]
+                values = [v for value in call.arguments.values()
+                          for v in (value if isinstance(value, list) else [value])]
                 assert {Fraction(str(v)) for v in values} <= known
                 known.add(Fraction(call.observation.content))
 

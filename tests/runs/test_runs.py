@@ -25,9 +25,10 @@ def finished(folder, stage="collect", **params):
 def test_key_is_stable_and_depends_on_everything_it_names():
     key = run_key("train", 1, {"lr": 0.1, "method": "mentor"}, {"teacher_run": "abc"})
     assert key == run_key("train", 1, {"method": "mentor", "lr": 0.1}, {"teacher_run": "abc"})
-    content = b'{"inputs":{"teacher_run":"abc"},"params":{"lr":0.1,"method":"mentor"},"stage":"train","version":1}'
+    content = b'{"inputs":{"teacher_run":"abc"},"params":{"lr":0.1,"method":"mentor"},"stage":"train","version":1}'  # noqa: E501
     assert key == hashlib.sha256(content).hexdigest()[:12]
-    others = [("eval", 1, {"lr": 0.1}, {}), ("train", 2, {"lr": 0.1}, {}), ("train", 1, {"lr": 0.2}, {}),
+    others = [("eval", 1, {"lr": 0.1}, {}), ("train", 2, {"lr": 0.1}, {}),
+              ("train", 1, {"lr": 0.2}, {}),
               ("train", 1, {"lr": 0.1}, {"teacher_run": "abd"}), ("train", 1, {"lr": 0.1}, {})]
     assert len({run_key(*other) for other in others} | {key}) == 6
 
@@ -48,20 +49,23 @@ def test_a_finished_run_loads_with_its_facts(tmp_path):
 
 def test_inputs_are_named_and_hashed_in_the_manifest(tmp_path):
     teacher = finished(tmp_path / "teacher")
-    run = start_run(tmp_path / "run", stage="train", params={"seed": 4, "teacher_run": "x", "run_dir": "y"},
+    run = start_run(tmp_path / "run", stage="train",
+                    params={"seed": 4, "teacher_run": "x", "run_dir": "y"},
                     inputs={"teacher_run": teacher})
     manifest = json.loads((run.dir / "manifest.json").read_text())
     assert run.params == {"seed": 4}
     assert run.inputs == {"teacher_run": f"collect/{teacher.key}"}
     assert manifest["seed"] == 4
     assert set(manifest["inputs"]["teacher_run"][0]["sha256"]) == {"data/items.txt", "params.yaml"}
-    assert run.key == run_key("train", notebook_version("03_rl_training"), {"seed": 4}, {"teacher_run": teacher.key})
+    assert run.key == run_key("train", notebook_version("03_rl_training"), {"seed": 4},
+                              {"teacher_run": teacher.key})
 
 
 def test_no_environment_variable_reaches_the_run_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-real-key")
     run = finished(tmp_path / "run")
-    assert not [p for p in run.dir.rglob("*") if p.is_file() and b"sk-not-a-real-key" in p.read_bytes()]
+    assert not [p for p in run.dir.rglob("*") if p.is_file()
+                and b"sk-not-a-real-key" in p.read_bytes()]
 
 
 @pytest.mark.parametrize("damage, message", [
@@ -124,21 +128,34 @@ def test_a_folder_of_other_parameters_is_refused_and_they_are_named(tmp_path):
         return start_run(folder, stage="train", params=params, inputs={"teacher_run": teacher})
 
     start(steps=40, rate=0.1).path("student.txt").write_text("s")
-    with pytest.raises(UserError, match=r"other parameters \(steps: 3 asked, 40 stored\): give another folder, or delete"):
+    with pytest.raises(
+        UserError,
+        match=r"other parameters \(steps: 3 asked, 40 stored\): give another folder, or delete",
+    ):
         start(steps=3, rate=0.1)
     start(steps=40, rate=0.1).finish()
-    with pytest.raises(UserError, match=r"\(rate: None asked, 0.1 stored; teacher_run: None asked, 'collect/.*' stored"):
+    with pytest.raises(
+        UserError,
+        match=r"\(rate: None asked, 0.1 stored; teacher_run: None asked, 'collect/.*' stored",
+    ):
         start_run(folder, stage="train", params={"steps": 40})
     assert load_run(folder).path("student.txt").is_file()
 
 
 def test_a_collection_goes_on_with_other_sizes(tmp_path):
-    start_run(tmp_path / "run", stage="collect", params={"samples": 1}).path("attempts.jsonl").write_text("{}\n")
-    assert start_run(tmp_path / "run", stage="collect", params={"samples": 2}).path("attempts.jsonl").is_file()
+    start_run(tmp_path / "run", stage="collect", params={"samples": 1}).path(
+        "attempts.jsonl"
+    ).write_text("{}\n")
+    assert (
+        start_run(tmp_path / "run", stage="collect", params={"samples": 2})
+        .path("attempts.jsonl")
+        .is_file()
+    )
 
 
 def train(folder, upto: int, checkpoint: int) -> Run:
-    """A training of 6 steps that logs a line before it, continues after `checkpoint` and is killed after `upto`."""
+    """A training of 6 steps that logs a line before it, continues after `checkpoint` and is killed
+    after `upto`."""
     run = start_run(folder, stage="train", params={})
     run.log({"before": True})
     run.resume_metrics(checkpoint)
@@ -158,7 +175,9 @@ def test_metrics_of_a_killed_and_resumed_training_are_as_if_unbroken(tmp_path_fa
             file.write('{"step": 5, "los')  # the line that the kill cut
         checkpoint = max(kill, checkpoint) // 2 * 2
     run = train(folder, 6, checkpoint)
-    assert (run.dir / "metrics.jsonl").read_bytes() == (undisturbed.dir / "metrics.jsonl").read_bytes()
+    assert (run.dir / "metrics.jsonl").read_bytes() == (
+        undisturbed.dir / "metrics.jsonl"
+    ).read_bytes()
 
 
 def test_a_start_killed_before_it_resumed_loses_no_metrics(tmp_path):

@@ -1,4 +1,5 @@
-"""Backends without Unsloth installed: who is chosen and why, LoRA, merged weights, templates, the trainer's config."""
+"""Backends without Unsloth installed: who is chosen and why, LoRA, merged weights, templates, the
+trainer's config."""
 
 from __future__ import annotations
 
@@ -32,15 +33,19 @@ pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(8)
 LORA = LoadConfig(finetuning="lora", lora_rank=4, seed=1)
 SMALL = {"method": "mentor", "start_run": "none", "finetuning": "lora", "lora_rank": 4, "steps": 2,
-         "prompts_per_step": 2, "group_size": 4, "micro_batch": 4, "max_new_tokens": 32, "max_seq_length": 512,
+         "prompts_per_step": 2, "group_size": 4, "micro_batch": 4, "max_new_tokens": 32,
+         "max_seq_length": 512,
          "validate_every": 2,
-         "validation_items": 2, "save_every": 2, "learning_rate": 1e-2, "temperature": 0.6, "top_k": 20, "top_p": 0.99,
+         "validation_items": 2, "save_every": 2, "learning_rate": 1e-2, "temperature": 0.6,
+         "top_k": 20, "top_p": 0.99,
          "kl_beta": 0.001, "entropy_coef": 0.001, "delta": 3.0, "warmup_steps": 1}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return untrained(RECORDS, width=32, layers=2).save(tmp_path_factory.mktemp("student") / "tiny-qwen3")
+    return untrained(RECORDS, width=32, layers=2).save(
+        tmp_path_factory.mktemp("student") / "tiny-qwen3"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +74,8 @@ def test_auto_says_what_it_chose_and_why(monkeypatch):
     monkeypatch.setattr("mentor_kit.students.backends._installed", lambda name: True)
     monkeypatch.setattr("mentor_kit.students.backends._trl_came_first", lambda: True)
     monkeypatch.setattr("mentor_kit.students.backends._installed", lambda name: name == "unsloth")
-    assert resolve_backend("auto") == ("transformers", "bitsandbytes is not installed, and unsloth needs it")
+    assert resolve_backend("auto") == ("transformers",
+                                       "bitsandbytes is not installed, and unsloth needs it")
     with pytest.raises(UserError, match="needs the package bitsandbytes on a GPU"):
         resolve_backend("unsloth")
     monkeypatch.setattr("mentor_kit.students.backends._installed", lambda name: True)
@@ -82,7 +88,8 @@ def test_auto_says_what_it_chose_and_why(monkeypatch):
 
 def test_a_notebook_loads_as_its_child_processes_will(folder, lessons, monkeypatch):
     monkeypatch.setattr("mentor_kit.students.backends._against_unsloth", lambda: "")
-    config = configure(TrainConfig, **SMALL | {"micro_batch": 2}, student_source=str(folder), num_processes=2)
+    config = configure(TrainConfig, **SMALL | {"micro_batch": 2}, student_source=str(folder),
+                       num_processes=2)
     assert stage.make_student(config, lessons, None).origin.backend == "transformers"
 
 
@@ -100,18 +107,25 @@ def test_unsloth_asked_for_and_not_installed_is_refused(monkeypatch):
 
 
 def test_the_stage_chooses_a_backend_before_anything_imports_trl():
-    code = ("import sys\nfrom mentor_kit.training import stage\nimport mentor_kit.students.backends\n"
-            "print([m for m in ('transformers', 'trl', 'peft') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=True)
+    code = ("import sys\nfrom mentor_kit.training import stage\nimport "
+            "mentor_kit.students.backends\nprint([m for m in ('transformers', 'trl', 'peft') if m "
+            "in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250,
+                          check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_lora_trains_adapters_alone_from_a_seed(folder):
     model, _ = load_model(str(folder), "transformers", LORA)
-    again, other = (load_model(str(folder), loading=asked)[0] for asked in (LORA, LoadConfig(finetuning="lora", lora_rank=4, seed=2)))
+    again, other = (load_model(str(folder), loading=asked)[0]
+                    for asked in (LORA, LoadConfig(finetuning="lora", lora_rank=4, seed=2)))
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    assert all("lora_" in n for n in trained) and len(trained) == 2 * 7 * 2  # A and B, seven projections, two layers
-    assert model.peft_config["default"].lora_alpha == 8 and model.peft_config["default"].lora_dropout == 0
+    # A and B, seven projections, two layers
+    assert all("lora_" in n for n in trained) and len(trained) == 2 * 7 * 2
+    assert (
+        model.peft_config["default"].lora_alpha == 8
+        and model.peft_config["default"].lora_dropout == 0
+    )
     names = [n for n in trained if "lora_A" in n]
     assert all(torch.equal(trained[n], dict(again.named_parameters())[n]) for n in names)
     assert not any(torch.equal(trained[n], dict(other.named_parameters())[n]) for n in names)
@@ -123,7 +137,8 @@ def test_adapters_that_the_trainer_turned_to_bfloat16_are_stepped_in_float32(fol
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-6)
     for parameter in trained:
-        parameter.data = torch.ones_like(parameter).bfloat16()  # as TRL does where the base is 4-bit
+        # as TRL does where the base is 4-bit
+        parameter.data = torch.ones_like(parameter).bfloat16()
     keep_adapters_float32(model)
     for parameter in trained:
         parameter.grad = torch.ones_like(parameter)
@@ -138,7 +153,8 @@ def test_merged_weights_are_the_base_plus_the_product_of_the_adapters(folder):
         layer.lora_B["default"].weight.fill_(0.5)
     base = layer.base_layer.weight.clone()
     merged = merged_weights(model)
-    by_hand = base + (8 / 4) * 0.5 * layer.lora_A["default"].weight.sum(0, keepdim=True)  # alpha/rank x B x A
+    # alpha/rank x B x A
+    by_hand = base + (8 / 4) * 0.5 * layer.lora_A["default"].weight.sum(0, keepdim=True)
     assert torch.allclose(merged["model.layers.1.mlp.down_proj.weight"], by_hand, atol=1e-6)
     assert torch.equal(layer.base_layer.weight, base)  # nothing was merged in place
     assert merged.keys() == AutoModelForCausalLM.from_pretrained(folder).state_dict().keys()
@@ -148,26 +164,43 @@ def test_a_lora_run_stores_adapters_and_a_merged_student(run, folder):
     stored = run.dir / "student"
     assert (stored / "adapter" / "adapter_model.safetensors").is_file()
     config = json.loads((stored / "adapter" / "adapter_config.json").read_text())
-    assert config["target_modules"] == sorted(config["target_modules"]) and len(config["target_modules"]) == 7
+    assert (
+        config["target_modules"] == sorted(config["target_modules"])
+        and len(config["target_modules"]) == 7
+    )
     before, after = load_file(folder / "model.safetensors"), load_file(stored / "model.safetensors")
     moved = {k for k in after if not torch.equal(after[k], before[k])}
     assert moved and all(k.endswith("_proj.weight") for k in moved)
     student = load_student(stored, BOX)
-    assert not hasattr(student.model, "peft_config") and student.rollout([RECORDS[0].problem])[0].turns
+    assert (
+        not hasattr(student.model, "peft_config") and student.rollout([RECORDS[0].problem])[0].turns
+    )
 
 
 def test_the_resolved_trainer_config_is_stored_without_host_facts(run):
     text = (run.dir / FILE).read_text()
     facts = json.loads(text)
     asked = {"loss_type": "dapo", "epsilon": 0.2, "epsilon_high": 0.2, "delta": 3.0, "beta": 0.001,
-             "entropy_coef": 0.001, "mask_truncated_completions": False, "use_bias_correction_kl": False,
+             "entropy_coef": 0.001, "mask_truncated_completions": False,
+             "use_bias_correction_kl": False,
              "temperature": 0.6, "top_k": 20,
-             "top_p": 0.99, "optim": "adamw_torch", "learning_rate": 1e-2, "warmup_steps": 1, "weight_decay": 0.01,
-             "lr_scheduler_type": "constant_with_warmup", "steps_per_generation": 1, "gradient_accumulation_steps": 1,
-             "per_device_train_batch_size": 8, "num_generations": 4, "seed": 0, "scale_rewards": "group"}
+             "top_p": 0.99, "optim": "adamw_torch", "learning_rate": 1e-2, "warmup_steps": 1,
+             "weight_decay": 0.01,
+             "lr_scheduler_type": "constant_with_warmup", "steps_per_generation": 1,
+             "gradient_accumulation_steps": 1,
+             "per_device_train_batch_size": 8, "num_generations": 4, "seed": 0,
+             "scale_rewards": "group"}
     assert asked.items() <= facts["arguments"].items()
-    assert (facts["trainer"], facts["rollout_engine"], facts["shared_prompts"]) == ("SharedPromptTrainer", "kit", True)
-    assert facts["backend"] == "transformers" and facts["loading"]["finetuning"] == "lora" and facts["unsloth"] is None
+    assert (facts["trainer"], facts["rollout_engine"], facts["shared_prompts"]) == (
+        "SharedPromptTrainer",
+        "kit",
+        True,
+    )
+    assert (
+        facts["backend"] == "transformers"
+        and facts["loading"]["finetuning"] == "lora"
+        and facts["unsloth"] is None
+    )
     assert facts["trained_parameters"] < facts["parameters"] and facts["dtype"] == "float32"
     assert str(run.dir.parent) not in text and os.uname().nodename not in text
 
@@ -179,14 +212,16 @@ def test_what_a_config_class_overrides_is_set_back_and_seen():
         def __init__(self, **asked):
             super().__init__(**{**asked, "epsilon_high": 0.28, "mask_truncated_completions": True})
 
-    asked = {"output_dir": "x", "loss_type": "dapo", "epsilon_high": 0.2, "mask_truncated_completions": False,
+    asked = {"output_dir": "x", "loss_type": "dapo", "epsilon_high": 0.2,
+             "mask_truncated_completions": False,
              "report_to": "none", "use_cpu": True, "bf16": False, "lr_scheduler_type": "constant"}
     assert changed(Opinionated(**asked), asked) == ["epsilon_high", "mask_truncated_completions"]
     assert changed(exactly(Opinionated, asked), asked) == []
 
 
 @pytest.mark.parametrize(("settings", "reason"), [
-    ({"load_in_4bit": True}, "set finetuning=lora"), ({"finetuning": "some"}, "finetuning='some'.*'full' or 'lora'"),
+    ({"load_in_4bit": True}, "set finetuning=lora"),
+    ({"finetuning": "some"}, "finetuning='some'.*'full' or 'lora'"),
     ({"lora_rank": 0}, "lora_rank=0.*greater than or equal to 1")])
 def test_loadings_that_do_not_fit_are_refused(settings, reason):
     with pytest.raises(UserError, match=reason):
@@ -213,10 +248,16 @@ def test_four_bit_and_vllm_name_what_they_need(folder, monkeypatch):
 
 def test_unsloth_is_asked_for_the_weights_and_positions_that_were_named(folder):
     options = _unsloth_options(str(folder), LoadConfig(finetuning="lora", max_seq_length=512))
-    assert options["use_exact_model_name"] and options["max_seq_length"] == 512 and not options["offload_embedding"]
+    assert (
+        options["use_exact_model_name"]
+        and options["max_seq_length"] == 512
+        and not options["offload_embedding"]
+    )
     saved = _unsloth_options(str(folder), None)
-    assert saved["dtype"] == torch.float32 and saved["max_seq_length"] == 1024  # the student's, of Loading's 4096
-    with pytest.raises(UserError, match="above the 1024 positions .* set max_seq_length=1024 or less"):
+    # the student's, of Loading's 4096
+    assert saved["dtype"] == torch.float32 and saved["max_seq_length"] == 1024
+    with pytest.raises(UserError, match="above the 1024 positions .* set max_seq_length=1024 or "
+                                        "less"):
         _unsloth_options(str(folder), LoadConfig(finetuning="lora", max_seq_length=4096))
 
 
@@ -226,7 +267,9 @@ def test_one_process_is_one_gpu_however_many_it_sees(tmp_path):
         def n_gpu(self) -> int:
             return 1 if self._n_gpu == 1 else 4  # as a machine with four GPUs counts them
 
-    config = exactly(Config, {"output_dir": str(tmp_path), "use_cpu": True, "per_device_train_batch_size": 2})
+    config = exactly(Config,
+                     {"output_dir": str(tmp_path), "use_cpu": True,
+                      "per_device_train_batch_size": 2})
     assert config.n_gpu == 1 and config.train_batch_size == 2
 
 
@@ -241,8 +284,10 @@ def test_a_lesson_that_would_be_cut_is_refused(folder, lessons):
     config = configure(TrainConfig, **SMALL | {"max_seq_length": 100}, student_source=str(folder))
     with pytest.raises(UserError, match="raise max_seq_length to"):
         stage.make_student(config, lessons, None)
-    config = configure(TrainConfig, **SMALL | {"max_seq_length": 4096, "max_new_tokens": 1000}, student_source=str(folder))
-    with pytest.raises(UserError, match="above the 1024 positions that the student can read: lower max_new_tokens"):
+    config = configure(TrainConfig, **SMALL | {"max_seq_length": 4096, "max_new_tokens": 1000},
+                       student_source=str(folder))
+    with pytest.raises(UserError, match="above the 1024 positions that the student can read: lower "
+                                        "max_new_tokens"):
         stage.make_student(config, lessons, None)
 
 
@@ -256,9 +301,12 @@ def test_templates_of_qwen_are_taken_as_they_are(name):
 
 
 @pytest.mark.parametrize(("template", "reason"), [
-    (trl_templates.llama3_1_chat_template, "expected ChatML"), (trl_templates.phi3_chat_template, "does not know"),
-    (trl_templates.qwen3_5_think_chat_template, "opens an assistant turn with|as the kit reads them"),
-    ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n",
+    (trl_templates.llama3_1_chat_template, "expected ChatML"),
+    (trl_templates.phi3_chat_template, "does not know"),
+    (trl_templates.qwen3_5_think_chat_template, "opens an assistant turn with|as the kit reads "
+                                                "them"),
+    ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor "
+     "%}<|im_start|>assistant\n",
      "TRL does not know this student's chat template")])
 def test_other_templates_are_refused_with_the_way_out_and_ours_is_taken(template, reason):
     tokenizer = build_tokenizer(["a"])

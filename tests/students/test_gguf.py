@@ -1,4 +1,5 @@
-"""Converting a GGUF file: what is refused. The conversion itself: tests/teachers/test_real_server.py."""
+"""Converting a GGUF file: what is refused. The conversion itself:
+tests/teachers/test_real_server.py."""
 
 from __future__ import annotations
 

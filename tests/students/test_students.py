@@ -71,10 +71,12 @@ def test_template_suits_trl(fresh):
 
 
 def test_tool_block_is_compact(fresh):
-    text = fresh.tokenizer.apply_chat_template(prompt_messages("Why?"), tools=fresh.tool_schemas, tokenize=False,
+    text = fresh.tokenizer.apply_chat_template(prompt_messages("Why?"), tools=fresh.tool_schemas,
+                                               tokenize=False,
                                                add_generation_prompt=True)
     assert text.startswith("<|im_start|>system\nTools:\nadd(a, b)\nsubtract(a, b)\n")
-    assert text.endswith("Why?\nPut the final answer in \\boxed{}.<|im_end|>\n<|im_start|>assistant\n")
+    assert text.endswith("Why?\nPut the final answer in "
+                         "\\boxed{}.<|im_end|>\n<|im_start|>assistant\n")
 
 
 @pytest.mark.parametrize("record", RECORDS[:6], ids=lambda r: r.problem.id)
@@ -83,7 +85,8 @@ def test_encoding_is_the_template_and_masks_what_the_assistant_wrote(fresh, reco
     messages = prompt_messages(record.problem.question) + record.trajectory.messages()
     assert fresh.tokenizer.decode(encoded["input_ids"]) == fresh.tokenizer.apply_chat_template(
         messages, tools=fresh.tool_schemas, tokenize=False)
-    written = [i for i, m in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if m]
+    written = [i for i, m in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
+               if m]
     assert fresh.tokenizer.decode(written) == "".join(t.text + EOS for t in record.trajectory.turns)
 
 
@@ -97,11 +100,14 @@ def test_a_student_that_knows_its_lessons_by_heart_writes_them(student):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_neighbours_do_not_change_a_rollout(student, temperature):
     """One by one, refilled, all at once, the other way round: the same texts, sampled ones too."""
-    problems, settings = [r.problem for r in RECORDS], Sampling(temperature=temperature, max_new_tokens=120)
+    problems, settings = [r.problem for r in RECORDS], Sampling(temperature=temperature,
+                                                                max_new_tokens=120)
     together = [t.to_text() for t in student.rollout(problems, settings)]
     for batch_size in (1, 3, 5):
-        assert [t.to_text() for t in student.rollout(problems, settings, batch_size=batch_size)] == together
-    assert [t.to_text() for t in student.rollout(problems[::-1], settings, batch_size=4)] == together[::-1]
+        assert [t.to_text()
+                for t in student.rollout(problems, settings, batch_size=batch_size)] == together
+    assert [t.to_text() for t in student.rollout(problems[::-1], settings,
+                                                 batch_size=4)] == together[::-1]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -127,7 +133,8 @@ def test_rollouts_are_handed_over_as_they_finish_and_leave_the_model_as_it_was(s
 
 
 def test_sampling_settings_are_applied_in_every_turn(student):
-    """With one candidate, or next to no mass, hot sampling is greedy decoding, in every turn and after tool results."""
+    """With one candidate, or next to no mass, hot sampling is greedy decoding, in every turn and
+    after tool results."""
     problems = [r.problem for r in RECORDS]
     greedy = [t.to_text() for t in student.rollout(problems, Sampling(max_new_tokens=120))]
     assert max(t.count("<tool_response>") for t in greedy) > 1
@@ -135,7 +142,8 @@ def test_sampling_settings_are_applied_in_every_turn(student):
                    Sampling(temperature=2.0, top_p=1e-6, max_new_tokens=120),
                    Sampling(temperature=1e-4, max_new_tokens=120)):
         assert [t.to_text() for t in student.rollout(problems, narrow)] == greedy
-    hot = student.rollout(problems, Sampling(temperature=9.0, max_new_tokens=120))  # next to any token
+    # next to any token
+    hot = student.rollout(problems, Sampling(temperature=9.0, max_new_tokens=120))
     assert not any(t.to_text() == g for t, g in zip(hot, greedy, strict=True))
 
 
@@ -148,10 +156,12 @@ def test_samples_of_a_problem_differ_and_are_numbered(student):
 
 @pytest.mark.parametrize("name", ["Llama", "Mistral", "Qwen2", "Qwen3"])
 def test_decoder_reads_as_the_model_does(name):
-    """Rows that come, are fed in pieces and go: each row's scores are those of one plain pass over all its tokens."""
+    """Rows that come, are fed in pieces and go: each row's scores are those of one plain pass over
+    all its tokens."""
     torch.manual_seed(0)
     config = getattr(transformers, f"{name}Config")(
-        vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+        vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8,
         intermediate_size=48, sliding_window=None, tie_word_embeddings=True)
     model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
     assert can_keep_cache(model)
@@ -160,10 +170,12 @@ def test_decoder_reads_as_the_model_does(name):
     for step in range(60):
         while len(texts) < 4:
             twin = len(texts) == 3 and step % 2  # a second row with the prompt of the first
-            texts.append(texts[0][:] if twin else shared + chance.choices(range(97), k=chance.randint(1, 40)))
+            texts.append(texts[0][:] if twin
+                         else shared + chance.choices(range(97), k=chance.randint(1, 40)))
             decoder.add_row(texts[-1])
         wide = any(len(ids) > 1 for ids in decoder.pending)
-        for rows, scores in decoder.prefill() if wide else [(range(len(texts)), decoder.decode_step())]:
+        for rows, scores in decoder.prefill() if wide else [(range(len(texts)),
+                                                             decoder.decode_step())]:
             for row, score in zip(rows, scores, strict=True):
                 with torch.no_grad():
                     expected = model(torch.tensor([texts[row]])).logits[0, -1]
@@ -189,12 +201,18 @@ def test_the_next_token_is_the_likeliest_or_where_the_draw_falls():
 
 
 def test_what_the_decoder_cannot_keep_goes_through_generate(student):
-    config = transformers.Qwen2Config(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                                      num_key_value_heads=1, intermediate_size=16, use_sliding_window=True,
+    config = transformers.Qwen2Config(vocab_size=50, hidden_size=16, num_hidden_layers=2,
+                                      num_attention_heads=2,
+                                      num_key_value_heads=1, intermediate_size=16,
+                                      use_sliding_window=True,
                                       sliding_window=4, max_window_layers=0)
-    assert not can_keep_cache(transformers.Qwen2ForCausalLM(config)) and can_keep_cache(student.model)
+    assert not can_keep_cache(transformers.Qwen2ForCausalLM(config)) and can_keep_cache(
+        student.model
+    )
     gpt = transformers.GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2)
-    assert not can_keep_cache(transformers.GPT2LMHeadModel(gpt)) and not can_keep_cache(torch.nn.Linear(1, 1))
+    assert not can_keep_cache(transformers.GPT2LMHeadModel(gpt)) and not can_keep_cache(
+        torch.nn.Linear(1, 1)
+    )
     patched = clone(student).model
     patched.for_inference = lambda: None  # as Unsloth leaves it, whose class may be the plain one
     assert not can_keep_cache(patched)
@@ -202,7 +220,8 @@ def test_what_the_decoder_cannot_keep_goes_through_generate(student):
 
 def test_sampling_is_seeded(student):
     problems = [r.problem for r in RECORDS]
-    texts = [[t.to_text() for t in student.rollout(problems, Sampling(temperature=9.0, seed=s))] for s in (1, 1, 2)]
+    texts = [[t.to_text() for t in student.rollout(problems, Sampling(temperature=9.0, seed=s))]
+             for s in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -215,16 +234,25 @@ def test_limits_end_a_rollout(student):
 
 def test_turns_execute_as_in_trl(fresh):
     good, unknown = render_call("add", {"a": 1, "b": 2}), render_call("plus", {"a": 1, "b": 2})
-    assert execute_turn(fresh, Turn(good + "\n" + unknown)) == ["3", "{'error': 'Tool plus not found.'}"]
-    assert execute_turn(fresh, Turn(good + "\n<tool_call>{oops</tool_call>")) == []  # one malformed: none is executed
+    assert execute_turn(fresh, Turn(good + "\n" + unknown)) == ["3",
+                                                                "{'error': 'Tool plus not found.'}"]
+    # one malformed: none is executed
+    assert execute_turn(fresh, Turn(good + "\n<tool_call>{oops</tool_call>")) == []
 
 
 def test_completion_of_trl_becomes_a_trajectory(fresh):
-    text = render_call("add", {"a": 1, "b": 2}) + EOS + render_environment(["3"]) + "The answer is \\boxed{3}." + EOS
+    text = (
+        render_call("add", {"a": 1, "b": 2})
+        + EOS
+        + render_environment(["3"])
+        + "The answer is \\boxed{3}."
+        + EOS
+    )
     ids = fresh.tokenizer(text, add_special_tokens=False)["input_ids"]
     trajectory = decode_completion(fresh.tokenizer, ids, "p")
     assert trajectory.to_text() == text and trajectory.finish == "eos" and trajectory.calls[0].ok
-    capped = decode_completion(fresh.tokenizer, ids[:ids.index(fresh.tokenizer.eos_token_id) + 1], "p")
+    capped = decode_completion(fresh.tokenizer, ids[:ids.index(fresh.tokenizer.eos_token_id) + 1],
+                               "p")
     assert capped.finish == "tool_cap" and not capped.calls[0].executed
 
 
@@ -233,7 +261,9 @@ def test_masking_allows_known_names_only(fresh):
     text = '<tool_call>\n{"name": "'
     for _ in range(12):
         ids = torch.tensor([fresh.tokenizer(text, add_special_tokens=False)["input_ids"]])
-        scores = processor(ids, torch.randn(1, len(fresh.tokenizer), generator=torch.Generator().manual_seed(0)))
+        scores = processor(ids,
+                           torch.randn(1, len(fresh.tokenizer),
+                                       generator=torch.Generator().manual_seed(0)))
         text += fresh.tokenizer.decode([int(scores.argmax())])
         if '"' in text.rpartition('{"name": "')[2]:
             break
@@ -244,21 +274,33 @@ def test_masking_allows_known_names_only(fresh):
 
 
 def test_masking_knows_the_tools_that_an_item_brings(student):
-    """The control on a problem with tools of its own: its names are the only ones that can be written. The student
-    knows by heart to call `add` there, which is not one of them."""
-    own = [{"type": "function", "function": {"name": f"count_{what}", "description": "", "parameters": {
+    """The control on a problem with tools of its own: its names are the only ones that can be
+    written. The student knows by heart to call `add` there, which is not one of them."""
+    own = [{"type": "function",
+            "function": {"name": f"count_{what}", "description": "", "parameters": {
         "type": "object", "properties": {}}}} for what in ("sheep", "stars")]
-    problem = replace(RECORDS[0].problem, meta={"prompt_messages": prompt_messages("How many?"), "tool_schemas": own})
-    learner, call = clone(student), student.tokenizer(render_call("add", {"a": 1, "b": 2}) + EOS)["input_ids"]
+    problem = replace(RECORDS[0].problem,
+                      meta={"prompt_messages": prompt_messages("How many?"), "tool_schemas": own})
+    learner, call = clone(student), student.tokenizer(render_call("add",
+                                                                  {"a": 1,
+                                                                   "b": 2}) + EOS)["input_ids"]
     prompt = rollout.prompt_ids(learner, problem)
-    learn_by_heart(learner, [{"input_ids": prompt + call, "assistant_masks": [0] * len(prompt) + [1] * len(call)},
+    learn_by_heart(learner,
+                   [{"input_ids": prompt + call,
+                     "assistant_masks": [0] * len(prompt) + [1] * len(call)},
                              learner.encode(RECORDS[1].problem.question, RECORDS[1].trajectory)])
     asked = [problem, RECORDS[1].problem]
     assert names_written(learner.rollout(asked)) == [{"add"}, set(RECORDS[1].trajectory.tool_names)]
     for temperature in (0.0, 1.0):
-        masked = learner.rollout(asked, Sampling(constrain_tool_names=True, temperature=temperature, max_new_tokens=120))
+        masked = learner.rollout(asked,
+                                 Sampling(constrain_tool_names=True, temperature=temperature,
+                                          max_new_tokens=120))
         ours, usual = names_written(masked)
-        assert ours <= {"count_sheep", "count_stars"} and usual <= set(BOX.names) and len(masked[0].turns) == 1
+        assert (
+            ours <= {"count_sheep", "count_stars"}
+            and usual <= set(BOX.names)
+            and len(masked[0].turns) == 1
+        )
         assert temperature or (ours and usual)
 
 
@@ -268,8 +310,13 @@ def names_written(trajectories):
 
 def test_saved_student_is_a_transformers_folder(student, tmp_path):
     folder = student.save(tmp_path / "student")
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    assert model.num_parameters() == student.model.num_parameters() and len(tokenizer) == len(student.tokenizer)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    assert model.num_parameters() == student.model.num_parameters() and len(tokenizer) == len(
+        student.tokenizer
+    )
     assert "library_name: transformers" in (folder / "README.md").read_text()
     again = load_student(folder)
     problem = RECORDS[0].problem
@@ -286,7 +333,8 @@ def test_folder_without_tokenizer_is_refused(student, tmp_path):
 
 def test_unreachable_student_and_unknown_backend(tmp_path):
     for missing in ("nobody/no-such-model", "results/no/such/folder"):
-        with pytest.raises(UserError, match="is no folder here, and the hub does not give it .* copy it here and give"):
+        with pytest.raises(UserError, match="is no folder here, and the hub does not give it .* "
+                                            "copy it here and give"):
             load_student(missing)
     with pytest.raises(UserError, match="unknown: use one of"):
         resolve_backend("cuda")

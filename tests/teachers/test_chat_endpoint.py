@@ -1,4 +1,5 @@
-"""The endpoint teacher against real servers on loopback: what it makes of replies, faults, refusals and hostility."""
+"""The endpoint teacher against real servers on loopback: what it makes of replies, faults, refusals
+and hostility."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from mentor_kit.teachers.endpoint import Patience, retry_after
 
 BOX = load_toolbox("arithmetic")
 PROBLEM = fault_server.load(0, {"train": 1})[0]
-FAULT_REASONS = {"accepted", "tool_error", "unknown_tool", "turn_limit", "timeout", "connection", "http_429",
+FAULT_REASONS = {"accepted", "tool_error", "unknown_tool", "turn_limit", "timeout", "connection",
+                 "http_429",
                  "http_500", "bad_json", "no_choices", "deadline"}
 
 
@@ -52,9 +54,11 @@ def test_three_turns_of_every_style_of_server(tmp_path, style):
         trajectory = record.trajectory
         assert trajectory.tool_names == ("add", "subtract") and len(trajectory.turns) == 3
         assert Trajectory.from_text(trajectory.to_text()).steps == trajectory.steps
-        assert trajectory.steps[0].text.startswith("I think." if style == "reasoning" else "Let me see.")
+        assert trajectory.steps[0].text.startswith("I think." if style == "reasoning"
+                                                   else "Let me see.")
         assert trajectory.producer == "teacher:sums"
-    assert len(found.accepted()) == 3 and found.tokens() == {"prompt_tokens": 900, "completion_tokens": 90}
+    assert len(found.accepted()) == 3 and found.tokens() == {"prompt_tokens": 900,
+                                                             "completion_tokens": 90}
 
 
 def test_the_same_server_gives_the_same_bytes_and_raw_replies_are_kept(tmp_path):
@@ -68,7 +72,8 @@ def test_the_same_server_gives_the_same_bytes_and_raw_replies_are_kept(tmp_path)
     assert json.loads(lines[1])["log"]["replies"][0]["object"] == "chat.completion"
 
 
-@pytest.mark.parametrize(("problems", "stall"), [(60, 5.0), pytest.param(500, 60.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("problems", "stall"),
+                         [(60, 5.0), pytest.param(500, 60.0, marks=pytest.mark.slow)])
 def test_every_problem_ends_collected_or_named_under_faults(tmp_path, problems, stall):
     """30% of the requests fail in one of eight ways."""
     options = ("concurrency:64", "timeout:0.7", "retries:6")
@@ -97,9 +102,14 @@ def test_what_failed_is_asked_again_and_what_was_answered_is_not(tmp_path):
 def test_retry_after_is_respected():
     waits = Patience(backoff=1, longest_wait=8)
     assert retry_after({"retry-after": "7"}) == 7 and retry_after({"retry-after-ms": "500"}) == 0.5
-    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == retry_after({"retry-after": "soon"}) == 0
+    assert (
+        retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"})
+        == retry_after({"retry-after": "soon"})
+        == 0
+    )
     half = type("Half", (), {"uniform": staticmethod(lambda a, b: (a + b) / 2)})()
-    assert [waits.wait(n, 0, half) for n in range(5)] == [1, 2, 4, 8, 8] and waits.wait(0, 30, half) == 30
+    assert [waits.wait(n, 0, half) for n in range(5)] == [1, 2, 4, 8, 8] and waits.wait(0, 30,
+                                                                                        half) == 30
 
 
 def test_a_studys_next_run_takes_over_what_was_answered(tmp_path):
@@ -113,7 +123,10 @@ def test_a_studys_next_run_takes_over_what_was_answered(tmp_path):
         assert len(ask(tmp_path / "two", nobody, 3, "concurrency:2").accepted()) == 3
         assert len(ask(tmp_path / "three", url, 3, samples=2).records) == 6
     lines = (tmp_path / "three" / "attempts.jsonl").read_text().splitlines()
-    assert len(lines) == 7 and lines[:4] == (tmp_path / "one" / "attempts.jsonl").read_text().splitlines()
+    assert (
+        len(lines) == 7
+        and lines[:4] == (tmp_path / "one" / "attempts.jsonl").read_text().splitlines()
+    )
     with pytest.raises(UserError, match="not answered"):  # another temperature is another teacher
         ask(tmp_path / "other", nobody, 60, "temperature:0.1", "retries:0")
 
@@ -123,17 +136,22 @@ def test_a_busy_server_is_asked_again_when_it_said(tmp_path):
     with running(style="busy") as url:
         found = ask(tmp_path, url, 1)  # the backoff alone would be 0.02 s
     assert len(found.accepted()) == 1 and time.perf_counter() - started >= 1
-    retried = json.loads((tmp_path / "attempts.jsonl").read_text().splitlines()[1])["log"]["retried"]
+    retried = json.loads((tmp_path / "attempts.jsonl").read_text().splitlines()[1])["log"][
+        "retried"
+    ]
     assert len(retried) == 1 and retried[0].startswith("http_429")
 
 
 def test_the_bar_tells_rate_share_tokens_and_cost(tmp_path):
-    teacher = load_teacher("chat_endpoint", base_url="http://h/v1", model="m", key_env="none", price_in=2, price_out=10)
+    teacher = load_teacher("chat_endpoint", base_url="http://h/v1", model="m", key_env="none",
+                           price_in=2, price_out=10)
     bar = CollectionBar(4, 1, teacher, tmp_path / "progress.txt")
-    made = Trajectory("p", (Turn("x"),), meta={"prompt_tokens": 100_000, "completion_tokens": 20_000})
+    made = Trajectory("p", (Turn("x"),),
+                      meta={"prompt_tokens": 100_000, "completion_tokens": 20_000})
     bar.add(Attempt(made, True, "accepted"))
     told = (tmp_path / "progress.txt").read_text()
-    assert re.fullmatch(r"2 of 4 attempts, [\d.]+/s, accepted 100%, 120,000 tokens, cost 0.40\n", told)
+    assert re.fullmatch(r"2 of 4 attempts, [\d.]+/s, accepted 100%, 120,000 tokens, cost 0.40\n",
+                        told)
     bar.add(Attempt(made, False, "timeout", failed=True))
     assert bar.text() == "accepted 50%, 240,000 tokens, cost 0.80, failed 1"
     bar.close()
@@ -171,7 +189,11 @@ def test_no_hostile_call_takes_a_second_or_forges_a_result(name, arguments):
     trajectory = dialogue.trajectory("teacher:x", 0)
     again = Trajectory.from_text(trajectory.to_text())
     assert time.perf_counter() - started < 1
-    assert len(again.calls) == len(trajectory.calls) == 1 and not again.calls[0].ok and len(again.turns) == 2
+    assert (
+        len(again.calls) == len(trajectory.calls) == 1
+        and not again.calls[0].ok
+        and len(again.turns) == 2
+    )
     assert "37" not in again.calls[0].observation.content.split("\n")
     json.dumps(dialogue.messages, allow_nan=False).encode()
 
@@ -186,7 +208,8 @@ def test_text_that_invents_its_own_tool_result_is_cut_there():
 
 def test_reasoning_is_found_in_all_its_fields():
     for field in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
-        thought = [{"type": "reasoning.text", "text": "two and two"}] if field == "reasoning_details" else "two and two"
+        thought = [{"type": "reasoning.text",
+                    "text": "two and two"}] if field == "reasoning_details" else "two and two"
         reply = read_reply({"message": {"content": "4", field: thought}, "finish_reason": "stop"})
         assert render_reply(reply) == "<think>\ntwo and two\n</think>\n4"
     assert split_thinking("<think>a</think>\n\nb") == split_thinking("a</think>b") == ("b", "a")
@@ -200,7 +223,10 @@ def test_turn_limit_and_length():
     call = read_reply({"message": message, "finish_reason": "stop"})
     dialogue = Dialogue(PROBLEM, BOX, native=True, max_turns=2)
     assert dialogue.add(call) and not dialogue.add(call)
-    assert dialogue.trajectory("t", 0).finish == "tool_cap" and not dialogue.trajectory("t", 0).calls[-1].executed
+    assert (
+        dialogue.trajectory("t", 0).finish == "tool_cap"
+        and not dialogue.trajectory("t", 0).calls[-1].executed
+    )
     cut = Dialogue(PROBLEM, BOX, native=True, max_turns=2)
     assert not cut.add(Reply("and so", cut=True)) and cut.trajectory("t", 0).finish == "length"
 
@@ -208,7 +234,8 @@ def test_turn_limit_and_length():
 def test_the_probe_says_what_is_honoured():
     with running() as url:
         asked = prepare(asking(url, 1, "probe:true"))
-    assert asked.probe == {"tools": "honoured: structured calls", "seed": "honoured", "reasoning": "none seen",
+    assert asked.probe == {"tools": "honoured: structured calls", "seed": "honoured",
+                           "reasoning": "none seen",
                            "temperature": "honoured: samples differ at 1, not at 0"}
     assert "seed: honoured" in repr(asked)
 
@@ -226,7 +253,8 @@ def test_the_key_comes_from_the_environment_and_is_stored_nowhere(tmp_path, monk
 @pytest.mark.parametrize(("style", "match"), [
     ("error_401", "the key is refused"), ("error_404", "no such model or path"),
     ("error_503", "does not answer .http_503")])
-def test_a_server_that_refuses_is_one_line_before_anything_is_written(tmp_path, monkeypatch, style, match):
+def test_a_server_that_refuses_is_one_line_before_anything_is_written(tmp_path, monkeypatch, style,
+                                                                      match):
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     monkeypatch.setattr("mentor_kit.teachers.probe.BACKOFF", 0.01)
     with running(style=style) as url:
@@ -252,9 +280,11 @@ def test_where_nobody_listens_one_question_tells_at_once_and_before_the_problems
 
 
 @pytest.mark.parametrize(("option", "match"), [
-    ("key_env:NO_SUCH_KEY", "environment variable 'NO_SUCH_KEY' is not set"), ("base_url:localhost", "is no address"),
+    ("key_env:NO_SUCH_KEY", "environment variable 'NO_SUCH_KEY' is not set"),
+    ("base_url:localhost", "is no address"),
     ("base_url:http://u:p@h/v1", "keys come from the environment"), ("model:' '", "needs a model"),
-    ("tools:both", "tools='both' is unknown"), ("concurrency:0", "concurrency=0 must be a number above 0"),
+    ("tools:both", "tools='both' is unknown"),
+    ("concurrency:0", "concurrency=0 must be a number above 0"),
     ("timeout:soon", "timeout='soon' must be a number"), ("extra:3", "extra=3 is no mapping"),
     ("modle:x", "Teacher 'chat_endpoint' has no option 'modle'; did you mean 'model'"),
     ("colour:red", "has no option 'colour'; known: backoff, base_url, ")])
@@ -281,6 +311,7 @@ def test_the_card_lists_model_and_sampling_and_neither_address_nor_key(tmp_path)
         found = collect(config, new_run(tmp_path, "collect"), asked)
     folder = export_mentor_data(found, tmp_path / "set", config, asked.teacher)
     card = (folder / "README.md").read_text()
-    for words in ("`model:sums`", "`temperature:0.6`", "`max_turns:5`", "| train | 2 | 2 | `", "sums: not known here"):
+    for words in ("`model:sums`", "`temperature:0.6`", "`max_turns:5`", "| train | 2 | 2 | `",
+                  "sums: not known here"):
         assert words in card
     assert url not in card and "key_env" not in card

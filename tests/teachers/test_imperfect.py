@@ -35,11 +35,13 @@ def found(tool, arguments):
     numbers = [v for a in arguments.values() for v in (a if isinstance(a, list) else [a])]
     answer = TOOLBOX.execute(tool, arguments).content
     _, clean = demonstrate(" ".join(map(str, numbers)), answer, (tool, arguments))
-    return [(r.habit, r.calls) for r in rewrites(clean.calls[0], TOOLBOX, []) if r.habit != "redundant"]
+    return [(r.habit, r.calls) for r in rewrites(clean.calls[0], TOOLBOX, [])
+            if r.habit != "redundant"]
 
 
 @pytest.mark.parametrize(("tool", "arguments", "habit", "calls"), [
-    ("sum_numbers", {"numbers": [1, 2, 4]}, "pairwise_sum", (("add", {"a": 1, "b": 2}), ("add", {"a": 3, "b": 4}))),
+    ("sum_numbers", {"numbers": [1, 2, 4]}, "pairwise_sum",
+     (("add", {"a": 1, "b": 2}), ("add", {"a": 3, "b": 4}))),
     ("sum_numbers", {"numbers": [1, 2]}, "add_two", (("add", {"a": 1, "b": 2}),)),
     ("add", {"a": 1, "b": 2}, "sum_of_two", (("sum_numbers", {"numbers": [1, 2]}),)),
     ("subtract", {"a": 9, "b": 4}, "add_negative", (("add", {"a": 9, "b": -4}),)),
@@ -65,7 +67,8 @@ def test_calls_without_a_detour(tool, arguments):
 def test_redundant_call_changes_nothing():
     _, clean = demonstrate("1 from 4.5", "3.5", ("subtract", {"a": 4.5, "b": 1}))
     redundant = [r.calls for r in rewrites(clean.calls[0], TOOLBOX, []) if r.habit == "redundant"]
-    assert redundant == [(("subtract", {"a": 4.5, "b": 1}), ("abs_value", {"x": 3.5}))]  # floor would change it
+    # floor would change it
+    assert redundant == [(("subtract", {"a": 4.5, "b": 1}), ("abs_value", {"x": 3.5}))]
 
 
 def test_invented_name_is_mended():
@@ -75,14 +78,17 @@ def test_invented_name_is_mended():
     assert wrong.name == INVENTED["multiply"] and wrong.arguments == {"a": 6, "b": 7}
     assert wrong.observation.content == str({"error": f"Tool {wrong.name} not found."})
     assert (right.name, right.observation.content) == ("multiply", "42")
-    assert [t.reasoning for t in made.turns] == ["Multiply.", "That tool is unknown.", "The answer is \\boxed{42}."]
+    assert [t.reasoning for t in made.turns] == ["Multiply.", "That tool is unknown.",
+                                                 "The answer is \\boxed{42}."]
     assert made.meta["habits"] == ["invented"] and made.producer == "teacher:worked_solution+habits"
 
 
 def test_a_guess_goes_on_without_the_result():
     item, clean = demonstrate("9 minus 4", "5", ("subtract", {"a": 9, "b": 4}))
     made = with_habits(clean, item, Random(0), probability=1, max_turns=2)
-    assert made.tool_names == ("minus",) and not made.calls[0].ok and made.turns[-1] == clean.turns[-1]
+    assert (
+        made.tool_names == ("minus",) and not made.calls[0].ok and made.turns[-1] == clean.turns[-1]
+    )
     assert made.meta["habits"] == ["guessed"]
 
 
@@ -92,7 +98,8 @@ def test_invented_names_are_no_tools():
 
 
 def test_skipped_absolute_value():
-    item, clean = demonstrate("1 and 4", "5", ("add", {"a": 1, "b": 4}), ("abs_value", {"x": {"result": 0}}))
+    item, clean = demonstrate("1 and 4", "5", ("add", {"a": 1, "b": 4}),
+                              ("abs_value", {"x": {"result": 0}}))
     made = with_habits(clean, item, Random(0), probability=1, max_turns=3)
     assert made.meta["habits"] == ["sum_of_two", "skipped_abs"]
     assert made.tool_names == ("sum_numbers",) and made.turns[-1] == clean.turns[-1]
@@ -112,7 +119,8 @@ def test_record_is_accepted_and_seed_decides():
     item, clean = demonstrate("6 times 7", "42", ("multiply", {"a": 6, "b": 7}))
     texts = {with_habits(Record(item, clean), item, Random(i)).to_text() for i in range(20)}
     assert len(texts) == 2
-    assert with_habits(clean, item, Random(3)).to_text() == with_habits(clean, item, Random(3)).to_text()
+    assert with_habits(clean, item, Random(3)).to_text() == with_habits(clean, item,
+                                                                        Random(3)).to_text()
 
 
 @pytest.mark.parametrize("probability", [1.2, -1])
@@ -131,7 +139,9 @@ def test_unclean_demonstration_is_refused():
 
 @pytest.fixture(scope="module")
 def demonstrations():
-    problems = load_problems("gsm_symbolic", 0, {"train": 120}) + load_problems("arithmetic_stories", 0, {"train": 80})
+    problems = load_problems("gsm_symbolic", 0, {"train": 120}) + load_problems(
+        "arithmetic_stories", 0, {"train": 80}
+    )
     return [(p, a.trajectory) for p in problems for a in [TEACHER.solve(p)] if a.accepted]
 
 
@@ -146,12 +156,15 @@ def test_answer_and_observations_stay_right(demonstrations, seed, probability, m
         assert len(made.turns) <= max(max_turns, len(clean.turns))
         assert all(TOOLBOX.execute(c.name, c.arguments) == c.observation for c in made.calls)
         assert {c.name for c in made.calls if not c.ok} <= set(INVENTED.values())
-        assert Trajectory.from_text(made.to_text(), item.id, producer=made.producer, meta=made.meta) == made
+        assert Trajectory.from_text(made.to_text(), item.id, producer=made.producer,
+                                    meta=made.meta) == made
 
 
 def test_rates_of_the_default_recipe(demonstrations):
-    """Both alignment terms have something to teach: many unknown tools, and sets unlike the teacher's."""
-    made = [(clean, with_habits(clean, p, Random(i))) for i, (p, clean) in enumerate(demonstrations)]
+    """Both alignment terms have something to teach: many unknown tools, and sets unlike the
+    teacher's."""
+    made = [(clean, with_habits(clean, p, Random(i))) for i,
+            (p, clean) in enumerate(demonstrations)]
     unknown = sum(any(not c.ok for c in m.calls) for _, m in made) / len(made)
     match = sum({c.name for c in m.calls if c.ok} == set(t.tool_names) for t, m in made) / len(made)
     assert 0.3 < unknown < 0.7 and 0.2 < match < 0.6

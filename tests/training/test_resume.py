@@ -1,5 +1,5 @@
-"""Trainings killed with SIGKILL again and again end as one that was never stopped, on one kind of CPU: weights, metrics,
-rollouts."""
+"""Trainings killed with SIGKILL again and again end as one that was never stopped, on one kind of
+CPU: weights, metrics, rollouts."""
 
 from __future__ import annotations
 
@@ -48,12 +48,17 @@ def steps_done(run_dir):
 
 
 def train_killed(train, run_dir, rng, kills):
-    """Start `train` in a child, kill it at a random moment after it made progress; `kills` times, then let it end."""
+    """Start `train` in a child, kill it at a random moment after it made progress; `kills` times,
+    then let it end."""
     for attempt in range(kills + 1):
         before = len(steps_done(run_dir))
         child = FORK.Process(target=train, args=(run_dir,))
         child.start()
-        while attempt < kills and child.is_alive() and len(steps_done(run_dir)) < before + rng.randint(1, 3):
+        while (
+            attempt < kills
+            and child.is_alive()
+            and len(steps_done(run_dir)) < before + rng.randint(1, 3)
+        ):
             time.sleep(0.005)
         if attempt < kills:
             time.sleep(rng.uniform(0.0, 0.4))
@@ -67,26 +72,36 @@ def check_as_unbroken(train, folder, boundary, kills=2):
     train_killed(train, folder / "killed", random.Random(1), kills)
     whole, killed = (torch.load(folder / name / "weights.pt") for name in ("whole", "killed"))
     assert all(torch.equal(whole[k], killed[k]) for k in whole)
-    names = {"metrics.jsonl", "best.json", "trajectories.parquet"} & {p.name for p in (folder / "whole").iterdir()}
+    names = {"metrics.jsonl", "best.json", "trajectories.parquet"} & {
+        p.name for p in (folder / "whole").iterdir()
+    }
     for name in sorted(names):
-        assert (folder / "whole" / name).read_bytes() == (folder / "killed" / name).read_bytes(), name
+        assert (folder / "whole" / name).read_bytes() == (folder / "killed" / name).read_bytes(), (
+            name
+        )
     done = steps_done(folder / "killed")
     again = [(a, b) for a, b in itertools.pairwise(done) if b <= a]
-    assert len(again) <= kills and all(a - b + 1 <= boundary for a, b in again)  # no more than one boundary's work
+    # no more than one boundary's work
+    assert len(again) <= kills and all(a - b + 1 <= boundary for a, b in again)
 
 
-# 12 records and 3 prompts a batch, or 8 rows a step: an epoch ends after 4 batches, or between steps 1 and 2
+# 12 records and 3 prompts a batch, or 8 rows a step: an epoch ends after 4 batches, or between
+# steps 1 and 2
 GRPO = [
-    pytest.param({"steps": 6, "save_every": 2, "micro_batch": 6}, id="a batch a step, two micro-batches"),
-    pytest.param({"steps": 24, "save_every": 4, "updates_per_batch": 2, "num_iterations": 2, "micro_batch": 3},
+    pytest.param({"steps": 6, "save_every": 2, "micro_batch": 6},
+                 id="a batch a step, two micro-batches"),
+    pytest.param({"steps": 24, "save_every": 4, "updates_per_batch": 2, "num_iterations": 2,
+                  "micro_batch": 3},
                  id="four steps a batch"),
-    pytest.param({"steps": 6, "save_every": 1, "micro_batch": 12, "keep": "best", "learning_rate": 3e-3},
+    pytest.param({"steps": 6, "save_every": 1, "micro_batch": 12, "keep": "best",
+                  "learning_rate": 3e-3},
                  id="the best is kept", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("options", GRPO)
 def test_grpo_killed_anywhere(student, tmp_path, options):
-    settings = TrainConfig(**{"prompts_per_step": 3, "group_size": 4, "max_new_tokens": 96, "validate_every": 2,
+    settings = TrainConfig(**{"prompts_per_step": 3, "group_size": 4, "max_new_tokens": 96,
+                              "validate_every": 2,
                                "temperature": 0.7, **options})
 
     def train(run_dir):
@@ -95,14 +110,22 @@ def test_grpo_killed_anywhere(student, tmp_path, options):
         torch.save(learner.model.state_dict(), run.path("weights.pt"))
 
     check_as_unbroken(train, tmp_path, settings.save_every)
-    assert len(list((tmp_path / "killed" / SHARDS).iterdir())) == settings.steps // settings.steps_per_batch
+    assert (
+        len(list((tmp_path / "killed" / SHARDS).iterdir()))
+        == settings.steps // settings.steps_per_batch
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "cold_start", "cold_start_accuracy": 0.01, "cold_start_cooldown": 4}],
+@pytest.mark.parametrize("options",
+                         [{},
+                          {"method": "cold_start", "cold_start_accuracy": 0.01,
+                           "cold_start_cooldown": 4}],
                          ids=["AdamW", "Muon and a cooldown"])
 def test_sft_killed_anywhere(tmp_path, options):
-    settings = TrainConfig(**{"method": "sft", "steps": 12, "sft_batch": 8, "sft_learning_rate": 3.0e-3,
-                              "cold_start_steps": 12, "cold_start_batch": 8, "save_every": 3, "validate_every": 4,
+    settings = TrainConfig(**{"method": "sft", "steps": 12, "sft_batch": 8,
+                              "sft_learning_rate": 3.0e-3,
+                              "cold_start_steps": 12, "cold_start_batch": 8, "save_every": 3,
+                              "validate_every": 4,
                               **options})
 
     def train(run_dir):
@@ -123,4 +146,6 @@ def test_a_half_written_checkpoint_is_no_checkpoint(tmp_path):
     run.path("checkpoints/checkpoint-12/rng_state.pth").write_text("")
     run.path("checkpoints/checkpoint-12/trainer_state.json").write_text('{"global_step": 1')
     assert last_checkpoint(run) == str(run.dir / "checkpoints" / "checkpoint-3")
-    assert [p.name for p in (run.dir / "checkpoints").iterdir()] == ["checkpoint-3"] and len(run.metrics()) == 1
+    assert [p.name for p in (run.dir / "checkpoints").iterdir()] == ["checkpoint-3"] and len(
+        run.metrics()
+    ) == 1

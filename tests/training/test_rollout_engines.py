@@ -1,6 +1,8 @@
-"""Two engines sample in training, the kit's and TRL's native tool loop: one set of rules, told by scripted students.
+"""Two engines sample in training, the kit's and TRL's native tool loop: one set of rules, told by
+scripted students.
 
-Every script is played to both: same token ids, same tool mask, same executed calls and observations, same verdict.
+Every script is played to both: same token ids, same tool mask, same executed calls and
+observations, same verdict.
 """
 
 from __future__ import annotations
@@ -32,15 +34,27 @@ def call(text):
 
 SCRIPTS = {  # what the student writes, turn by turn
     "a call and an answer": [ADD + EOS, ANSWER],
-    "several calls, one unknown": [ADD + "\n" + render_call("plus", {"a": 1}) + "\n" + TIMES + EOS, ANSWER],
+    "several calls, one unknown": [
+        ADD + "\n" + render_call("plus", {"a": 1}) + "\n" + TIMES + EOS,
+        ANSWER,
+    ],
     "a draft in thoughts (TB-04)": [f"<think>\n{ADD}\n</think>\n\n{ANSWER}"],
     "a draft, then a call (TB-04c)": [f"<think>\n{ADD}\n</think>\n\n{TIMES}" + EOS, ANSWER],
     "thoughts that are not closed": [f"<think>\nmaybe {ADD}" + EOS],
     "thoughts after a call": [f"{ADD}\n<think>hm</think>" + EOS, ANSWER],
-    "a mark in an argument": [call('{"name": "add", "arguments": {"a": "<think>", "b": 2}}') + EOS, ANSWER],
+    "a mark in an argument": [
+        call('{"name": "add", "arguments": {"a": "<think>", "b": 2}}') + EOS,
+        ANSWER,
+    ],
     "arguments in a list (TB-05a)": [call('{"name": "add", "arguments": [1, 2]}') + EOS, ANSWER],
-    "arguments in a text (TB-05c)": [call('{"name": "add", "arguments": "{\\"a\\": 1}"}') + EOS, ANSWER],
-    "arguments under another name (TB-05e)": [call('{"name": "add", "parameters": {"a": 1, "b": 2}}') + EOS, ANSWER],
+    "arguments in a text (TB-05c)": [
+        call('{"name": "add", "arguments": "{\\"a\\": 1}"}') + EOS,
+        ANSWER,
+    ],
+    "arguments under another name (TB-05e)": [
+        call('{"name": "add", "parameters": {"a": 1, "b": 2}}') + EOS,
+        ANSWER,
+    ],
     "arguments are a number": [call('{"name": "add", "arguments": 3}') + EOS, ANSWER],
     "arguments are null": [call('{"name": "add", "arguments": null}') + EOS, ANSWER],
     "arguments that no tool takes": [render_call("add", {"a": 1, "c": True}) + EOS, ANSWER],
@@ -60,8 +74,10 @@ SCRIPTS = {  # what the student writes, turn by turn
     "malformed at the turn limit": [ADD + EOS] * 4 + [call("oops") + EOS],
     "results too long": [ADD * 110 + EOS, ANSWER],
     "padding is written": ["<|endoftext|>word<|endoftext|>" + EOS],
-    "the header of a turn is written": [f"<|im_start|>user\nhello {ADD}" + EOS, ANSWER]}
-FINISHES = {"calls for ever": "tool_cap", "no end": "length", "no end, after a whole call": "length",
+    "the header of a turn is written": [f"<|im_start|>user\nhello {ADD}" + EOS, ANSWER],
+}
+FINISHES = {"calls for ever": "tool_cap", "no end": "length",
+            "no end, after a whole call": "length",
             "results too long": "tool_cap"}
 BUDGET = 1100
 
@@ -71,14 +87,17 @@ def student():
     """An untrained one with room for long scripts."""
     texts = [t for r in RECORDS for t in (r.problem.question, r.trajectory.to_text())]
     tokenizer = build_tokenizer(texts, 800, max_length=4096)
-    return Student(build_model(tokenizer, hidden_size=16, layers=1, heads=2, kv_heads=1, ffn_size=16), tokenizer, BOX,
+    return Student(build_model(tokenizer, hidden_size=16, layers=1, heads=2, kv_heads=1,
+                               ffn_size=16), tokenizer, BOX,
                    "test")
 
 
 def play(monkeypatch, student, folder, engine, scripts, **options):
-    """The records of one step in which the student writes these scripts, and the batch that is trained on."""
+    """The records of one step in which the student writes these scripts, and the batch that is
+    trained on."""
     tokenizer, questions = student.tokenizer, [r.problem.question for r in RECORDS[:len(scripts)]]
-    turns = [[tokenizer(text, add_special_tokens=False)["input_ids"] for text in script] for script in scripts]
+    turns = [[tokenizer(text, add_special_tokens=False)["input_ids"] for text in script]
+             for script in scripts]
     flat = [[i for turn in script for i in turn] for script in turns]
 
     def choose(student, rows, scores, sampling):  # the kit asks for a token of each row
@@ -96,7 +115,8 @@ def play(monkeypatch, student, folder, engine, scripts, **options):
         padded = [r + [tokenizer.pad_token_id] * (width - len(r)) for r in rows]
         return torch.cat([input_ids, torch.tensor(padded)], dim=1)
 
-    trainer = grpo_trainer_of(student, folder, RECORDS, rollout_engine=engine, prompts_per_step=len(scripts), group_size=2,
+    trainer = grpo_trainer_of(student, folder, RECORDS, rollout_engine=engine,
+                              prompts_per_step=len(scripts), group_size=2,
                          micro_batch=2 * len(scripts), **{"max_new_tokens": BUDGET, **options})
     with monkeypatch.context() as patch:
         patch.setattr(rollout, "_choose", choose)
@@ -107,7 +127,8 @@ def play(monkeypatch, student, folder, engine, scripts, **options):
 
 def assert_equal(played):
     (ours, batch), (theirs, same) = played
-    for name in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "tool_mask", "advantages"):
+    for name in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "tool_mask",
+                 "advantages"):
         assert torch.equal(batch[name], same[name]), name
     assert ours == theirs  # text, finish, rewards, verdicts
     for a, b in zip(ours, theirs, strict=True):
@@ -115,14 +136,17 @@ def assert_equal(played):
 
 
 def test_odd_turns_are_the_same_to_both_engines(student, tmp_path, monkeypatch):
-    played = [play(monkeypatch, student, tmp_path / e, e, list(SCRIPTS.values())) for e in ("kit", "trl")]
+    played = [play(monkeypatch, student, tmp_path / e, e, list(SCRIPTS.values()))
+              for e in ("kit", "trl")]
     assert_equal(played)
     found = {name: played[0][0][2 * n].trajectory for n, name in enumerate(SCRIPTS)}
     assert {n: t.finish for n, t in found.items() if t.finish != "eos"} == FINISHES
-    seen = {n: [(c.name[:9], c.observation.content[:60]) for c in t.calls if c.executed] for n, t in found.items()}
+    seen = {n: [(c.name[:9], c.observation.content[:60]) for c in t.calls if c.executed] for n,
+            t in found.items()}
     assert seen["a draft in thoughts (TB-04)"] == seen["thoughts that are not closed"] == []
     assert seen["a draft, then a call (TB-04c)"] == [("multiply", "12")]
-    for name in ("arguments in a list (TB-05a)", "arguments in a text (TB-05c)", "arguments are a number"):
+    for name in ("arguments in a list (TB-05a)", "arguments in a text (TB-05c)",
+                 "arguments are a number"):
         assert seen[name] == [("add", "{'error': 'add: arguments must be an object.'}")]
     for name in ("arguments under another name (TB-05e)", "arguments are null"):
         assert seen[name] == [("add", """{'error': "add: missing argument 'a'."}""")]
@@ -133,8 +157,10 @@ def test_odd_turns_are_the_same_to_both_engines(student, tmp_path, monkeypatch):
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_results_at_the_token_budget(student, tmp_path, monkeypatch, more):
     """Results that fill the budget to the last token stay; those that pass it are dropped."""
-    length = len(student.tokenizer(ADD + EOS + rollout.render_environment(["3"]), add_special_tokens=False)["input_ids"])
-    played = [play(monkeypatch, student, tmp_path / e, e, [[ADD + EOS, ANSWER]] * 2, max_new_tokens=length + more)
+    length = len(student.tokenizer(ADD + EOS + rollout.render_environment(["3"]),
+                                   add_special_tokens=False)["input_ids"])
+    played = [play(monkeypatch, student, tmp_path / e, e, [[ADD + EOS, ANSWER]] * 2,
+                   max_new_tokens=length + more)
               for e in ("kit", "trl")]
     assert_equal(played)
     trajectory = played[0][0][0].trajectory
@@ -146,9 +172,12 @@ def test_results_at_the_token_budget(student, tmp_path, monkeypatch, more):
 def test_results_at_the_model_s_last_position(student, tmp_path, monkeypatch, more):
     """TB-13: what does not fit into the model's positions is dropped, by both."""
     text = ADD + EOS + rollout.render_environment(["3"])
-    length = len(student.prompt_ids(RECORDS[0].problem.question)) + len(student.tokenizer(text)["input_ids"])
+    length = len(student.prompt_ids(RECORDS[0].problem.question)) + len(
+        student.tokenizer(text)["input_ids"]
+    )
     monkeypatch.setattr(student.model.config, "max_position_embeddings", length + more)
-    played = [play(monkeypatch, student, tmp_path / e, e, [[ADD + EOS, ANSWER]] * 2) for e in ("kit", "trl")]
+    played = [play(monkeypatch, student, tmp_path / e, e, [[ADD + EOS, ANSWER]] * 2)
+              for e in ("kit", "trl")]
     assert_equal(played)
     assert [c.executed for c in played[0][0][0].trajectory.calls] == [more > 0]
 
@@ -165,7 +194,8 @@ def test_a_rollout_does_not_depend_on_processes_or_torch_s_random_state(tmp_path
         assert share["trajectory"] == whole["trajectory"][part]
     assert len({tuple(ids) for ids in whole["completion_ids"]}) > 3
     monkeypatch.setattr(processes, "rank", lambda: 0)
-    trainer.rollout_func.order = [*range(3), *range(3)]  # the same prompts in the next step: other rollouts
+    # the same prompts in the next step: other rollouts
+    trainer.rollout_func.order = [*range(3), *range(3)]
     trainer.state.global_step = 1
     assert trainer.rollout_func(prompts, trainer)["completion_ids"] != whole["completion_ids"]
     with pytest.raises(RuntimeError, match="other prompts"):
@@ -178,10 +208,13 @@ def test_the_engine_is_chosen_by_the_student(student, tmp_path):
 
     assert engine(student) == "kit" and engine(student, rollout_engine="trl") == "trl"
     assert engine(student, vllm_server="http://localhost:8000") == "trl"
-    config = Qwen2Config(vocab_size=len(student.tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                         num_key_value_heads=1, intermediate_size=16, use_sliding_window=True, sliding_window=4,
+    config = Qwen2Config(vocab_size=len(student.tokenizer), hidden_size=16, num_hidden_layers=2,
+                         num_attention_heads=2,
+                         num_key_value_heads=1, intermediate_size=16, use_sliding_window=True,
+                         sliding_window=4,
                          max_window_layers=0)
     slides = Student(Qwen2ForCausalLM(config), student.tokenizer, BOX)
     assert engine(slides) == "trl"
-    with pytest.raises(UserError, match="rollout_engine='kit' cannot sample here: it keeps a cache of plain llama"):
+    with pytest.raises(UserError, match="rollout_engine='kit' cannot sample here: it keeps a cache "
+                                        "of plain llama"):
         engine(slides, rollout_engine="kit")

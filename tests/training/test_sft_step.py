@@ -1,4 +1,5 @@
-"""The SFT step that reads the tool block once: gradients, loss and logged means are those of TRL's own step."""
+"""The SFT step that reads the tool block once: gradients, loss and logged means are those of TRL's
+own step."""
 
 from __future__ import annotations
 
@@ -20,13 +21,16 @@ RECORDS = teacher_records(12)
 
 def step(student, folder, rows, **options):
     """Gradient, loss and metrics of one step on all rows."""
-    settings = TrainConfig(method="sft", steps=1, sft_batch=len(rows), validate_every=0, save_every=0, **options)
+    settings = TrainConfig(method="sft", steps=1, sft_batch=len(rows), validate_every=0,
+                           save_every=0, **options)
     run = new_run(folder)
-    trainer = sft_trainer(student, rows, settings, run, Monitor(run, student, [], settings), Cooldown(0, 0))
+    trainer = sft_trainer(student, rows, settings, run, Monitor(run, student, [], settings),
+                          Cooldown(0, 0))
     batches = list(trainer.get_train_dataloader())
     trainer.current_gradient_accumulation_steps = len(batches)
     scored = sum((b["labels"] != -100).sum() for b in batches)
-    loss = sum(trainer.training_step(trainer.model, b, num_items_in_batch=scored).item() for b in batches)
+    loss = sum(trainer.training_step(trainer.model, b, num_items_in_batch=scored).item()
+               for b in batches)
     gradient = torch.cat([p.grad.flatten() for p in student.model.parameters() if p.requires_grad])
     return gradient, loss, {name: values[-1] for name, values in trainer._metrics["train"].items()}
 
@@ -43,7 +47,8 @@ def test_a_step_is_that_of_trl(tmp_path, finetuning, micro_batch):
     student.model.zero_grad()
     ours = step(student, tmp_path / "kit", rows, sft_micro_batch=micro_batch)
     assert (ours[0] - theirs[0]).norm() < 1e-5 * theirs[0].norm() and theirs[0].norm() > 1e-3
-    assert ours[1] == pytest.approx(theirs[1], abs=1e-5) and ours[2] == pytest.approx(theirs[2], abs=1e-5)
+    assert ours[1] == pytest.approx(theirs[1], abs=1e-5) and ours[2] == pytest.approx(theirs[2],
+                                                                                      abs=1e-5)
 
 
 def test_rows_share_what_is_not_scored_and_nothing_else():
@@ -51,23 +56,30 @@ def test_rows_share_what_is_not_scored_and_nothing_else():
         width = max(map(len, rows))
         ids = torch.tensor([r + [0] * (width - len(r)) for r in rows])
         mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows])
-        labels = torch.where((torch.arange(width) >= torch.tensor(scored_from)[:, None]) & mask.bool(), ids, -100)
+        labels = torch.where((torch.arange(width) >= torch.tensor(scored_from)[:,
+                                                                               None]) & mask.bool(),
+                             ids, -100)
         return rows_of({"input_ids": ids, "attention_mask": mask, "labels": labels})
 
     rows = batch([[1, 2, 3, 4, 5], [1, 2, 9, 8]], [3, 3])
     assert rows.prefixes == [[1, 2]] and rows.suffixes == [[3, 4, 5], [9, 8]]
     assert rows.scored.tolist() == [[True, True], [True, False]]
-    rows = batch([[1, 2, 3, 4], [1, 2, 3, 4, 5]], [2, 3])  # what predicts the first scored token is each row's own
-    assert rows.prefixes == [[1]] and rows.scored.tolist() == [[True, True, False], [False, True, True]]
+    # what predicts the first scored token is each row's own
+    rows = batch([[1, 2, 3, 4], [1, 2, 3, 4, 5]], [2, 3])
+    assert rows.prefixes == [[1]] and rows.scored.tolist() == [[True, True, False],
+                                                               [False, True, True]]
     rows = batch([[1, 2, 3], [4, 5, 6]], [1, 1])  # nothing in common
     assert rows.prefixes == [[]] and rows.suffixes == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_a_row_s_neighbours_do_not_change_its_loss(tmp_path):
-    """Nothing crosses from one row to another: a step's gradient is the sum of its rows' gradients."""
+    """Nothing crosses from one row to another: a step's gradient is the sum of its rows'
+    gradients."""
     student = untrained(RECORDS)
-    rows, sizes = sft_rows(student, RECORDS), [sum(r["assistant_masks"]) for r in sft_rows(student, RECORDS)]
+    rows, sizes = sft_rows(student, RECORDS), [sum(r["assistant_masks"])
+                                               for r in sft_rows(student, RECORDS)]
     whole = step(clone(student), tmp_path / "whole", rows)[0]
     alone = [step(clone(student), tmp_path / str(i), [row])[0] for i, row in enumerate(rows)]
-    weighted = sum(size * gradient for size, gradient in zip(sizes, alone, strict=True)) / sum(sizes)
+    weighted = sum(size * gradient for size, gradient in zip(sizes, alone,
+                                                             strict=True)) / sum(sizes)
     assert (whole - weighted).norm() < 1e-5 * whole.norm()

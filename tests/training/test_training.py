@@ -1,4 +1,5 @@
-"""Training: masks, determinism and exact resume on one kind of CPU, the reward TRL sees, the budget that is reported."""
+"""Training: masks, determinism and exact resume on one kind of CPU, the reward TRL sees, the budget
+that is reported."""
 
 from __future__ import annotations
 
@@ -8,7 +9,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_student import BOX, by_heart, clone, new_run, scripted, teacher_records, untrained, varied
+from small_student import (
+    BOX,
+    by_heart,
+    clone,
+    new_run,
+    scripted,
+    teacher_records,
+    untrained,
+    varied,
+)
 from transformers import TrainerCallback
 
 from mentor_kit.core.records import load_records
@@ -27,7 +37,8 @@ from mentor_kit.training.sft import sft_rows, train_sft
 
 pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(12)
-SMALL = {"prompts_per_step": 3, "group_size": 4, "micro_batch": 6, "max_new_tokens": 96, "validate_every": 0,
+SMALL = {"prompts_per_step": 3, "group_size": 4, "micro_batch": 6, "max_new_tokens": 96,
+         "validate_every": 0,
          "temperature": 0.7}
 
 
@@ -59,9 +70,12 @@ def test_tiled_order_is_permutations_and_seeded():
 
 
 def test_sft_trains_on_assistant_tokens_alone(student):
-    """The trained rows give tool results weight zero: changing them leaves the loss of other tokens' labels alone."""
+    """The trained rows give tool results weight zero: changing them leaves the loss of other
+    tokens' labels alone."""
     row = sft_rows(student, RECORDS[:1])[0]
-    text = student.tokenizer.decode([i for i, m in zip(row["input_ids"], row["assistant_masks"], strict=True) if m])
+    text = student.tokenizer.decode([i for i,
+                                     m in zip(row["input_ids"], row["assistant_masks"], strict=True)
+                                     if m])
     assert "<tool_response>" not in text and "<tool_call>" in text
 
 
@@ -69,7 +83,9 @@ def test_sft_is_deterministic_and_counts_tokens(tmp_path):
     results = []
     for name in ("a", "b"):
         learner, run = untrained(RECORDS), new_run(tmp_path / name)
-        budget = train_sft(learner, RECORDS, RECORDS[:2], TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=0, steps=3, sft_batch=4,
+        budget = train_sft(learner, RECORDS, RECORDS[:2],
+                           TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=0,
+                                       steps=3, sft_batch=4,
                                                                          validate_every=2), run)
         results.append((weights(learner), (run.dir / "metrics.jsonl").read_bytes(), budget))
     assert equal(results[0][0], results[1][0]) and results[0][1:] == results[1][1:]
@@ -84,21 +100,26 @@ def test_sft_stops_at_the_target_and_counts_the_rows_it_saw(student, tmp_path, m
     seen, step = [], SharedPrefixTrainer.training_step
     monkeypatch.setattr(SharedPrefixTrainer, "training_step", lambda self, model, inputs, *args: (
         seen.append(inputs["labels"].clone()), step(self, model, inputs, *args))[1])
-    settings = TrainConfig(method="cold_start", cold_start_steps=9, cold_start_batch=4, cold_start_accuracy=0.1,
-                           cold_start_cooldown=0, validate_every=2, save_every=0, seed=5, cold_start_learning_rate=1e-9,
+    settings = TrainConfig(method="cold_start", cold_start_steps=9, cold_start_batch=4,
+                           cold_start_accuracy=0.1,
+                           cold_start_cooldown=0, validate_every=2, save_every=0, seed=5,
+                           cold_start_learning_rate=1e-9,
                            cold_start_muon_learning_rate=1e-9)
     budget = train_sft(clone(student), RECORDS, RECORDS, settings, new_run(tmp_path))
     assert budget["optimizer_steps"] == 2
     trained_on = [(row != -100).sum().item() for batch in seen for row in batch]
     rows = sft_rows(student, RECORDS)
-    assert trained_on == [sum(rows[i]["assistant_masks"]) for i in tiled_order(len(rows), 36, 5)[:8]]
+    assert trained_on == [sum(rows[i]["assistant_masks"])
+                          for i in tiled_order(len(rows), 36, 5)[:8]]
     assert budget["teacher_tokens"] == sum(trained_on)
 
 
 def test_validation_leaves_the_training_sampling_alone(student, tmp_path):
     """Else every seed would explore with the same random numbers after each validation."""
-    kept = [{p.name: p.read_bytes() for p in (grpo(student, tmp_path / name, validate_every=every)[1].dir
-                                              / "rollouts").iterdir()} for name, every in (("with", 1), ("without", 0))]
+    kept = [{p.name: p.read_bytes()
+             for p in (grpo(student, tmp_path / name, validate_every=every)[1].dir
+                                              / "rollouts").iterdir()} for name,
+            every in (("with", 1), ("without", 0))]
     assert kept[0] == kept[1] and len(kept[0]) == 2
 
 
@@ -132,7 +153,8 @@ def test_grpo_resumes_exactly(student, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(monitor.Monitor, "on_step_begin", Crash.on_step_end)
         grpo(student, tmp_path / "cut", steps=4, save_every=2, validate_every=2)
-    resumed, again, same_budget = grpo(student, tmp_path / "cut", steps=4, save_every=2, validate_every=2)
+    resumed, again, same_budget = grpo(student, tmp_path / "cut", steps=4, save_every=2,
+                                       validate_every=2)
     assert equal(weights(whole), weights(resumed)) and budget == same_budget
     assert run.metrics() == again.metrics()
 
@@ -146,16 +168,21 @@ def test_rollouts_are_stored_with_the_reward_trained_on(student, tmp_path):
         score = reward(record.problem, record.reference, record.trajectory)
         assert record.trajectory.meta["reward"] == score.total
     logged = next(m for m in run.metrics() if m.get("step") == 1 and "reward" in m)
-    assert logged["reward"] == pytest.approx(np.mean([r.trajectory.meta["reward"] for r in first]), abs=1e-6)
+    assert logged["reward"] == pytest.approx(np.mean([r.trajectory.meta["reward"] for r in first]),
+                                             abs=1e-6)
     assert logged["executed_calls"] > 0 and budget["sampled_tokens"] > 0
 
 
 def test_greedy_rollouts_equal_those_of_trl(student, tmp_path):
-    """TRL's tool loop and ours are two implementations of one protocol: greedy, they must write the same text."""
+    """TRL's tool loop and ours are two implementations of one protocol: greedy, they must write the
+    same text."""
     _, run, _ = grpo(student, tmp_path, steps=1, top_k=1)
     for record in load_records(run.dir / "rollouts" / "step-000001.parquet"):
         ours = student.ask(record.problem, sampling=Sampling(max_new_tokens=96)).trajectory
-        assert ours.to_text() == record.trajectory.to_text() and ours.finish == record.trajectory.finish
+        assert (
+            ours.to_text() == record.trajectory.to_text()
+            and ours.finish == record.trajectory.finish
+        )
 
 
 def test_muon_state_round_trip():
@@ -164,7 +191,8 @@ def test_muon_state_round_trip():
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     optimizer.step()
-    state, before = copy.deepcopy(optimizer.state_dict()), {k: v.clone() for k, v in model.state_dict().items()}
+    state, before = copy.deepcopy(optimizer.state_dict()), {k: v.clone() for k,
+                                                            v in model.state_dict().items()}
     optimizer.step()
     after = {k: v.clone() for k, v in model.state_dict().items()}
     model.load_state_dict(before)
@@ -185,12 +213,14 @@ def test_adapters_are_matrices_only_and_muon_steps_them_alone(tmp_path):
     for p in trained.values():
         p.grad = torch.randn_like(p)
     optimizer.step()
-    assert len(optimizer.parts) == 1 and all(not torch.equal(p, before[n]) for n, p in trained.items())
+    assert len(optimizer.parts) == 1 and all(not torch.equal(p, before[n]) for n,
+                                             p in trained.items())
     optimizer.load_state_dict(optimizer.state_dict())
 
 
 @pytest.mark.parametrize(("options", "match"), [
-    ({"group_size": 1}, "group_size=1.*greater than or equal to 2"), ({"micro_batch": 7}, "do not divide"),
+    ({"group_size": 1}, "group_size=1.*greater than or equal to 2"),
+    ({"micro_batch": 7}, "do not divide"),
     ({"updates_per_batch": 2, "steps": 3, "micro_batch": 64}, "must be multiples"),
     ({"learning_rate": 0.0}, "learning_rate=0.0.*greater than 0")])
 def test_impossible_settings_are_refused(options, match):
@@ -199,7 +229,8 @@ def test_impossible_settings_are_refused(options, match):
 
 
 def test_missing_tracker_is_refused(tmp_path):
-    settings = TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=0, steps=1, sft_batch=2, report_to="no_such_tracker")
+    settings = TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=0, steps=1,
+                           sft_batch=2, report_to="no_such_tracker")
     with pytest.raises(UserError, match="no_such_tracker is not installed"):
         train_sft(untrained(RECORDS), RECORDS, [], settings, new_run(tmp_path))
 
@@ -210,16 +241,25 @@ def test_the_stage_trains_saves_and_cleans_up(student, tmp_path):
 
     validation = teacher_records(4, "validation")
     collection = Collection(tuple(Record(r.problem, r.trajectory) for r in RECORDS + validation))
-    config = configure(TrainConfig, method="cold_start", student_hidden=32, student_layers=1, cold_start_steps=3,
-                       cold_start_batch=4, validate_every=2, validation_items=2, save_every=1, max_new_tokens=64)
+    config = configure(TrainConfig, method="cold_start", student_hidden=32, student_layers=1,
+                       cold_start_steps=3,
+                       cold_start_batch=4, validate_every=2, validation_items=2, save_every=1,
+                       max_new_tokens=64)
     run = new_run(tmp_path / "cold", "cold_start")
     lessons = stage.prepare_lessons(collection, config)
     assert any("habits" in r.trajectory.meta and r.trajectory.meta["habits"] for r in lessons.train)
     budget = stage.train(config, stage.make_student(config, lessons, None), lessons, run)
-    assert json.loads((run.dir / "budget.json").read_text()) == budget and budget["optimizer_steps"] == 3
-    assert not (run.dir / "checkpoints").exists() and load_student(run.dir / "student").model.num_parameters() > 0
+    assert (
+        json.loads((run.dir / "budget.json").read_text()) == budget
+        and budget["optimizer_steps"] == 3
+    )
+    assert (
+        not (run.dir / "checkpoints").exists()
+        and load_student(run.dir / "student").model.num_parameters() > 0
+    )
 
-    metrics = run.metrics()  # killed between the training's end and the notebook's, and started again: twice
+    # killed between the training's end and the notebook's, and started again: twice
+    metrics = run.metrics()
     for _ in range(2):
         run = new_run(tmp_path / "cold", "cold_start")
     assert not run.metrics()
@@ -235,7 +275,8 @@ def test_no_accepted_item_is_named():
 
 
 def test_gdpo_trains_on_our_per_term_advantages(student, tmp_path, monkeypatch):
-    """One real step: TRL's advantages are those of `per_term_advantages`; the logged reward is still the total."""
+    """One real step: TRL's advantages are those of `per_term_advantages`; the logged reward is
+    still the total."""
     from mentor_kit.rewards.advantages import per_term_advantages
     from mentor_kit.training import grpo as module
 
@@ -251,20 +292,25 @@ def test_gdpo_trains_on_our_per_term_advantages(student, tmp_path, monkeypatch):
     _, run, _ = grpo(student, tmp_path, steps=1, advantage="gdpo", max_new_tokens=256)
     rollouts = load_records(run.dir / "rollouts" / "step-000001.parquet")
     weights = {t.name: t.weight for t in load_reward("mentor").terms} | {"gate": 1.0}
-    terms = np.array([[r.trajectory.meta["terms"].get(name, 0.0) for name in weights] for r in rollouts])
+    terms = np.array([[r.trajectory.meta["terms"].get(name, 0.0) for name in weights]
+                      for r in rollouts])
     ours = per_term_advantages(terms.reshape(3, 4, -1), list(weights.values()))
-    assert all(len(set(column)) > 1 for column in terms.T[:-1]) and np.abs(ours).max() > 0.1  # the last is the gate
+    # the last is the gate
+    assert all(len(set(column)) > 1 for column in terms.T[:-1]) and np.abs(ours).max() > 0.1
     assert np.ravel(ours) == pytest.approx(list(trainers[0]._logs["advantages"]), abs=2e-3)
     logged = next(m for m in run.metrics() if "reward" in m)
-    assert logged["reward"] == pytest.approx(np.mean([r.trajectory.meta["reward"] for r in rollouts]), abs=1e-6)
+    assert logged["reward"] == pytest.approx(np.mean([r.trajectory.meta["reward"]
+                                                      for r in rollouts]), abs=1e-6)
     assert {f"rewards/{name}/mean" for name in weights} <= logged.keys()
 
 
-def test_an_interrupted_student_without_a_checkpoint_is_not_taken_for_its_start(student, tmp_path, monkeypatch):
+def test_an_interrupted_student_without_a_checkpoint_is_not_taken_for_its_start(student, tmp_path,
+                                                                                monkeypatch):
     from mentor_kit.training import monitor
 
     learner, run = clone(student), new_run(tmp_path)
-    settings = TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=4, steps=4, sft_batch=4, validate_every=0)
+    settings = TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=4, steps=4,
+                           sft_batch=4, validate_every=0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(monitor.Monitor, "on_step_begin", Crash.on_step_end)
         train_sft(learner, RECORDS, [], settings, run)
@@ -276,9 +322,11 @@ def test_an_interrupted_student_without_a_checkpoint_is_not_taken_for_its_start(
     ("name: tiny\nstages: {}\n", ["--run-dir", "there"], "--run-dir is for a file of parameters"),
     ("method: sft\n", ["--workers", "2", "--dry-run"], "--workers, --dry-run: for a study only"),
     ("metod: sft\n", [], "metod='sft': there is no such parameter"),
-    ("method: mentor\n", ["--set", "save_every=3", "--set", "updates_per_batch=2"], "must be multiples"),
+    ("method: mentor\n", ["--set", "save_every=3", "--set", "updates_per_batch=2"],
+     "must be multiples"),
     ("method: sft\nteacher_run: nowhere\n", [], "no run at 'nowhere'")])
-def test_the_train_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, text, arguments, match):
+def test_the_train_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, text, arguments,
+                                               match):
     from mentor_kit.cli import app as cli
 
     monkeypatch.chdir(tmp_path)

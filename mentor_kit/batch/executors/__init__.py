@@ -1,7 +1,7 @@
 """Where the cells of a batch run. An executor starts cells, says which have ended, and kills them.
 
-`local`: processes of this machine. `ray`: tasks of a Ray cluster. Both run the same process for a cell
-(`executors/process.py`), so a run folder is the same wherever it was made.
+`local`: processes of this machine. `ray`: tasks of a Ray cluster. Both run the same process for a
+cell (`executors/process.py`), so a run folder is the same wherever it was made.
 """
 
 from __future__ import annotations
@@ -47,9 +47,11 @@ def check_names(executor: str, address: str | None) -> None:
         UserError: no such executor, or an address where none is used.
     """
     if executor not in NAMES:
-        raise UserError(f"--executor {executor}: there is none of that name; write --executor local or --executor ray.")
+        raise UserError(f"--executor {executor}: there is none of that name; write --executor "
+                        "local or --executor ray.")
     if executor == "local" and address is not None:
-        raise UserError(f"--address {address}: only a Ray cluster has an address; add --executor ray.")
+        raise UserError(f"--address {address}: only a Ray cluster has an address; add --executor "
+                        "ray.")
 
 
 def open_executor(executor: str, workers: int | None, address: str | None) -> Executor:
@@ -58,7 +60,8 @@ def open_executor(executor: str, workers: int | None, address: str | None) -> Ex
     Args:
         executor: local or ray.
         workers: cells at a time; None is 2 (on one core 1) locally, and as many as fit on Ray.
-        address: HOST:PORT of the Ray cluster; None is the one of RAY_ADDRESS, else the one of this machine.
+        address: HOST:PORT of the Ray cluster; None is the one of RAY_ADDRESS, else the one of this
+            machine.
 
     Raises:
         UserError: Ray is not installed, or no cluster answers.

@@ -22,8 +22,9 @@ class LocalExecutor:
     def check(self, wanted: Mapping[str, Resources]) -> str:
         for stage, resources in wanted.items():
             if resources.gpus > len(self.free):
-                raise UserError(f"Stage {stage!r} asks for {resources.gpus} GPU{'s' * (resources.gpus > 1)} a cell and "
-                                f"this machine has {len(self.free)} (CUDA_VISIBLE_DEVICES, else nvidia-smi -L); ask "
+                raise UserError(f"Stage {stage!r} asks for {resources.gpus} "
+                                f"GPU{'s' * (resources.gpus > 1)} a cell and this machine has "
+                                f"{len(self.free)} (CUDA_VISIBLE_DEVICES, else nvidia-smi -L); ask "
                                 "for less in its `resources:`, or run where there are more.")
         return hidden_gpus(len(self.free), wanted)
 
@@ -36,7 +37,8 @@ class LocalExecutor:
         self.running[cell] = CellProcess(job, ",".join(leased)), leased
 
     def poll(self) -> list[tuple[Cell, Ended]]:
-        ended = [(cell, end) for cell, (process, _) in self.running.items() if (end := process.poll())]
+        ended = [(cell, end) for cell, (process, _) in self.running.items()
+                 if (end := process.poll())]
         for cell, _ in ended:
             self.free += self.running.pop(cell)[1]
         return ended

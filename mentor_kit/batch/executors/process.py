@@ -1,4 +1,5 @@
-"""The process of one cell, on whatever machine it runs: started, watched, its end put into words."""
+"""The process of one cell, on whatever machine it runs: started, watched, its end put into
+words."""
 
 from __future__ import annotations
 
@@ -19,15 +20,18 @@ from mentor_kit.batch.resources import Resources
 from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.locks import hold_lock
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-LOOK_SECONDS = 2.0  # between looks at whether another start of the same cell has taken the run folder over
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+                    "NUMEXPR_NUM_THREADS")
+# between looks at whether another start of the same cell has taken the run folder over
+LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Job:
     """What it takes to run a cell; plain values, for they may travel to another machine.
 
-    `asked` becomes the run folder's cell.json; `time_limit` is in wall seconds from the cell's own start.
+    `asked` becomes the run folder's cell.json; `time_limit` is in wall seconds from the cell's own
+    start.
     """
 
     run_dir: Path
@@ -39,7 +43,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a cell ended: `state` is done, failed, or lost (it did not end by itself: start it again)."""
+    """How a cell ended: `state` is done, failed, or lost (it did not end by itself: start it
+    again)."""
 
     state: str
     cause: str
@@ -49,8 +54,8 @@ class Ended:
 class CellProcess:
     """A running cell. `devices`: the GPUs it sees, as CUDA_VISIBLE_DEVICES writes them; "" is none.
 
-    It writes a token into the run folder's lock file. Finding another there, it ends its cell: the batch gave this node
-    up and started the cell elsewhere.
+    It writes a token into the run folder's lock file. Finding another there, it ends its cell: the
+    batch gave this node up and started the cell elsewhere.
     """
 
     def __init__(self, job: Job, devices: str) -> None:
@@ -58,11 +63,14 @@ class CellProcess:
         self.token, self.looked = secrets.token_hex(8), self.started
         job.run_dir.mkdir(parents=True, exist_ok=True)
         _write_in_place(job.run_dir / ".lock", self.token)
-        write_atomic(job.run_dir / "cell.json", json.dumps(job.asked, indent=1, ensure_ascii=False) + "\n")
-        command = [sys.executable, "-m", "mentor_kit.batch.job", str(job.run_dir), str(job.root), str(os.getpid())]
+        write_atomic(job.run_dir / "cell.json",
+                     json.dumps(job.asked, indent=1, ensure_ascii=False) + "\n")
+        command = [sys.executable, "-m", "mentor_kit.batch.job", str(job.run_dir), str(job.root),
+                   str(os.getpid())]
         with open(job.run_dir / "cell.log", "wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=job.root, env=cell_environment(job.resources, devices), stdin=subprocess.DEVNULL,
+                command, cwd=job.root, env=cell_environment(job.resources, devices),
+                stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
     def poll(self) -> Ended | None:
@@ -89,7 +97,8 @@ class CellProcess:
             return True
 
     def _outcome(self, late: str) -> tuple[str, str]:
-        """(state, cause). A process that was killed left no verdict: it is written here, but never beside another."""
+        """(state, cause). A process that was killed left no verdict: it is written here, but never
+        beside another."""
         code, run_dir = self.process.returncode, self.job.run_dir
         if late or code not in (0, 1):
             lock = hold_lock(run_dir / ".lock", patience=5.0) if code != OCCUPIED else None
@@ -98,7 +107,8 @@ class CellProcess:
             with lock:
                 settle(run_dir, late or f"the cell's process ended with code {code}; see cell.log")
         state, cause = cell_state(run_dir)
-        return ("done", "") if state == "done" else ("failed", cause or "its run folder changed while it ran")
+        return ("done", "") if state == "done" else ("failed", cause
+                                                     or "its run folder changed while it ran")
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -107,16 +117,18 @@ class CellProcess:
 
 
 def _write_in_place(path: Path, text: str) -> None:
-    """Not atomic, as a lock belongs to this very file; for a text that always has the same length."""
+    """Not atomic, as a lock belongs to this very file; for a text that always has the same
+    length."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     os.pwrite(file, text.encode(), 0)
     os.close(file)
 
 
 def cell_environment(resources: Resources, devices: str) -> dict[str, str]:
-    """The machine's environment, with as many threads as the cell has CPUs unless it says otherwise, without progress
-    bars, and with exactly the GPUs of the cell.
+    """The machine's environment, with as many threads as the cell has CPUs unless it says
+    otherwise, without progress bars, and with exactly the GPUs of the cell.
     """
-    defaults = {**dict.fromkeys(THREAD_VARIABLES, str(resources.cpus)), "TOKENIZERS_PARALLELISM": "false",
+    defaults = {**dict.fromkeys(THREAD_VARIABLES, str(resources.cpus)),
+                "TOKENIZERS_PARALLELISM": "false",
                 "MENTOR_KIT_QUIET": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     return {**defaults, **os.environ, "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": devices}

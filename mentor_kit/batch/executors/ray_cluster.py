@@ -1,25 +1,30 @@
-"""Cells as tasks of a Ray cluster that is up, whose nodes share the project's folder and its results.
+"""Cells as tasks of a Ray cluster that is up, whose nodes share the project's folder and its
+results.
 
-The task on a node does what the local executor does: it starts the cell's process and watches it. Ray gives it CPUs,
-GPUs and memory, and tells when its node or worker is lost; the batch then starts the cell again, and it continues from
-its last checkpoint. Ray's own retries are off, as they would be endless where memory runs out.
+The task on a node does what the local executor does: it starts the cell's process and watches it.
+Ray gives it CPUs, GPUs and memory, and tells when its node or worker is lost; the batch then starts
+the cell again, and it continues from its last checkpoint. Ray's own retries are off, as they would
+be endless where memory runs out.
 
 What keeps a cell on a node that is given up from writing beside its successor, each by itself:
 
-- Its process holds a lock on the run folder for as long as it lives; the successor waits for it, and finds the cell
-  done if the orphan ends it first. On a dead machine the storage frees the lock (NFS 4: when the lost client's lease
-  runs out, commonly after 90 s); where only Ray died, its worker takes the cell along.
-- A new start writes its token into the lock file; the task of an orphan that still sees the storage finds it within
-  two seconds and kills its cell.
-- Ray on a node that learns it was given up, or finds the connection to the head broken for a minute, ends itself and
-  with it its cells.
+- Its process holds a lock on the run folder for as long as it lives; the successor waits for it,
+  and finds the cell done if the orphan ends it first. On a dead machine the storage frees the lock
+  (NFS 4: when the lost client's lease runs out, commonly after 90 s); where only Ray died, its
+  worker takes the cell along.
+- A new start writes its token into the lock file; the task of an orphan that still sees the storage
+  finds it within two seconds and kills its cell.
+- Ray on a node that learns it was given up, or finds the connection to the head broken for a
+  minute, ends itself and with it its cells.
 
-The gap that is left: a node cut off from the storage for longer than its lock's lease writes nothing meanwhile, but
-when the network comes back before Ray ended itself, its cell may write until its task has looked: two seconds at most.
+The gap that is left: a node cut off from the storage for longer than its lock's lease writes
+nothing meanwhile, but
+when the network comes back before Ray ended itself, its cell may write until its task has looked:
+two seconds at most.
 
-The locks are POSIX record locks. Each node proves before a cell that it sees the lock which the batch holds on the
-study, so storage that is not shared, or whose locks stay on one machine, is refused. A lost head ends the batch; the
-same command continues it.
+The locks are POSIX record locks. Each node proves before a cell that it sees the lock which the
+batch holds on the study, so storage that is not shared, or whose locks stay on one machine, is
+refused. A lost head ends the batch; the same command continues it.
 """
 
 from __future__ import annotations
@@ -43,16 +48,19 @@ LOOK_SECONDS = 2.0  # between looks at which nodes are alive
 
 
 def run_cell(job: Job) -> Iterator[str | Ended]:
-    """The task, on a node of the cluster: yields the node's id at its start and how the cell ended at its end."""
+    """The task, on a node of the cluster: yields the node's id at its start and how the cell ended
+    at its end."""
     import ray
 
     yield ray.get_runtime_context().get_node_id()
     if not sees_the_batch(job):
-        cause = (f"node {platform.node()} does not see the batch's lock on {job.run_dir.parents[1]}: mount the same "
-                 "storage there at the same path, with POSIX locks that reach all nodes")
+        cause = (f"node {platform.node()} does not see the batch's lock on "
+                 f"{job.run_dir.parents[1]}: mount the same storage there at the same path, with "
+                 "POSIX locks that reach all nodes")
         yield Ended("failed", cause, 0.0)
         return
-    process = CellProcess(job, os.environ.get("CUDA_VISIBLE_DEVICES", "") if job.resources.gpus else "")
+    process = CellProcess(job, os.environ.get("CUDA_VISIBLE_DEVICES", "") if job.resources.gpus
+                          else "")
     try:
         while (ended := process.poll()) is None:
             time.sleep(POLL_SECONDS)
@@ -62,7 +70,8 @@ def run_cell(job: Job) -> Iterator[str | Ended]:
 
 
 def sees_the_batch(job: Job) -> bool:
-    """Whether the study's lock is here, and held: the storage is shared, its locks are, and the batch is alive."""
+    """Whether the study's lock is here, and held: the storage is shared, its locks are, and the
+    batch is alive."""
     path = job.run_dir.parents[1] / ".lock"
     lock = hold_lock(path) if path.is_file() else None
     if lock is not None:
@@ -92,10 +101,13 @@ class RayExecutor:
     def check(self, wanted: Mapping[str, Resources]) -> str:
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         for stage, resources in wanted.items():
-            needs = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory_gb * 1e9}
-            if not any(all(node.get(name, 0) >= amount for name, amount in needs.items()) for node in nodes):
-                raise UserError(f"Stage {stage!r} asks for {{{resources}}} a cell, which no node of the Ray cluster "
-                                "has; ask for less in its `resources:`, or start a node that has it first.")
+            needs = {"CPU": resources.cpus, "GPU": resources.gpus,
+                     "memory": resources.memory_gb * 1e9}
+            if not any(all(node.get(name, 0) >= amount for name, amount in needs.items())
+                       for node in nodes):
+                raise UserError(f"Stage {stage!r} asks for {{{resources}}} a cell, which no node "
+                                "of the Ray cluster has; ask for less in its `resources:`, or "
+                                "start a node that has it first.")
         return hidden_gpus(int(sum(node.get("GPU", 0) for node in nodes)), wanted)
 
     def has_room(self, resources: Resources) -> bool:
@@ -103,7 +115,8 @@ class RayExecutor:
 
     def start(self, cell: Cell, job: Job) -> None:
         wants = job.resources
-        options = {"num_cpus": wants.cpus, "num_gpus": wants.gpus, "max_retries": 0, "name": str(cell)}
+        options = {"num_cpus": wants.cpus, "num_gpus": wants.gpus, "max_retries": 0,
+                   "name": str(cell)}
         if wants.memory_gb:
             options["memory"] = int(wants.memory_gb * 1e9)
         self.running[self.remote.options(**options).remote(job)] = Task(cell, time.monotonic())
@@ -113,7 +126,8 @@ class RayExecutor:
             return []
         ready, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
         ends = {stream: end for stream in ready if (end := self._hear(stream))}
-        ends |= {stream: self._lost(stream, "NodeDied") for stream in self._on_dead_nodes() if stream not in ends}
+        ends |= {stream: self._lost(stream, "NodeDied") for stream in self._on_dead_nodes()
+                 if stream not in ends}
         return [(self.running.pop(stream).cell, end) for stream, end in ends.items()]
 
     def _hear(self, stream: Any) -> Ended | None:
@@ -121,7 +135,8 @@ class RayExecutor:
         errors = self.ray.exceptions
         try:
             heard = self.ray.get(next(stream))
-        except errors.RayTaskError as error:  # raised on the node: a package or a folder is missing there
+        # raised on the node: a package or a folder is missing there
+        except errors.RayTaskError as error:
             cause = (str(error.cause).strip() or type(error.cause).__name__).splitlines()[0]
             return Ended("failed", f"its node could not start it: {cause}", self._seconds(stream))
         except errors.RayError as error:
@@ -132,7 +147,8 @@ class RayExecutor:
         return None
 
     def _on_dead_nodes(self) -> list[Any]:
-        """The tasks on nodes that the cluster gave up; Ray itself would wait minutes for their connection to break."""
+        """The tasks on nodes that the cluster gave up; Ray itself would wait minutes for their
+        connection to break."""
         if time.monotonic() - self.looked < LOOK_SECONDS:
             return []
         self.looked = time.monotonic()
@@ -159,16 +175,17 @@ def connect(address: str | None) -> Any:
     """The ray module, connected as a driver to a cluster that is up.
 
     Raises:
-        UserError: Ray is not installed, the address has the wrong form, or no cluster of which this machine is a node
-            answers there.
+        UserError: Ray is not installed, the address has the wrong form, or no cluster of which this
+            machine is a node answers there.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported
-    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # attempts of 40 s; by default Ray makes twenty
+    # attempts of 40 s; by default Ray makes twenty
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     try:
         import ray
     except ImportError as error:
-        raise UserError("--executor ray needs Ray, which is not installed: pip install -e '.[cluster]' -c "
-                        "constraints.txt, on every node.") from error
+        raise UserError("--executor ray needs Ray, which is not installed: pip install -e "
+                        "'.[cluster]' -c constraints.txt, on every node.") from error
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
     if address != "auto":
         check_address(address)
@@ -177,8 +194,8 @@ def connect(address: str | None) -> Any:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         where = "on this machine" if address == "auto" else f"at {address}"
-        raise UserError(f"--executor ray: no Ray cluster {where} ({reason}); start one with `ray start --head`, and "
-                        "run this on one of its nodes.") from error
+        raise UserError(f"--executor ray: no Ray cluster {where} ({reason}); start one with `ray "
+                        "start --head`, and run this on one of its nodes.") from error
     return ray
 
 
@@ -190,10 +207,12 @@ def check_address(address: str) -> None:
     """
     host, colon, port = address.rpartition(":")
     if "/" in address or not (host and colon and port.isdigit()):
-        raise UserError(f"Ray's address {address}: write HOST:PORT of the cluster's head, such as 10.0.0.1:6379, and "
-                        "run this on one of its nodes (Ray's client, ray://, is not used).")
+        raise UserError(f"Ray's address {address}: write HOST:PORT of the cluster's head, such as "
+                        "10.0.0.1:6379, and run this on one of its nodes (Ray's client, ray://, is "
+                        "not used).")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"Ray's address {address}: nobody answers there ({error}); give the HOST:PORT that `ray start "
-                        "--head` printed, or leave --address out on a node of the cluster.") from error
+        raise UserError(f"Ray's address {address}: nobody answers there ({error}); give the "
+                        "HOST:PORT that `ray start --head` printed, or leave --address out on a "
+                        "node of the cluster.") from error

@@ -1,8 +1,9 @@
-"""Declared benchmarks: one small YAML each, with an integer version that is bumped when scores would change.
+"""Declared benchmarks: one small YAML each, with an integer version that is bumped when scores
+would change.
 
     name: aime24
     version: 1
-    problems: question_set                     # a problem source (mentor_kit.problems), with its options
+    problems: question_set                     # a problem source and its options
     options: {path: HuggingFaceH4/aime_2024, part: train, question: problem, answer: answer}
     splits: {aime24: 0}                        # the source's splits and their items; 0 is all
     toolbox: arithmetic                        # `own`: each item brings its tools
@@ -10,8 +11,10 @@
     scorer: judge                              # one of mentor_kit.evaluation.benchmarks.scorers
     licence: ...
 
-A benchmark of your own is a YAML file anywhere: name it by its path. What was really loaded is recorded when it is
-loaded: the resolved revision (a hub commit, a file's hash or a package's version) and a hash of the items.
+A benchmark of your own is a YAML file anywhere: name it by its path. What was really loaded is
+recorded when it is
+loaded: the resolved revision (a hub commit, a file's hash or a package's version) and a hash of the
+items.
 """
 
 from __future__ import annotations
@@ -39,8 +42,9 @@ FACTS = "benchmarks.json"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A declared task. See the module's docstring for the fields; `always` are splits that cannot be left out,
-    `package` is the distribution that carries the items, `max_turns` replaces the asked number of turns (0: does not)."""
+    """A declared task. See the module's docstring for the fields; `always` are splits that cannot
+    be left out, `package` is the distribution that carries the items, `max_turns` replaces the
+    asked number of turns (0: does not)."""
 
     name: str
     version: int
@@ -62,23 +66,27 @@ class Benchmark:
         Raises:
             UserError: an unknown split, or a source that cannot be read.
         """
-        sizes = {s: min(filter(None, (items, self.splits[s])), default=0) for s in self.chosen(splits)}
+        sizes = {s: min(filter(None, (items, self.splits[s])), default=0)
+                 for s in self.chosen(splits)}
         source = find_source(self.problems)
         return [self._named(p) for p in source(seed, sizes, **self.options)]
 
     def chosen(self, splits: Sequence[str]) -> list[str]:
-        """The splits to load: the named ones (all when none is named) and those that are always reported.
+        """The splits to load: the named ones (all when none is named) and those that are always
+        reported.
 
         Raises:
             UserError: an unknown split.
         """
         unknown = [s for s in splits if s not in self.splits]
         if unknown:
-            raise UserError(f"Benchmark {self.name!r} has no split {unknown[0]!r}; it has {', '.join(self.splits)}.")
+            raise UserError(f"Benchmark {self.name!r} has no split {unknown[0]!r}; it has "
+                            f"{', '.join(self.splits)}.")
         return [s for s in self.splits if not splits or s in splits or s in self.always]
 
     def _named(self, problem: Problem) -> Problem:
-        """The problem with the benchmark's toolbox, its split named so that no other benchmark's can be mixed up."""
+        """The problem with the benchmark's toolbox, its split named so that no other benchmark's
+        can be mixed up."""
         split = problem.split if problem.split == self.name else f"{self.name}/{problem.split}"
         return replace(problem, split=split, toolbox=self.toolbox)
 
@@ -87,15 +95,19 @@ class Benchmark:
         revisions = sorted({p.meta["revision"] for p in problems if "revision" in p.meta})
         if self.package:
             revisions.append(f"{self.package}=={metadata.version(self.package)}")
-        digest = hashlib.sha256("\n".join(canonical_json(vars(p)) for p in problems).encode()).hexdigest()
-        return {"name": self.name, "version": self.version, "licence": self.licence, "source": self.problems,
-                "options": dict(self.options), "toolbox": self.toolbox, "prompt": self.prompt, "scorer": self.scorer,
+        digest = hashlib.sha256("\n".join(canonical_json(vars(p))
+                                          for p in problems).encode()).hexdigest()
+        return {"name": self.name, "version": self.version, "licence": self.licence,
+                "source": self.problems,
+                "options": dict(self.options), "toolbox": self.toolbox, "prompt": self.prompt,
+                "scorer": self.scorer,
                 "items": len(problems), "revisions": revisions, "items_sha256": digest}
 
 
 def benchmark_names() -> tuple[str, ...]:
     """The benchmarks that come with the kit."""
-    return tuple(sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml")))
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir()
+                        if f.name.endswith(".yaml")))
 
 
 def _folder() -> Any:
@@ -113,23 +125,28 @@ def load_benchmark(spec: str) -> tuple[Benchmark, list[str]]:
     name, _, splits = spec.partition(":")
     own = name.endswith((".yaml", ".yml"))
     if not own and name not in benchmark_names():
-        raise UserError(f"Unknown benchmark {name!r}: use one of {', '.join(benchmark_names())}, or a YAML file.")
+        raise UserError(f"Unknown benchmark {name!r}: use one of {', '.join(benchmark_names())}, "
+                        "or a YAML file.")
     path = Path(name) if own else _folder() / f"{name}.yaml"
     try:
         declared = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Benchmark(**declared), [s for s in splits.split(",") if s]
     except (OSError, TypeError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{str(path)!r} does not declare a benchmark ({reason}); see {__name__}.") from error
+        raise UserError(
+            f"{str(path)!r} does not declare a benchmark ({reason}); see {__name__}."
+        ) from error
 
 
 def write_facts(facts: Sequence[Mapping[str, Any]], run: Run) -> None:
     """Store what was loaded in the run's benchmarks.json."""
-    write_atomic(run.path(FACTS), json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_atomic(run.path(FACTS),
+                 json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def check_benchmark(spec: str) -> None:
-    """Raise UserError where a benchmark, its splits, problem source, toolbox or scorer does not exist."""
+    """Raise UserError where a benchmark, its splits, problem source, toolbox or scorer does not
+    exist."""
     benchmark, splits = load_benchmark(spec)
     benchmark.chosen(splits)
     find_source(benchmark.problems)

@@ -1,7 +1,8 @@
-"""The scorers a benchmark may declare: functions of problems and answers, no model, no method's name.
+"""The scorers a benchmark may declare: functions of problems and answers, no model, no method's
+name.
 
-Each gives a verdict an item: `correct`, `judged_by`, `failure`, and further numbers (0..1) under `scores`. A failed
-item scores 0 everywhere.
+Each gives a verdict an item: `correct`, `judged_by`, `failure`, and further numbers (0..1) under
+`scores`. A failed item scores 0 everywhere.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ TEXT_RE = re.compile(r"\\(?:text|textbf|mathrm|textit)\{([^{}]*)\}")
 
 
 def normalise_answer(text: str) -> str:
-    r"""SQuAD's normalisation: lower case, no punctuation, no articles, single blanks. LaTeX `\text{}` is opened first,
-    because our prompt asks for a box."""
+    r"""SQuAD's normalisation: lower case, no punctuation, no articles, single blanks. LaTeX
+    `\text{}` is opened first, because our prompt asks for a box."""
     plain = TEXT_RE.sub(r"\1", text).replace("\\ ", " ").lower().translate(PUNCTUATION)
     return " ".join(ARTICLES_RE.sub(" ", plain).split())
 
 
 def answer_scores(prediction: str, gold: str) -> dict[str, float]:
-    """EM, token F1, precision, recall, and accuracy (the gold answer occurs in the prediction), each 0..1.
+    """EM, token F1, precision, recall, and accuracy (the gold answer occurs in the prediction),
+    each 0..1.
 
-    As in the evaluators of FlashRAG and of HotpotQA: where gold or prediction is yes, no or noanswer and they differ,
-    no partial credit is given.
+    As in the evaluators of FlashRAG and of HotpotQA: where gold or prediction is yes, no or
+    noanswer and they differ, no partial credit is given.
     """
     p, g = normalise_answer(prediction), normalise_answer(gold)
     special = {p, g} & {"yes", "no", "noanswer"}
@@ -46,21 +48,26 @@ def answer_scores(prediction: str, gold: str) -> dict[str, float]:
     precision, recall = (common / max(len(x.split()), 1) for x in (p, g))
     f1 = 2 * precision * recall / (precision + recall) if common else 0.0
     inside = f" {g} " in f" {p} " if g else False
-    return {"em": float(p == g), "f1": f1, "accuracy": float(inside), "precision": precision, "recall": recall}
+    return {"em": float(p == g), "f1": f1, "accuracy": float(inside), "precision": precision,
+            "recall": recall}
 
 
-def qa_verdicts(problems: Sequence[Problem], trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
-    """Question answering: the best score over the accepted answers, metric by metric; `correct` is exact match."""
+def qa_verdicts(problems: Sequence[Problem], trajectories: Sequence[Trajectory]) -> list[dict[str,
+                                                                                              Any]]:
+    """Question answering: the best score over the accepted answers, metric by metric; `correct` is
+    exact match."""
     return [_qa_verdict(p, t) for p, t in zip(problems, trajectories, strict=True)]
 
 
 def _qa_verdict(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
     failure = failure_kind(trajectory)
     if failure:
-        return {"correct": False, "judged_by": "failure", "failure": failure, "scores": dict.fromkeys(QA_SCORES, 0.0)}
+        return {"correct": False, "judged_by": "failure", "failure": failure,
+                "scores": dict.fromkeys(QA_SCORES, 0.0)}
     found = [answer_scores(final_answer(trajectory), gold) for gold in problem.answers]
     scores = {name: max(s[name] for s in found) for name in QA_SCORES}
-    return {"correct": scores["em"] == 1, "judged_by": "exact_match", "failure": None, "scores": scores}
+    return {"correct": scores["em"] == 1, "judged_by": "exact_match", "failure": None,
+            "scores": scores}
 
 
 SCORERS: dict[str, Scorer] = {"judge": judge_answers, "qa": qa_verdicts, "bfcl": bfcl_verdicts,

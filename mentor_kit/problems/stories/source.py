@@ -2,8 +2,9 @@
 
     problems = load(seed=0, sizes={"train": 2000, "in_domain": 200})
 
-Neither the paper nor its release holds such a set; we made it because the public templates with worked
-solutions never need `ceil`, `power`, `sqrt`, `abs_value` or `modulo`. Each out-of-domain split moves one
+Neither the paper nor its release holds such a set; we made it because the public templates with
+worked solutions never need `ceil`, `power`, `sqrt`, `abs_value` or `modulo`. Each out-of-domain
+split moves one
 thing only: the length of the chain, the size of the numbers, the sentences, or the tools combined.
 """
 
@@ -31,39 +32,48 @@ SPLITS = ("train", "validation", "in_domain", "longer_chains", "bigger_numbers",
 MAX_RESULT = 6  # characters of any result of a worked solution
 TRIES = 3000  # draws of numbers for one structure before another structure is drawn
 ROUNDING = {"floor", "ceil", "round_number"}
-NUMBERS_OF = {"validation": 0, "in_domain": 1, "other_phrasing": 1}  # eighth of the number combinations; train: 2-7
+# eighth of the number combinations; train: 2-7
+NUMBERS_OF = {"validation": 0, "in_domain": 1, "other_phrasing": 1}
 
 
-def load(seed: int, sizes: Mapping[str, int], *, min_calls: int = 1, max_calls: int = 3) -> list[Problem]:
+def load(
+    seed: int, sizes: Mapping[str, int], *, min_calls: int = 1, max_calls: int = 3
+) -> list[Problem]:
     """Short word problems in the splits asked for.
 
     Args:
-        seed: non-negative; the same seed gives the same problems on any machine, and a split does not
-            depend on which others are asked for (a smaller size is a prefix of a larger one).
+        seed: non-negative; the same seed gives the same problems on any machine, and a split does
+            not depend on which others are asked for (a smaller size is a prefix of a larger one).
         sizes: split name (see `SPLITS`) -> number of problems.
-        min_calls, max_calls: tool calls of a trained worked solution; `longer_chains` has more (at most 4).
+        min_calls, max_calls: tool calls of a trained worked solution; `longer_chains` has more (at
+            most 4).
 
     Returns:
-        Problems in the order of `sizes`. `meta` holds `structure`, `phrasing` (index of the sentence template),
-        `program` (calls `{"tool", "arguments"}`; an argument is a number of the question or `{"result": k}`),
-        `reasoning` (a short phrase a call) and `n_calls`. The answer is the program's last result.
+        Problems in the order of `sizes`. `meta` holds `structure`, `phrasing` (index of the
+        sentence template), `program` (calls `{"tool", "arguments"}`; an argument is a number of the
+        question or `{"result": k}`), `reasoning` (a short phrase a call) and `n_calls`. The answer
+        is the program's last result.
 
-    No question occurs twice. `validation`, `in_domain` and `other_phrasing` use number combinations that no
-    seed's `train` uses (a fixed eighth of them each, by hash; the last two share theirs, so that they
-    differ in phrasing alone).
+    No question occurs twice. `validation`, `in_domain` and `other_phrasing` use number combinations
+    that no seed's `train` uses (a fixed eighth of them each, by hash; the last two share theirs, so
+    that they differ in phrasing alone).
 
     Raises:
-        UserError: for an unknown split, a bad size, seed or range of calls, or a split that has no (more) stories.
+        UserError: for an unknown split, a bad size, seed or range of calls, or a split that has no
+            (more) stories.
     """
     unknown = [s for s in sizes if s not in SPLITS]
     if unknown:
-        raise UserError(f"arithmetic_stories has no split {unknown[0]!r}: use some of {', '.join(SPLITS)}.")
+        raise UserError(f"arithmetic_stories has no split {unknown[0]!r}: use some of "
+                        f"{', '.join(SPLITS)}.")
     if seed < 0 or any(n < 0 for n in sizes.values()):
-        raise UserError(f"arithmetic_stories: seed {seed} and sizes {dict(sizes)} must not be negative.")
+        raise UserError(f"arithmetic_stories: seed {seed} and sizes {dict(sizes)} must not be "
+                        "negative.")
     if not 1 <= min_calls <= max_calls:
-        raise UserError(f"arithmetic_stories: min_calls={min_calls}, max_calls={max_calls} is not a range; "
-                        "choose 1 <= min_calls <= max_calls.")
-    return [p for split, n in sizes.items() for p in _split(seed, split, n, structures(split, min_calls, max_calls))]
+        raise UserError(f"arithmetic_stories: min_calls={min_calls}, max_calls={max_calls} is not "
+                        "a range; choose 1 <= min_calls <= max_calls.")
+    return [p for split, n in sizes.items()
+            for p in _split(seed, split, n, structures(split, min_calls, max_calls))]
 
 
 def structures(split: str, min_calls: int = 1, max_calls: int = 3) -> tuple[Structure, ...]:
@@ -74,8 +84,9 @@ def structures(split: str, min_calls: int = 1, max_calls: int = 3) -> tuple[Stru
              "other_phrasing": [s for s in trained if s.others]}
     pool = pools.get(split, trained)
     if not pool:
-        raise UserError(f"arithmetic_stories: split {split!r} has no stories with min_calls={min_calls}, "
-                        f"max_calls={max_calls}; change them (1 and 3 serve every split) or leave the split out.")
+        raise UserError(f"arithmetic_stories: split {split!r} has no stories with "
+                        f"min_calls={min_calls}, max_calls={max_calls}; change them (1 and 3 serve "
+                        "every split) or leave the split out.")
     return tuple(pool)
 
 
@@ -113,12 +124,14 @@ def _split(seed: int, split: str, size: int, pool: Sequence[Structure]) -> list[
         facts = _story(random.Random(int(state[0])), split, pool, asked)
         asked.add(facts["question"])
         answer = facts.pop("answer")
-        problems.append(Problem(f"arithmetic_stories/{seed}/{split}/{i:05d}", facts.pop("question"), (answer,),
+        problems.append(Problem(f"arithmetic_stories/{seed}/{split}/{i:05d}", facts.pop("question"),
+                                (answer,),
                                 "arithmetic_stories", split, "arithmetic", facts))
     return problems
 
 
-def _story(rng: random.Random, split: str, pool: Sequence[Structure], asked: set[str]) -> dict[str, Any]:
+def _story(rng: random.Random, split: str, pool: Sequence[Structure], asked: set[str]) -> dict[str,
+                                                                                               Any]:
     """Question, answer and meta of a new story."""
     for _ in range(100):
         structure = rng.choice(pool)
@@ -132,14 +145,18 @@ def _story(rng: random.Random, split: str, pool: Sequence[Structure], asked: set
         places = "place" if numbers.get("d") == 1 else "places"
         question = texts[phrasing].format(n=n, m=m, o=o, places=places, **numbers)
         if question not in asked:
-            return {"question": question, "answer": results[-1], "structure": structure.id, "phrasing": phrasing,
+            return {"question": question, "answer": results[-1], "structure": structure.id,
+                    "phrasing": phrasing,
                     "program": program, "reasoning": [call[0] for call in structure.program],
                     "n_calls": structure.n_calls}
-    raise UserError(f"arithmetic_stories: no new story found for split {split!r} after {len(asked)}; ask for fewer.")
+    raise UserError(f"arithmetic_stories: no new story found for split {split!r} after "
+                    f"{len(asked)}; ask for fewer.")
 
 
-def _numbers(rng: random.Random, split: str, structure: Structure) -> tuple[dict, list[dict], list[str]] | None:
-    """Numbers for a structure that belong to the split and give a natural solution, its program and results."""
+def _numbers(rng: random.Random, split: str, structure: Structure) -> tuple[dict, list[dict],
+                                                                            list[str]] | None:
+    """Numbers for a structure that belong to the split and give a natural solution, its program and
+    results."""
     for _ in range(TRIES):
         numbers = structure.draw_numbers(rng, bigger=split == "bigger_numbers")
         if numbers is None or not _belongs(split, structure, numbers):
@@ -165,13 +182,15 @@ def _program(structure: Structure, numbers: Mapping[str, float]) -> list[dict[st
         return {"result": argument} if isinstance(argument, int) else numbers[argument]
 
     return [{"tool": tool, "arguments": {name: value(a) for name, a in
-                                         zip(_toolbox().tools[tool].parameters, arguments, strict=False)}}
+                                         zip(_toolbox().tools[tool].parameters, arguments,
+                                             strict=False)}}
             for _, tool, *arguments in structure.program]
 
 
 def _natural(program: Sequence[Mapping[str, Any]], results: Sequence[str]) -> bool:
-    """Whether the results suit a story: short, positive (unless made so next), whole unless rounded next; and
-    rounding changes its argument, leaves no zero at the end, and meets no tie (pupils and tool differ there)."""
+    """Whether the results suit a story: short, positive (unless made so next), whole unless rounded
+    next; and rounding changes its argument, leaves no zero at the end, and meets no tie (pupils and
+    tool differ there)."""
     for k, (call, text) in enumerate(zip(program, results, strict=True)):
         used_by = {c["tool"] for c in program[k + 1:] if {"result": k} in c["arguments"].values()}
         fraction, positive = "." in text, float(text) > 0
@@ -179,7 +198,8 @@ def _natural(program: Sequence[Mapping[str, Any]], results: Sequence[str]) -> bo
             return False
         if call["tool"] != "round_number" and fraction != bool(used_by & ROUNDING):
             return False
-        if call["tool"] in ROUNDING and not _rounds(call["tool"], resolve(call["arguments"], results), text):
+        if call["tool"] in ROUNDING and not _rounds(call["tool"],
+                                                    resolve(call["arguments"], results), text):
             return False
     return True
 

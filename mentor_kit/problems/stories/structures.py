@@ -1,8 +1,9 @@
-"""What a story is made of: number slots, structures (program and phrasings), and the small vocabulary.
+"""What a story is made of: number slots, structures (program and phrasings), and the small
+vocabulary.
 
-A structure is one kind of story. Its program names tools of the arithmetic toolbox; an argument is the
-name of a slot (a number that the question states in digits), the index of an earlier call (its result),
-or a list of these. The tables are `story_tables_trained` and `story_tables_held_out`.
+A structure is one kind of story. Its program names tools of the arithmetic toolbox; an argument is
+the name of a slot (a number that the question states in digits), the index of an earlier call (its
+result), or a list of these. The tables are `story_tables_trained` and `story_tables_held_out`.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from typing import Any, Literal
 
 NAMES = ("Mia", "Ben", "Ana", "Tom", "Lea", "Sam", "Eva", "Max", "Ida", "Leo", "Zoe", "Kim")
 OBJECTS = ("apples", "pears", "nuts", "eggs", "cakes", "books", "pens", "cards", "stamps", "balls",
-           "toys", "beads", "shells", "stones", "flowers", "cups", "plates", "keys", "bricks", "tiles")
+           "toys", "beads", "shells", "stones", "flowers", "cups", "plates", "keys", "bricks",
+           "tiles")
 
 
 @dataclass(frozen=True)
 class Slot:
     """A number of the story and the range it is trained in.
 
-    `whole`: low..high; `below`: minus that; `times`: a slot drawn before (`of`) times low..high; `square`: the
-    square of low..high, divided by 100 ** `places`; `decimal`: between low and high with exactly `places`
-    decimals; `keep`: like whole, but it does not grow in the split `bigger_numbers` (exponents, sides of a
-    square, decimal places).
+    `whole`: low..high; `below`: minus that; `times`: a slot drawn before (`of`) times low..high;
+    `square`: the square of low..high, divided by 100 ** `places`; `decimal`: between low and high
+    with exactly `places` decimals; `keep`: like whole, but it does not grow in the split
+    `bigger_numbers` (exponents, sides of a square, decimal places).
     """
 
     kind: Literal["whole", "below", "times", "square", "decimal", "keep"]
@@ -34,7 +36,8 @@ class Slot:
     places: int = 0
 
     def draw(self, rng: random.Random, drawn: Mapping[str, float], *, bigger: bool) -> int | float:
-        """A number in the trained range, or with `bigger` from just above it to three times as far."""
+        """A number in the trained range, or with `bigger` from just above it to three times as
+        far."""
         grows = bigger and self.kind != "keep"
         low, high = (self.high + 1, 3 * self.high) if grows else (self.low, self.high)
         if self.kind == "decimal":
@@ -77,7 +80,8 @@ class Structure:
     Args:
         id: its name.
         slots: number name -> Slot, in drawing order.
-        program: calls `(reason, tool, *arguments)` in order; see the module for what an argument is.
+        program: calls `(reason, tool, *arguments)` in order; see the module for what an argument
+            is.
         phrasings: sentence templates used in training; `{n}`, `{m}` are names, `{o}` objects,
             `{places}` is "place" or "places" after `{d}`.
         others: templates kept for the split `other_phrasing`.
@@ -101,7 +105,8 @@ class Structure:
         return slot.high**2 / 100**slot.places if slot.kind == "square" else slot.high
 
     def draw_numbers(self, rng: random.Random, *, bigger: bool) -> dict[str, int | float] | None:
-        """Slot name -> number. None where `bigger` was asked and a growing slot stayed in its trained range."""
+        """Slot name -> number. None where `bigger` was asked and a growing slot stayed in its
+        trained range."""
         drawn: dict[str, int | float] = {}
         for name, slot in self.slots.items():
             drawn[name] = slot.draw(rng, drawn, bigger=bigger)

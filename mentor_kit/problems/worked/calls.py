@@ -1,21 +1,24 @@
-"""A worked solution as verified tool calls: the offline teacher's work, and the test of a problem that has one.
+"""A worked solution as verified tool calls: the offline teacher's work, and the test of a problem
+that has one.
 
     calls, reason = work_out(problem)      # reason: "accepted", or why not (REASONS)
 
-Two kinds of worked solution are read: `meta["worked_solution"]`, a text with equations (GSM-Symbolic), and
-`meta["program"]`, a list of calls (arithmetic stories) whose arguments may be `{"result": k}`, the result
-of the k-th call. Every call is executed by the problem's toolbox; the work is accepted only when the last
-result equals the answer exactly, every equation holds, and every argument is grounded (see `grounding`).
+Two kinds of worked solution are read: `meta["worked_solution"]`, a text with equations
+(GSM-Symbolic), and `meta["program"]`, a list of calls (arithmetic stories) whose arguments may be
+`{"result": k}`, the result of the k-th call. Every call is executed by the problem's toolbox; the
+work is accepted only when the last result equals the answer exactly, every equation holds, and
+every argument is grounded (see `grounding`).
 
-How an equation becomes calls: an n-ary sum of positives is `add` or `sum_numbers`, any other sum goes left to
-right; in a product all multiplications come before the divisions (`116/209*1881` multiplies first), so that no
-rounded quotient is multiplied; a factor 1 over something is dropped. The worked solution's structure is kept:
-calls are neither pruned nor deduplicated by value, because two steps with equal numbers may mean different things
-(`300*0.5`, `150*2`, `300*0.5`). An argument that equals several earlier results is the latest of them. Only template
-11 of GSM-Symbolic states results that it never uses (two subtotals); they stay in its reference.
+How an equation becomes calls: an n-ary sum of positives is `add` or `sum_numbers`, any other sum
+goes left to right; in a product all multiplications come before the divisions (`116/209*1881`
+multiplies first), so that no rounded quotient is multiplied; a factor 1 over something is dropped.
+The worked solution's structure is kept: calls are neither pruned nor deduplicated by value, because
+two steps with equal numbers may mean different things (`300*0.5`, `150*2`, `300*0.5`). An argument
+that equals several earlier results is the latest of them. Only template 11 of GSM-Symbolic states
+results that it never uses (two subtotals); they stay in its reference.
 
-Paper silent on its teacher's prompts and filters except that the answer must be right and tools used; the
-grounding rule and the reject reasons are ours.
+Paper silent on its teacher's prompts and filters except that the answer must be right and tools
+used; the grounding rule and the reject reasons are ours.
 """
 
 from __future__ import annotations
@@ -32,15 +35,21 @@ from mentor_kit.core.toolbox import Toolbox, load_toolbox
 from mentor_kit.problems.worked import equations as eq
 from mentor_kit.problems.worked.grounding import grounded_numbers, to_fraction
 
-REASONS = ("accepted", "no_equation", "ungrounded_argument", "equation_mismatch", "hidden_step", "needs_floor",
+REASONS = ("accepted", "no_equation", "ungrounded_argument", "equation_mismatch", "hidden_step",
+           "needs_floor",
            "tool_error", "wrong_answer")
 FIRST = {"add": "First add.", "sum_numbers": "First add.", "subtract": "First subtract.",
          "multiply": "First multiply.", "divide": "First divide.", "power": "First raise."}
-THEN = {"add": "Add them.", "sum_numbers": "Add them up.", "subtract": "Subtract.", "multiply": "Multiply.",
-        "divide": "Divide.", "power": "Raise it.", "round_number": "Round it.", "floor": "Round down."}
-UNIT_STOP_RE = re.compile("a|all|an|and|are|as|at|because|by|came|cost|covered|for|from|gets|had|has|have|he|her|"
-                          "his|if|in|is|it|left|more|of|on|or|per|playing|she|so|spent|than|that|the|them|there|"
-                          "they|this|to|together|total|used|was|were|which|who|will|with|worth", re.IGNORECASE)
+THEN = {"add": "Add them.", "sum_numbers": "Add them up.", "subtract": "Subtract.",
+        "multiply": "Multiply.",
+        "divide": "Divide.", "power": "Raise it.", "round_number": "Round it.",
+        "floor": "Round down."}
+UNIT_STOP_RE = re.compile(
+    "a|all|an|and|are|as|at|because|by|came|cost|covered|for|from|gets|had|has|have|he|her|"
+    "his|if|in|is|it|left|more|of|on|or|per|playing|she|so|spent|than|that|the|them|there|"
+    "they|this|to|together|total|used|was|were|which|who|will|with|worth",
+    re.IGNORECASE,
+)
 
 
 class Rejected(Exception):
@@ -49,7 +58,8 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """An executed call: arguments as JSON numbers, the result as the tool printed it, and its reasoning."""
+    """An executed call: arguments as JSON numbers, the result as the tool printed it, and its
+    reasoning."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -59,7 +69,8 @@ class Call:
 
 
 def work_out(problem: Problem) -> tuple[list[Call], str]:
-    """The executed calls of a problem's worked solution, as far as they go, and `accepted` or why not."""
+    """The executed calls of a problem's worked solution, as far as they go, and `accepted` or why
+    not."""
     work = _Work(load_toolbox(problem.toolbox), grounded_numbers(problem.question))
     try:
         if "program" in problem.meta:
@@ -101,7 +112,8 @@ class _Work:
         self.toolbox = toolbox
         self.grounded = grounded
         self.calls: list[Call] = []
-        self.stated: list[tuple[eq.Number | eq.Ratio, str]] = []  # a stated result and what the tool printed
+        # a stated result and what the tool printed
+        self.stated: list[tuple[eq.Number | eq.Ratio, str]] = []
         self.floored = False
         self.words: Callable[[str, bool], tuple[str, str]] = lambda name, last: ("", "")
 
@@ -117,8 +129,11 @@ class _Work:
     def run_program(self, program: list[Mapping[str, Any]], phrases: Any) -> None:
         for i, step in enumerate(program):
             phrase = phrases[i] if i < len(phrases) else ""
-            self.words = lambda name, last, phrase=phrase: (phrase or THEN.get(name, "Next step."), phrase)
-            self.call(step["tool"], **{n: self._program_value(v) for n, v in step["arguments"].items()})
+            self.words = lambda name, last, phrase=phrase: (phrase or THEN.get(name, "Next "
+                                                                                     "step."),
+                                                            phrase)
+            self.call(step["tool"],
+                      **{n: self._program_value(v) for n, v in step["arguments"].items()})
 
     def _program_value(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -158,18 +173,21 @@ class _Work:
         if isinstance(node, eq.Number):
             return self._literal(node, points)
         if isinstance(node, eq.Rounding):
-            return self.call("round_number", x=number(self._literal(node.number, points)), last=last)
+            return self.call("round_number", x=number(self._literal(node.number, points)),
+                             last=last)
         if isinstance(node, eq.Power):
             base, exponent = (number(self._node(n, points)) for n in (node.base, node.exponent))
             return self.call("power", a=base, b=exponent, last=last)
         if isinstance(node, eq.Sum):
             return self._sum(node, points, last)
-        return self._product(node if isinstance(node, eq.Product) else eq.Product(((1, node),)), points, last)
+        return self._product(node if isinstance(node, eq.Product) else eq.Product(((1, node),)),
+                             points, last)
 
     def _literal(self, node: eq.Number, points: bool) -> str:
         value = node.value / 100 if node.percent and not points else node.value
         for stated, printed in reversed(self.stated):
-            if _close(printed, value) or (_stated_value(stated) == value and points == _is_percent(stated)):
+            if _close(printed, value) or (_stated_value(stated) == value
+                                          and points == _is_percent(stated)):
                 return printed
         if value not in self.grounded:
             raise Rejected("ungrounded_argument")
@@ -198,11 +216,13 @@ class _Work:
         return result
 
     def _factors(self, node: eq.Product, points: bool) -> Iterator[tuple[int, str]]:
-        """(+1, value) above the line, (-1, value) below. Ones of a fraction or a unit conversion are left out."""
+        """(+1, value) above the line, (-1, value) below. Ones of a fraction or a unit conversion
+        are left out."""
         for sign, factor in node.factors:
             earlier = next((p for s, p in reversed(self.stated) if s == factor), None)
             if isinstance(factor, eq.Ratio) and earlier is None:
-                yield from ((sign * s, self._literal(n, points)) for s, n in ((1, factor.top), (-1, factor.bottom))
+                yield from ((sign * s, self._literal(n, points)) for s,
+                            n in ((1, factor.top), (-1, factor.bottom))
                             if n.value != 1 or factor.bottom.value == 100)
             elif isinstance(factor, eq.Product):
                 yield from ((sign * s, v) for s, v in self._factors(_without_ones(factor), points))

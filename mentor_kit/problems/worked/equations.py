@@ -1,9 +1,9 @@
 """Reading the equations of a worked solution: text -> expressions with their stated results.
 
 Nothing is evaluated: a small tokenizer and a recursive-descent parser read `+ - * x × ÷ / ^ ( ) %`,
-currency signs, thousands commas, units (`180 carrots / 15 carrots/minute = 12 minutes`), number words
-(`half * 186 = 93`), implicit products (`2(40+38)`) and chains (`a + b = c = d`). Any text is accepted;
-what does not read as an equation is skipped.
+currency signs, thousands commas, units (`180 carrots / 15 carrots/minute = 12 minutes`), number
+words (`half * 186 = 93`), implicit products (`2(40+38)`) and chains (`a + b = c = d`). Any text is
+accepted; what does not read as an equation is skipped.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ MAX_TOKENS = 60  # on each side of an equals sign; bounds time and recursion on 
 MAX_NUMERAL = 40  # characters of one number
 MAX_UNIT_WORDS = 6  # words between a number and the operator that follows it
 
-TOKEN_RE = re.compile(r"(?P<num>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?)|(?P<word>[^\W\d_][\w'’]*)"
-                      r"|(?P<op>[-+*×·/÷^()%])|(?P<skip>[\s$€£¥])|(?P<other>.)", re.DOTALL)
+TOKEN_RE = re.compile(
+    r"(?P<num>\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)|\d+(?:\.\d+)?)|(?P<word>[^\W\d_][\w'’]*)"
+    r"|(?P<op>[-+*×·/÷^()%])|(?P<skip>[\s$€£¥])|(?P<other>.)",
+    re.DOTALL,
+)
 OPERATORS = {"×": "*", "·": "*"}
 NUMBER_WORDS = {"half": Fraction(1, 2), "quarter": Fraction(1, 4), "third": Fraction(1, 3)}
 BULLET_RE = re.compile(r"^\s*(?:[-•*]\s+|\d+\.\s+)")
@@ -32,7 +35,8 @@ ROUNDING_RE = re.compile(r"\bround\w*\b[^\d=]*from\s+[$€£]?(\d{1,15}(?:\.\d{1
 
 @dataclass(frozen=True)
 class Number:
-    """A literal; `percent` when a % sign follows (its value is still the number before the sign)."""
+    """A literal; `percent` when a % sign follows (its value is still the number before the
+    sign)."""
 
     value: Fraction
     percent: bool = False
@@ -80,7 +84,8 @@ Node = Number | Ratio | Sum | Product | Power | Rounding
 class Equation:
     """An expression with the result that the worked solution states for it.
 
-    `34 = 34` and `W = 4` are kept as `4 = 4`: signs that a calculation is hidden. `lead` is the text of the line before the expression, `unit` the words after the result.
+    `34 = 34` and `W = 4` are kept as `4 = 4`: signs that a calculation is hidden. `lead` is the
+    text of the line before the expression, `unit` the words after the result.
     """
 
     expression: Node
@@ -102,10 +107,12 @@ class _NotAnExpression(Exception):
 
 
 def equations(text: str) -> list[Equation]:
-    """Every equation of a worked solution, in order. Never raises; lines that begin with `####` are skipped."""
+    """Every equation of a worked solution, in order. Never raises; lines that begin with `####` are
+    skipped."""
     lines = (BULLET_RE.sub("", line) for line in text.splitlines()
              if not line.strip().startswith("####") and not LINEAR_RE.search(line))
-    return [*_linear_equations(text), *(equation for line in lines for equation in _line_equations(line))]
+    return [*_linear_equations(text),
+            *(equation for line in lines for equation in _line_equations(line))]
 
 
 def _linear_equations(text: str) -> Iterator[Equation]:
@@ -134,7 +141,8 @@ def _line_equations(line: str) -> Iterator[Equation]:
         stated = _prefix_result(right)
         if stated is not None and UNKNOWN_RE.search(left):
             yield Equation(stated[0], stated[0], left.strip(), stated[1])
-        if found is None or stated is None or (isinstance(found[0], Number) and (i or found[0] != stated[0])):
+        if found is None or stated is None or (isinstance(found[0], Number)
+                                               and (i or found[0] != stated[0])):
             continue
         yield Equation(found[0], stated[0], left[: found[1]].strip(), stated[1])
 
@@ -149,8 +157,10 @@ def _without_variables(segments: list[str]) -> list[str]:
 
 
 def tokenize(text: str) -> list[Token]:
-    """Tokens of a text; operators inside units and hyphenated words (`km/hour`, `100-item`) become words."""
-    raw = [Token(m.lastgroup, m.group(), m.start(), m.end()) for m in TOKEN_RE.finditer(text) if m.lastgroup != "skip"]
+    """Tokens of a text; operators inside units and hyphenated words (`km/hour`, `100-item`) become
+    words."""
+    raw = [Token(m.lastgroup, m.group(), m.start(), m.end()) for m in TOKEN_RE.finditer(text)
+           if m.lastgroup != "skip"]
     return [_classify(raw, i) for i in range(len(raw))]
 
 
@@ -160,9 +170,15 @@ def _classify(raw: list[Token], i: int) -> Token:
                                                 or following.text in NUMBER_WORDS)
     if token.text in ("x", "X") and begins_operand and i > 0:
         return Token("op", "*", token.start, token.end)
-    if token.text in "-/" and following is not None and following.kind == "word" and not begins_operand:
+    if (
+        token.text in "-/"
+        and following is not None
+        and following.kind == "word"
+        and not begins_operand
+    ):
         return Token("word", token.text, token.start, token.end)
-    return Token(token.kind, OPERATORS.get(token.text, token.text) if token.kind == "op" else token.text,
+    return Token(token.kind, OPERATORS.get(token.text, token.text) if token.kind == "op"
+                 else token.text,
                  token.start, token.end)
 
 
@@ -179,7 +195,8 @@ def _suffix_expression(text: str) -> tuple[Node, int] | None:
 
 
 def _prefix_result(text: str) -> tuple[Number | Ratio, str] | None:
-    """The number that begins the text (not one that begins a longer expression), and the words after it."""
+    """The number that begins the text (not one that begins a longer expression), and the words
+    after it."""
     tokens = tokenize(text)[:MAX_TOKENS]
     negative = len(tokens) > 1 and tokens[0].text == "-" and tokens[1].kind == "num"
     parser = _Parser(tokens[negative:])
@@ -265,7 +282,11 @@ class _Parser:
 
     def _skip_units(self) -> None:
         start = self.at
-        while self.at < len(self.tokens) and self.tokens[self.at].kind == "word" and self.at - start < MAX_UNIT_WORDS:
+        while (
+            self.at < len(self.tokens)
+            and self.tokens[self.at].kind == "word"
+            and self.at - start < MAX_UNIT_WORDS
+        ):
             self.at += 1
         self.skipped = self.at - start
 
