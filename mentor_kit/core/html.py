@@ -1,7 +1,7 @@
 """How a trajectory shows itself: coloured R, T, O, A steps in Jupyter, plain text in a terminal.
 
     show(record)                                       # in a notebook or a terminal
-    side_by_side_html([("teacher", reference), ("student", record)])
+    side_by_side([("teacher", reference), ("student", record)])
 
 What a model wrote is data: everything is escaped, control characters are replaced, and nothing is
 typeset as mathematics. No scripts, no styles outside the elements, no external resources, own
@@ -242,7 +242,7 @@ def record_html(record: RecordLike, title: str = "") -> str:
     return _card(body)
 
 
-def side_by_side_html(items: Sequence[tuple[str, RecordLike | TrajectoryLike]]) -> Html:
+def side_by_side(items: Sequence[tuple[str, RecordLike | TrajectoryLike]]) -> Html:
     """Titled records or trajectories next to each other (below each other on a narrow page).
     Records of one problem share one question on top."""
     records = [item for _, item in items if hasattr(item, "trajectory")]

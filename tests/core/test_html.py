@@ -14,7 +14,7 @@ from mentor_kit.core.html import (
     record_html,
     record_text,
     show,
-    side_by_side_html,
+    side_by_side,
     trajectory_html,
     trajectory_text,
 )
@@ -133,7 +133,7 @@ def test_model_output_is_shown_not_obeyed(attack):
                        Turn(attack))
     record = Record(Problem(attack, attack, (attack,), "s", "train"), drawn, drawn)
     for source in (trajectory_html(drawn, attack), record_html(record),
-                   str(side_by_side_html([(attack, record)]))):
+                   str(side_by_side([(attack, record)]))):
         reader = read(source)
         assert reader.text.count(attack) >= 4
         assert "script" not in reader.tags
@@ -187,17 +187,17 @@ def test_long_texts_are_folded_and_very_long_ones_cut():
 
 def test_side_by_side_shares_the_question_of_one_problem():
     record = Record(PROBLEM, GOOD)
-    drawn = side_by_side_html([("teacher", record), ("student", record)])
+    drawn = side_by_side([("teacher", record), ("student", record)])
     assert isinstance(drawn, Html) and drawn._repr_html_() == str(drawn)
     assert read(str(drawn)).text.count(PROBLEM.question) == 1
     other = Record(Problem("p/2", "Another?", ("7",), "s", "train"), GOOD)
-    text = read(str(side_by_side_html([("a", record), ("b", other), ("c", GOOD)]))).text
+    text = read(str(side_by_side([("a", record), ("b", other), ("c", GOOD)]))).text
     assert text.count(PROBLEM.question) == text.count("Another?") == 1
-    assert side_by_side_html([])._repr_html_()
+    assert side_by_side([])._repr_html_()
 
 
 def test_no_external_resources_and_no_typesetting():
-    source = str(side_by_side_html([("a", Record(PROBLEM, FAULTY))]))
+    source = str(side_by_side([("a", Record(PROBLEM, FAULTY))]))
     assert "http" not in source and "url(" not in source and "<style" not in source
     assert "mathjax_ignore" in source
     assert "background:#fff;color:#222" in source  # own colours, whatever the theme
