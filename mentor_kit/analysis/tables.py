@@ -79,19 +79,29 @@ class Table:
 
 
 def percent(row: pd.Series | Mapping[str, float], bounds: bool = True) -> str:
-    """`79.3 [74, 84]`: an estimate and its interval in percent."""
+    """`79.3 [74.0, 84.5]`: an estimate and its interval in percent."""
     if pd.isna(row["estimate"]):
         return ABSENT
     text = f"{100 * row['estimate']:.1f}"
-    return f"{text} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]" if bounds else text
+    return f"{text} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]" if bounds else text
 
 
 def points(difference: Interval | None) -> str:
-    """`+2.1 [-3, +7]`: a difference of two rates and its interval in percentage points."""
+    """`+2.1 [-3.5, +7.0]`: a difference of two rates and its interval in percentage points."""
     if difference is None:
         return ABSENT
-    middle, low, high = (100 * v for v in difference)
-    return f"{round(middle, 1) + 0.0:+.1f} [{round(low) + 0.0:+.0f}, {round(high) + 0.0:+.0f}]"
+    middle, low, high = (_signed(100 * v) for v in difference)
+    return f"{middle} [{low}, {high}]"
+
+
+def _signed(value: float) -> str:
+    """One decimal; more where a value that is not 0 would read as 0, because 0 decides."""
+    value = round(value, 6) + 0.0
+    for digits in range(1, 7):
+        text = f"{value:+.{digits}f}"
+        if float(text) or not value:
+            return text
+    return text
 
 
 def likeness_rows(items: pd.DataFrame) -> pd.DataFrame:

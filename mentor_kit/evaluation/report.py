@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from mentor_kit.analysis.findings import Finding
+from mentor_kit.analysis.style import split_label
 from mentor_kit.core.records import Record
 from mentor_kit.judging.verdicts import FAILURES
 from mentor_kit.metrics.bootstrap import bootstrap_interval
@@ -88,3 +90,25 @@ def failure_counts(records: Sequence[Record]) -> pd.DataFrame:
     kinds = (*FAILURES, "wrong_answer")
     return pd.DataFrame({split: {k: len(failures(group, k)) for k in kinds}
                          for split, group in by_split(records).items()}).T
+
+
+def accuracy_finding(records: Sequence[Record]) -> Finding:
+    """How often the judge calls the answers right, by split, with 95% intervals over items."""
+    told = []
+    for split, row in interval_table(records).iterrows():
+        bounds = f"[{row['low']:.1f}, {row['high']:.1f}]"
+        text = f"{split_label(split)} {row['accuracy %']:.1f}% {bounds}"
+        if not pd.isna(row.get("teacher %")):
+            text += f" (teacher {row['teacher %']:.1f}%)"
+        told.append(f"{text} of {row['items']:.0f} items")
+    return Finding(f"Right by the judge, one student: {', '.join(told)}.")
+
+
+def failure_finding(records: Sequence[Record]) -> Finding:
+    """How many answers are wrong, and by which kinds, commonest first."""
+    counts = failure_counts(records).sum().sort_values(ascending=False, kind="stable")
+    counts = counts[counts > 0]
+    if counts.empty:
+        return Finding(f"None of {len(records):,} answers is wrong.")
+    kinds = ", ".join(f"{kind.replace('_', ' ')} {count:,}" for kind, count in counts.items())
+    return Finding(f"{counts.sum():,} of {len(records):,} answers are wrong: {kinds}.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from mentor_kit.analysis.findings import Finding
 from mentor_kit.collection.collection import TRAJECTORIES, Collection
 from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record, save_records
@@ -139,6 +140,18 @@ def repeat_check(records: list[Record]) -> pd.Series:
                       "of_these_wrong": len(wrong),
                       "miscopied": miscopied, "never_boxed": never_boxed,
                       "unexplained": len(wrong) - miscopied - never_boxed}, name="count", dtype=int)
+
+
+def repeat_finding(records: list[Record]) -> Finding:
+    """`repeat_check` in a sentence: all is well, or how many wrong repeats nothing explains."""
+    counts = repeat_check(records)
+    text = (f"{counts['exact_repeats']:,} of {counts['rollouts']:,} answers repeat the teacher's "
+            f"calls exactly; {counts['of_these_wrong']:,} of these are wrong")
+    if not counts["unexplained"]:
+        return Finding(f"{text}, each explained by its last step: our rollouts pass the check."
+                       if counts["of_these_wrong"] else f"{text}: our rollouts pass the check.")
+    return Finding(f"{text}, and nothing explains {counts['unexplained']:,} of them: look for a "
+                   "bug in the rollouts.")
 
 
 def headline(records: list[Record]) -> dict[str, float]:
