@@ -25,6 +25,7 @@ from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.runs.machine import cache_folder
+from mentor_kit.runs.processes import inherited_variables
 
 PINS = ("bfcl-eval==2026.3.23", "filelock==3.20.0", "tree_sitter==0.21.3",
         "tree_sitter_java==0.21.0",
@@ -75,8 +76,7 @@ def _install(target: Path) -> None:
 def worker_variables(scratch: str) -> dict[str, str]:
     """The whole environment of a worker: nothing that could hold a secret, and the same clock
     everywhere."""
-    keep = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT") if k in os.environ}
-    return keep | {"BFCL_PROJECT_ROOT": scratch, "HOME": scratch, "TZ": "UTC"}
+    return inherited_variables() | {"BFCL_PROJECT_ROOT": scratch, "HOME": scratch, "TZ": "UTC"}
 
 
 def ask_worker(operation: str, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -154,8 +154,17 @@ SERVED = {"execute": execute, "check": check_turns}
 
 
 def serve(out: Any) -> None:
-    """Answer requests until stdin closes. `error` in a reply says that the environment is at
-    fault."""
+    """Say that it is ready, then answer requests until stdin closes. `error` in a reply says that
+    the environment is at fault."""
+    try:  # what the forked children will need, they cannot read
+        import _strptime  # noqa: F401 - imported by `datetime.strptime` at its first use
+
+        import bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker  # noqa: F401
+    except ImportError as error:
+        out.write(json.dumps({"error": str(error)}) + "\n")
+        return
+    out.write(json.dumps({"ready": True}) + "\n")
+    out.flush()
     for text in sys.stdin:
         try:
             reply = answer(json.loads(text))
@@ -168,12 +177,6 @@ def serve(out: Any) -> None:
 def answer(line: dict[str, Any]) -> dict[str, Any]:
     """The reply to one request; `{"failure": "timeout" | "memory" | "crash" | "long"}` where the
     child gave none."""
-    if line["operation"] == "hello":  # what the children will need, they cannot read
-        import _strptime  # noqa: F401 - imported by `datetime.strptime` at its first use
-
-        import bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker  # noqa: F401
-
-        return {"ready": True}
     items, _ = truths(line["category"])  # read once, by the parent
     methods(tuple(items[line["entry"]]["involved_classes"]))
     reader, writer = os.pipe()

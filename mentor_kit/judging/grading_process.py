@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,10 @@ MEMORY_BYTES = 2 << 30
 # CPU share of a request after which the first, second, third grader must be done
 DEADLINES = (0.3, 0.55, 0.75)
 HARD_SHARE = 0.85  # CPU share after which the kernel ends this process, whatever it is doing
+MAX_CHARACTERS = 1000  # of a text that is parsed; longer ones are only compared as texts
+# What SymPy may evaluate: letters, digits and the signs of written mathematics. No quotes,
+# backticks, @ and #, and (see `may_evaluate`) no dunder names.
+ALLOWED = re.compile(r"[\w\s!$%&()*+,\-./:;<=>?\[\\\]^{|}~√∞∪∩∅·×÷±−–≤≥≠≈°€£]*")
 WARM_UP = (("2x+\\frac{1}{2}", "\\frac{1}{2}+2x"), ("(1,2]", "(1,2]"), ("\\sqrt{12}", "2\\sqrt{3}"),
            ("1/2", "0.5"))
 
@@ -28,20 +34,38 @@ class OutOfTime(BaseException):
     """Raised by the CPU timer inside a grader; not an Exception, or graders would swallow it."""
 
 
+class Refused(ValueError):
+    """A text that may not be parsed."""
+
+
+def may_evaluate(text: str) -> bool:
+    """Whether SymPy may parse a text, which it does by evaluating it as Python."""
+    text = unicodedata.normalize("NFKC", text)  # as Python reads names
+    return (len(text) <= 2 * MAX_CHARACTERS + 8 and "__" not in text
+            and ALLOWED.fullmatch(text) is not None)
+
+
 class Graders:
     """The three graders of the released judge, in the order cheapest first; their verdicts are
-    OR-ed."""
+    OR-ed.
+
+    They may compare any text. What SymPy or Math-Verify would parse is checked before, and
+    `refused` says that it was not parsed.
+    """
 
     def __init__(self) -> None:
+        import mathruler.grader
         from math_verify import parse, verify
         from math_verify.metric import math_metric
         from math_verify.parser import ExprExtractionConfig, LatexExtractionConfig
-        from mathruler.grader import grade_answer
 
-        self._parse, self._verify, self._grade_answer = parse, verify, grade_answer
+        evaluate = mathruler.grader._sympy_parse
+        mathruler.grader._sympy_parse = lambda text: evaluate(self._checked(text, may_evaluate))
+        self._parse, self._verify, self._grade_answer = parse, verify, mathruler.grader.grade_answer
         self._metric = math_metric(gold_extraction_target=(LatexExtractionConfig(),),
                                    pred_extraction_target=(ExprExtractionConfig(),
                                                            LatexExtractionConfig()))
+        self.refused = False
 
     def mathruler(self, prediction: str, golds: list[list[str]]) -> bool:
         """MathRuler takes the gold as given; an error ends the search through the golds."""
@@ -49,13 +73,14 @@ class Graders:
 
     def math_verify(self, prediction: str, golds: list[list[str]]) -> bool:
         """Math-Verify's parse and verify on the bare contents."""
-        parsed = self._parse(prediction)
-        return any(self._verify(self._parse(bare), parsed) for _, bare in golds)
+        parsed = self._parse(self._checked(prediction))
+        return any(self._verify(self._parse(bare), parsed) for _, bare in self._short(golds))
 
     def math_verify_metric(self, prediction: str, golds: list[list[str]]) -> bool:
         """Math-Verify's metric: the gold boxed again, the prediction bare; an error skips only that
         gold."""
-        return any(self._metric_one(prediction, bare) for _, bare in golds)
+        self._checked(prediction)
+        return any(self._metric_one(prediction, bare) for _, bare in self._short(golds))
 
     def _metric_one(self, prediction: str, bare: str) -> bool:
         try:
@@ -63,11 +88,27 @@ class Graders:
         except Exception:  # noqa: BLE001 - SymPy raises anything: it counts as no
             return False
 
+    def _short(self, golds: list[list[str]]) -> list[list[str]]:
+        """The golds that may be parsed: a long one does not spoil the others."""
+        short = [gold for gold in golds if is_short(gold[1])]
+        self.refused |= len(short) < len(golds)
+        return short
+
+    def _checked(self, text: str, allowed: Callable[[str], bool] | None = None) -> str:
+        if not (allowed or is_short)(text):
+            self.refused = True
+            raise Refused(text[:40])
+        return text
+
+
+def is_short(text: str) -> bool:
+    return len(text) <= MAX_CHARACTERS
+
 
 def grade(graders: Graders, prediction: str, golds: list[list[str]], seconds: float) -> str:
-    """The name of the first grader that says yes, else `none`, or `timeout` where one ran out of
-    CPU time."""
-    late = False
+    """The name of the first grader that says yes; else `timeout` where one ran out of CPU time,
+    `refused` where one was not allowed to parse a text, or `none`."""
+    late = graders.refused = False
     signal.setitimer(signal.ITIMER_VIRTUAL, HARD_SHARE * seconds)
     used = 0.0
     for name, share in zip(("mathruler", "math_verify", "math_verify_metric"), DEADLINES,
@@ -80,7 +121,9 @@ def grade(graders: Graders, prediction: str, golds: list[list[str]], seconds: fl
         if yes:
             break
     signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    return name if yes else "timeout" if late else "none"
+    if yes:
+        return name
+    return "timeout" if late else "refused" if graders.refused else "none"
 
 
 def _timed(
@@ -131,7 +174,7 @@ def main() -> int:
     try:
         graders = Graders()
     except ImportError as error:
-        replies.write(json.dumps({"missing": str(error)}) + "\n")
+        replies.write(json.dumps({"error": str(error)}) + "\n")
         return 1
     for prediction, gold in WARM_UP:
         grade(graders, prediction, [[gold, gold]], 60.0)

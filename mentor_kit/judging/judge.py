@@ -18,18 +18,17 @@ accepts, by example (prediction, gold, verdict; checked in tests/judging/test_ju
 | text | `yes` = `yes` | `yes` / `no` |
 
 Plain numbers are compared here, exactly, where the graders' verdict is certain; everything else
-goes to a worker process (`mentor_kit.judging.grading_process`) behind a character allow-list, a
-length limit and a limit on memory and CPU time. An answer that is refused or runs out of time is
-wrong *and counted by name* (`Verdict.by`). Time limits count CPU time, so verdicts do not depend on
-how busy the machine is.
+goes to a worker process (`mentor_kit.judging.grading_process`) with limits on memory and CPU time.
+There any text may be compared as a text; what SymPy would evaluate passes a character allow-list
+and a length limit first. An answer that is refused or runs out of time is wrong *and counted by
+name* (`Verdict.by`). Time limits count CPU time, so verdicts do not depend on how busy the machine
+is.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -37,13 +36,10 @@ from importlib.util import find_spec
 
 from mentor_kit.core.trajectory import EOS, Trajectory
 from mentor_kit.errors import UserError
-from mentor_kit.judging.worker import PACKAGES, SymbolicWorker
+from mentor_kit.judging.worker import PACKAGES, ask_graders
 
 SECONDS = 1.0  # CPU seconds a symbolic comparison may take
-MAX_CHARACTERS = 1000
-# What may reach SymPy: printable ASCII without quotes, backticks, @ and #, and the signs of written
-# mathematics.
-ALLOWED = re.compile(r"[ !$%&()*+,\-./0-9:;<=>?A-Z\[\\\]^_a-z{|}~\n\tπ√∞∪∩∅·×÷±−–≤≥≠≈°²³½¼¾€£]*")
+MAX_CHARACTERS = 10_000  # longer texts are not sent to the graders
 
 
 @dataclass(frozen=True)
@@ -52,12 +48,11 @@ class Verdict:
 
     `by` is `identical` or `exact` (decided in this process), `mathruler`, `math_verify`,
     `math_verify_metric` (the first that said yes), `none` (no grader said yes), `no_answer`,
-    `refused` (characters or length) or `timeout`.
+    `refused` (no grader said yes, and one was not allowed to evaluate the text) or `timeout`.
     """
 
     correct: bool
     by: str
-    timed_out: bool = False
 
 
 def final_answer(answer: str | Trajectory) -> str | None:
@@ -139,10 +134,11 @@ def _judge(prediction: str, golds: tuple[str, ...], seconds: float) -> Verdict:
     open_pairs = [pair for pair, verdict in zip(pairs, quick, strict=True) if verdict is None]
     if not open_pairs:
         return Verdict(False, "exact")
-    if refused([prediction, *(raw for raw, _ in open_pairs)]):
+    sent = [pair for pair in open_pairs if len(pair[0]) <= MAX_CHARACTERS]
+    if not sent or len(prediction) > MAX_CHARACTERS:
         return Verdict(False, "refused")
-    by = _SYMBOLIC.ask({"prediction": prediction, "golds": open_pairs, "seconds": seconds}, seconds)
-    return Verdict(by not in ("none", "timeout"), by, by == "timeout")
+    by = ask_graders({"prediction": prediction, "golds": sent}, seconds)
+    return Verdict(by not in ("none", "refused", "timeout"), by)
 
 
 def unboxed(gold: str) -> str:
@@ -150,17 +146,10 @@ def unboxed(gold: str) -> str:
     return (final_answer(gold) or gold) if "\\boxed{" in gold else gold
 
 
-def refused(texts: Iterable[str]) -> bool:
-    """Whether a text may not reach SymPy: too long, characters outside the allow-list, or dunder
-    names."""
-    return any(len(t) > MAX_CHARACTERS or "__" in t or not ALLOWED.fullmatch(t) for t in texts)
-
-
 # --- numbers, compared here -----------------------------------------------------------------------
 # The shapes and sizes are those for which the three graders together are certain to agree with
 # exact arithmetic; tests/judging/test_judge.py compares them with the full judge. Anything else is
 # left to the worker.
-# worker.
 INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,8})", re.ASCII)
 GROUPED = re.compile(r"[1-9]\d{0,2}(?:,\d{3}){1,2}", re.ASCII)
 DECIMAL = re.compile(r"-?(?:0|[1-9]\d{0,5})\.\d{1,6}", re.ASCII)
@@ -198,16 +187,3 @@ def _compare_numbers(prediction: str, gold: str) -> bool | None:
     if min(abs(a[1]), abs(b[1])) < 1000 * MILLIONTH:
         return None
     return None if Fraction(4, 10) < distance < Fraction(6, 10) else distance < Fraction(1, 2)
-
-
-_SYMBOLIC = SymbolicWorker()
-
-
-def _forget_worker() -> None:
-    """A forked child starts its own worker: the parent's pipes and lock are not its own."""
-    global _SYMBOLIC
-    _SYMBOLIC = SymbolicWorker()
-
-
-os.register_at_fork(after_in_child=_forget_worker)
-atexit.register(lambda: _SYMBOLIC.stop())

@@ -188,11 +188,11 @@ def test_a_stuck_process_is_replaced_with_its_whole_group():
     box = Sandbox(stuck=2.0)
     episode = MultiTurnEnvironment(entry("multi_turn_base", 0), box)
     assert episode.execute("pwd", {}).ok
-    first, folder = box._process, box._folder
+    first, folder = box.worker.process, box.worker.folder
     os.kill(first.pid, signal.SIGSTOP)
     assert "took too long" in episode.execute("pwd", {}).content
     assert first.poll() == -signal.SIGKILL and not Path(folder).exists()
-    assert episode.execute("pwd", {}).ok and box._process.pid != first.pid
+    assert episode.execute("pwd", {}).ok and box.worker.process.pid != first.pid
     box.stop()
 
 
@@ -202,13 +202,14 @@ def test_the_process_inherits_nothing_and_stands_alone(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "a secret")
     box = Sandbox()
     MultiTurnEnvironment(entry("multi_turn_base", 0), box).execute("pwd", {})
-    pid = box._process.pid
+    pid = box.worker.process.pid
     names = {v.split(b"=")[0].decode()
              for v in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") if v}
     assert names <= {"PATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "BFCL_PROJECT_ROOT", "HOME", "TZ"}
-    assert os.getpgid(pid) == pid != os.getpgrp() and os.readlink(f"/proc/{pid}/cwd") == box._folder
+    assert os.getpgid(pid) == pid != os.getpgrp()
+    assert os.readlink(f"/proc/{pid}/cwd") == box.worker.folder
     box.stop()
-    assert not Path(box._folder).exists()
+    assert not Path(box.worker.folder).exists()
 
 
 def test_a_confined_child_opens_no_file_socket_or_process_and_gets_no_memory(tmp_path):
@@ -240,7 +241,7 @@ def test_a_damaged_environment_is_a_user_error_not_a_wrong_answer(monkeypatch, t
     monkeypatch.setattr(bfcl_sandbox, "environment", lambda: tmp_path)
     with pytest.raises(UserError, match="BFCL's executor failed"):
         MultiTurnEnvironment(problem, box := Sandbox()).execute("pwd", {})
-    assert not Path(box._folder).exists()
+    assert not Path(box.worker.folder).exists()
     monkeypatch.undo()
     with pytest.raises(UserError, match="no_such_item"):
         sandbox().ask("check", category="multi_turn_base", entry="no_such_item", turns=[])
