@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 STUDY ?= params/demo.yaml
 
-.PHONY: help demo test test-numeric test-unsloth test-server gpu-check lint format lab bench chaos clean
+.PHONY: help demo test test-numeric test-unsloth test-server gpu-check lint format readme docs lab bench chaos clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -59,6 +59,16 @@ lint: $(STAMP)  ## check the code's style and that the notebooks carry no output
 format: $(STAMP)  ## fix what ruff can fix, strip the notebooks
 	$(BIN)/ruff check --fix .
 	$(BIN)/nbstripout notebooks/*.ipynb
+
+readme: $(STAMP)  ## write the numbers and pictures of README.md and docs/ anew, from results/reference
+	$(BIN)/python docs/fill.py
+	$(BIN)/python docs/make_hero.py
+
+docs: $(STAMP)  ## build README.md and docs/ as a site in build/site (installs its tool); a broken link fails
+	$(BIN)/python -m pip install --quiet -e '.[dev,docs]' -c constraints.txt
+	rm -rf build/docs && mkdir -p build/docs
+	cp -r --parents README.md CONTRIBUTING.md docs notebooks params results/reference build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/01_teacher_trajectories.ipynb

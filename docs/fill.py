@@ -1,0 +1,139 @@
+"""Write the numbers of README.md and docs/ from the stored tables under results/reference/.
+
+    python docs/fill.py            # rewrite the marked blocks
+    python docs/fill.py --check    # exit 1 if a block is not what the tables say
+
+A block stands between `<!-- generated: NAME -->` and `<!-- end -->`; BLOCKS says what makes each.
+Another headline study is one changed line here: HEADLINE.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mentor_kit.analysis.style import label
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "results" / "reference"
+HEADLINE = "cpu-5-seeds"
+HERO = "demo"  # whose curves and question docs/make_hero.py draws
+SEEDS = 5
+BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MAIN = ("cold_start", "cold_start_constrained", "sft", "sparse", "mentor")
+ALL = (*MAIN, "any_overlap", "no_tool_match", "set_f1")
+SPLITS = {"in_domain": "in domain", "distractor_seen": "seen distractor",
+          "distractor_unseen": "unseen distractor"}
+
+
+def read(study: str, name: str) -> list[dict[str, str]]:
+    with open(REFERENCE / study / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def estimate(rows: list[dict[str, str]], metric: str, split: str, method: str) -> float:
+    """The estimate of one metric; raises StopIteration where the table lacks it."""
+    return next(float(r["estimate"]) for r in rows if
+                (r["metric"], r["split"], r["method"]) == (metric, split, method))
+
+
+def short(value: float) -> str:
+    """.704, 1.000, 0."""
+    return "0" if value == 0 else f"{value:.3f}".removeprefix("0")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def method_table(study: str, methods: tuple[str, ...], columns: dict[str, tuple[str, str]]) -> str:
+    """A row a method; `columns`: heading -> (metric, split)."""
+    rows = read(study, "main_table")
+    body = [[f"**{label(m)}**" if m == "mentor" else label(m),
+             *(short(estimate(rows, metric, split, m)) for metric, split in columns.values())]
+            for m in methods]
+    return table(["", *columns], body)
+
+
+def headline() -> str:
+    columns = {"accuracy, in domain": ("correct", "in_domain"),
+               "accuracy, unseen distractor": ("correct", "distractor_unseen"),
+               "same tools as the teacher": ("set_match", "in_domain"),
+               "invents a tool": ("unknown_tool", "in_domain")}
+    return (f"{SEEDS} seeds, a student of 0.8M parameters made from scratch, 30 steps each\n"
+            f"([tables and intervals](results/reference/{HEADLINE}/README.md)):\n\n"
+            + method_table(HEADLINE, MAIN, columns))
+
+
+def notebooks() -> str:
+    """A row a notebook: thumbnail and executed copy where they are there, its own question."""
+    rows = []
+    for row in read("demo", "minutes"):
+        file = f"notebooks/{row['notebook']}.ipynb"
+        first = json.loads((ROOT / file).read_text(encoding="utf-8"))["cells"][0]["source"]
+        question = " ".join(re.search(r"\*\*(.*?)\*\*", "".join(first), re.DOTALL)[1].split())
+        thumbnail = f"docs/img/{row['notebook'][:2]}.png"
+        shown = f"![]({thumbnail})" if (ROOT / thumbnail).exists() else ""
+        executed = f"results/reference/{file}"
+        link = f"[executed]({executed})" if (ROOT / executed).exists() else ""
+        rows.append([shown, f"[{row['notebook'][:2]}]({file})", question, row["minutes"], link])
+    return table(["", "notebook", "its question", "minutes", "with outputs"], rows)
+
+
+def study() -> str:
+    """The headline study, all methods, and MENTOR minus each of the others."""
+    columns = {f"accuracy, {words}": ("correct", split) for split, words in SPLITS.items()}
+    columns |= {"set match": ("set_match", "in_domain"),
+                "unknown-tool rate": ("unknown_tool", "in_domain"),
+                "1 - JSD": ("similarity", "in_domain")}
+    differences = read(HEADLINE, "differences")
+    rows = [[f"MENTOR - {label(m)}", *(difference(differences, split, m) for split in SPLITS)]
+            for m in ALL if m != "mentor"]
+    return ("Means of five seeds; the last three columns are in domain; 200 items a split.\n\n"
+            + method_table(HEADLINE, ALL, columns)
+            + "\nDifferences of accuracy in points, with 95% paired bootstrap intervals over "
+            "items. An\ninterval that holds 0 supports no difference.\n\n"
+            + table(["", *SPLITS.values()], rows))
+
+
+def difference(rows: list[dict[str, str]], split: str, other: str) -> str:
+    row = next(r for r in rows if r["split"] == split and r["other"] == other)
+    value, low, high = (100 * float(row[name]) for name in ("estimate", "low", "high"))
+    return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
+
+
+def stories() -> str:
+    columns = {"accuracy, in domain": ("correct", "in_domain"),
+               "set match": ("set_match", "in_domain")}
+    return method_table("demo-stories", MAIN, columns)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"headline": headline, "notebooks": notebooks,
+                                        "study": study, "stories": stories}
+
+
+def filled(text: str) -> str:
+    """The text with every marked block written anew."""
+    return BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], text)
+
+
+def main() -> int:
+    stale = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8")
+        if filled(text) != text:
+            stale.append(str(page.relative_to(ROOT)))
+            if "--check" not in sys.argv:
+                page.write_text(filled(text), encoding="utf-8")
+    if stale:
+        print("not up to date:" if "--check" in sys.argv else "written:", *stale)
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

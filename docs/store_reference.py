@@ -1,0 +1,82 @@
+"""Keep the small part of a study's results in git.
+
+    python docs/store_reference.py results/reference-cpu cpu-5-seeds
+
+Writes into results/reference/NAME:
+
+- the report's tables, figures (PNG) and captions, as `mentor-kit figures` makes them;
+- `curves.csv`: validation accuracy and tool-set match, by method, seed and step;
+- `before_after.parquet`: one question, answered before and after training with MENTOR's reward.
+
+The question is chosen by rule: of the in-domain items of the lowest seed that the cold start gets
+wrong with an unknown tool and MENTOR's student gets right, the one with the shortest text. Write
+NAME/README.md by hand: command, commit, hardware. Then run `make readme`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mentor_kit.analysis.frame import Results, load_results
+from mentor_kit.analysis.report import write_report
+from mentor_kit.core.problem import known_tools
+from mentor_kit.core.records import Record, load_records, save_records
+
+REFERENCE = Path(__file__).parents[1] / "results" / "reference"
+KEPT = (".png", ".csv", ".md", ".json", ".tex")
+CURVES = {"val/accuracy": "accuracy", "val/set_match": "set_match"}
+NOT_KEPT = ("wall_times.csv",)  # of one machine
+
+
+def store(results: Results, target: Path) -> None:
+    """Write everything that results/reference/NAME holds, but its README."""
+    with TemporaryDirectory() as folder:
+        for path in write_report(results, folder):
+            if path.suffix in KEPT and path.name not in NOT_KEPT:
+                shutil.copy(path, target / path.name)
+    curves = results.training.dropna(subset=list(CURVES)).rename(columns=CURVES)
+    curves[["method", "seed", "step", *CURVES.values()]].to_csv(
+        target / "curves.csv", index=False, lineterminator="\n")
+    save_records(target / "before_after.parquet", before_and_after(results))
+
+
+def before_and_after(results: Results) -> list[Record]:
+    """The chosen question's two records: the cold start's and MENTOR's.
+
+    Raises:
+        ValueError: no item is as the rule says.
+    """
+    before, after = evaluated(results, "cold_start"), evaluated(results, "mentor")
+    fitting = [key for key in before
+               if not correct(before[key]) and correct(after[key]) and invents(before[key])]
+    chosen = min(fitting, key=lambda key: len(before[key].problem.question))
+    return [before[chosen], after[chosen]]
+
+
+def evaluated(results: Results, method: str) -> dict[str, Record]:
+    """problem id -> record of the in-domain items of a method's lowest seed."""
+    items = results.main_items
+    of_method = items[(items["method"] == method) & items["stage"].eq("evaluate")]
+    key = of_method.sort_values("seed")["key"].iloc[0]
+    folder = results.runs.set_index("key").loc[key, "folder"]
+    records = load_records(folder / "trajectories.parquet")
+    return {r.problem.id: r for r in records if r.problem.split == "in_domain"}
+
+
+def invents(record: Record) -> bool:
+    known = known_tools(record.problem)
+    return any(call.name and call.name not in known for call in record.trajectory.calls)
+
+
+def correct(record: Record) -> bool:
+    return bool(record.trajectory.meta["correct"])
+
+
+if __name__ == "__main__":
+    where, name = sys.argv[1:]
+    (REFERENCE / name).mkdir(parents=True, exist_ok=True)
+    store(load_results(where), REFERENCE / name)
+    print(f"written: {REFERENCE / name}")
