@@ -178,8 +178,8 @@ class Toolbox:
             return error_observation(f"Tool {shown} not found.")
         try:
             return Observation(format_result(tool.function(**tool.bind(arguments))))
-        except (ToolError, ArithmeticError, ValueError, TypeError) as error:
-            return error_observation(str(error))
+        except Exception as error:  # whatever a tool of the user's raises
+            return error_observation(str(error) or type(error).__name__)
 
     def as_functions(self) -> list[Callable[..., str]]:
         """The tools as plain functions for TRL's `tools=`: the same guard, failures raised as
@@ -191,8 +191,8 @@ class Toolbox:
             try:
                 return format_result(tool.function(**tool.bind(arguments.get(NOT_AN_OBJECT,
                                                                              arguments))))
-            except (ArithmeticError, ValueError, TypeError) as error:
-                raise ToolError(str(error)) from None
+            except Exception as error:
+                raise ToolError(str(error) or type(error).__name__) from None
 
         lines = [f"    {n}: {n}" for n in tool.parameters]
         call.__name__ = tool.name

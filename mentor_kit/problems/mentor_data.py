@@ -18,7 +18,17 @@ from dataclasses import replace
 from typing import Any
 
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.tables import Row, as_mapping, as_texts, column, deal, read_rows, source_name
+from mentor_kit.core.tables import (
+    Row,
+    answer_cell,
+    as_mapping,
+    column,
+    deal,
+    question_cell,
+    read_rows,
+    source_name,
+    tool_names,
+)
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.problems import normalise_question
@@ -46,12 +56,13 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = MENTOR_DATA, hub_sp
     found: dict[int, Problem] = {}
     seen: set[str] = set()
     for number, row in enumerate(read_rows(path, hub_split, revision=revision)):
-        problem = _problem(row, number, path, hub_split, toolbox)
+        where = f"{path!r} row {number}"
+        problem = _problem(row, number, where, source_name(path), hub_split, toolbox)
         if problem is None or normalise_question(problem.question) in seen:
             continue
-        unknown = sorted(_names(row) - set(known))
+        unknown = sorted({*_offered(row), *problem.meta["teacher_tools"]} - set(known))
         if unknown and not skip_unknown:
-            raise UserError(f"{path!r} row {number} brings the tool {unknown[0]!r}, which toolbox "
+            raise UserError(f"{where} brings the tool {unknown[0]!r}, which toolbox "
                             f"{toolbox!r} has not; code in data is never executed: write it as a "
                             "typed function into a Toolbox and set problem_options "
                             "toolbox:package.module:name, or skip_unknown:true to leave such rows "
@@ -67,26 +78,24 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = MENTOR_DATA, hub_sp
             for n in numbers]
 
 
-def _problem(row: Row, number: int, path: str, hub_split: str, toolbox: str) -> Problem | None:
-    question = str(column(row, "question", path) or "").strip()
-    answers = as_texts(column(row, "reward_model.ground_truth", path))
+def _problem(row: Row, number: int, where: str, name: str, hub_split: str,
+             toolbox: str) -> Problem | None:
+    question = question_cell(row, "question", where)
+    answers = answer_cell(row, "reward_model.ground_truth", where)
     if not question or not answers:
         return None
     info = as_mapping(row.get("extra_info")) or {}
-    index = info.get("index", number)
-    meta = {"teacher_tools": as_texts(column(row, "tool_calls_used", path)), "index": index,
+    used = tool_names(column(row, "tool_calls_used", where), f"{where}, column 'tool_calls_used',")
+    meta = {"teacher_tools": used, "index": info.get("index", number),
             "data_source": str(row.get("data_source") or "")}
-    name = source_name(path)
     return Problem(f"{name}/{hub_split}/{number:06d}", question, tuple(answers), name, hub_split,
                    toolbox, meta)
 
 
-def _names(row: Row) -> set[str]:
-    """Every tool a row names: those used, and those offered (the schemas, or without them what
-    `env` defines)."""
+def _offered(row: Row) -> set[str]:
+    """The tools that a row offers: its schemas', or without them those that `env` defines."""
     info = as_mapping(row.get("extra_info")) or {}
-    offered = schema_names(info.get("func_schemas")) or defined_names(info.get("env"))
-    return offered | set(as_texts(row.get("tool_calls_used")))
+    return schema_names(info.get("func_schemas")) or defined_names(info.get("env"))
 
 
 def schema_names(schemas: Any) -> set[str]:
@@ -115,7 +124,7 @@ def defined_names(source: Any) -> set[str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         tree = None
     if tree is None:
-        raise UserError("A row's `env` is no Python source that can be parsed: give "
-                        "`func_schemas`, or repair it.")
+        raise UserError("A row's `env` is not Python source that can be parsed: "
+                        "give `func_schemas`, or repair it.")
     return {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
             and n.name[0] != "_"}

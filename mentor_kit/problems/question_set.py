@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.tables import as_texts, column, read_rows
+from mentor_kit.core.tables import answer_cell, as_texts, column, question_cell, read_rows
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import canonical_json, file_sha256
 
@@ -23,7 +23,7 @@ ANSWERS = ("golden_answers", "answer", "gold_label")
 
 
 def load(seed: int, sizes: Mapping[str, int], *, path: str, name: str = "", part: str = "test",
-         question: str = "question", answer: str = "", after: str = "", split_column: str = "",
+         question: str = "question", answer: str = "", after: str = "####", split_column: str = "",
          toolbox: str = "arithmetic") -> list[Problem]:
     """The first rows of a set, in its own order (`seed` is not used: nothing is drawn).
 
@@ -34,7 +34,7 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str, name: str = "", part
         part: the hub set's own split.
         question, answer: columns; answer "" takes the first of the usual names. A list is accepted
             answers.
-        after: the answer is what follows this mark (GSM8K: `####`).
+        after: where an answer holds this mark, it is what follows the last one (GSM8K: `####`).
         split_column: column that tells the splits apart.
 
     Raises:
@@ -47,14 +47,17 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str, name: str = "", part
     gold = answer or next((c for c in ANSWERS if c in rows[0]), ANSWERS[0])
     problems = []
     for split, size in sizes.items():
-        chosen = [(i, r) for i, r in enumerate(rows) if not split_column
-                  or column(r, split_column, path) == split]
+        chosen = [(i, row) for i, row in enumerate(rows) if not split_column
+                  or as_texts(column(row, split_column, path)) == [split]]
         if not chosen:
             raise UserError(f"Question set {path!r} has no row with {split_column}={split!r}; see "
                             "its data card.")
-        problems += [Problem(f"{_short(path)}/{split}/{i:05d}", str(column(row, question, path)),
-                             _answers(column(row, gold, path), after), path, split, toolbox,
-                             {"row": i, "revision": revision}) for i, row in chosen[:size or None]]
+        for i, row in chosen[:size or None]:
+            where = f"{path!r} row {i}"
+            problems.append(Problem(f"{_short(path)}/{split}/{i:05d}",
+                                    question_cell(row, question, where),
+                                    tuple(answer_cell(row, gold, where, after)), path, split,
+                                    toolbox, {"row": i, "revision": revision}))
     return problems
 
 
@@ -88,6 +91,3 @@ def hub_commit(path: str) -> str | None:
 def _short(path: str) -> str:
     return Path(path).stem if Path(path).exists() else path.rpartition("/")[2]
 
-
-def _answers(value: Any, after: str) -> tuple[str, ...]:
-    return tuple(text.rpartition(after)[2].strip() if after else text for text in as_texts(value))

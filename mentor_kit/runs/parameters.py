@@ -88,10 +88,14 @@ def given(cls: type[StageConfig], names: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_options(options: Sequence[str], what: str) -> dict[str, Any]:
-    """`["max_calls:3", "reasoning:short"]` as keyword arguments; values are read as YAML scalars.
+    """`["max_calls:3", "reasoning:short"]` as keyword arguments.
+
+    A value is a number, true, false, null, a quoted text, a [list] or a {mapping} as YAML reads
+    it; any other value is the text itself, colons and # included.
 
     Raises:
-        UserError: for an entry without a colon, one given twice, or a value that is not YAML.
+        UserError: for an entry without a colon, one given twice, or a quote or bracket that does
+            not close.
     """
     parsed: dict[str, Any] = {}
     for option in options:
@@ -101,8 +105,20 @@ def parse_options(options: Sequence[str], what: str) -> dict[str, Any]:
             raise UserError(f"{what}: {option!r} is not of the form name:value.")
         if name in parsed:
             raise UserError(f"{what}: {name!r} is given twice; delete one.")
-        parsed[name] = _read(value, option, what)
+        parsed[name] = _option(value.strip(), option, what)
     return parsed
+
+
+def _option(value: str, option: str, what: str) -> Any:
+    if value.startswith(("[", "{", "'", '"')):
+        return _read(value, option, what)
+    try:
+        found = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+    # YAML reads 1:30 as a number of seconds
+    is_plain = found is None or (isinstance(found, bool | int | float) and ":" not in value)
+    return found if is_plain else value
 
 
 def _read(value: str, option: str, what: str) -> Any:

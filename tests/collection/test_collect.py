@@ -224,7 +224,7 @@ NOBODY = "http://127.0.0.1:9/v1"
     ([server_options(NOBODY, "key_env:none"), "toolbox=nowhere"], "Unknown toolbox 'nowhere'"),
     ([server_options(NOBODY, "key_env:none", "probe:false"), "problems=hub_math",
       'problem_options=["path:empty.csv"]'],
-     "hold no row")],
+     "holds no row")],
     ids=["key", "url", "toolbox", "source"])
 def test_the_command_line_says_it_in_one_line_and_writes_nothing(tmp_path, settings, match):
     (tmp_path / "empty.csv").write_text("question,answer\n")
@@ -279,3 +279,12 @@ def test_configurations_are_validated():
         assert configure(TrainConfig, method=method, reward="sparse").reward == "sparse"
     assert given(TrainConfig, {"steps": 3, "other": 4}) == {"steps": 3}
     assert parse_options(["a:1", "b:x", "c:true"], "o") == {"a": 1, "b": "x", "c": True}
+
+
+@pytest.mark.parametrize(("value", "read"), [
+    ("Answer briefly: use tools.", "Answer briefly: use tools."),
+    ("Be brief # no joke", "Be brief # no joke"), ("@home, *all", "@home, *all"),
+    ("2024-01-01", "2024-01-01"), ("1:30", "1:30"), ("- x", "- x"), ("'a: b'", "a: b"),
+    ("{top_k: 20}", {"top_k": 20}), ("[1, 2]", [1, 2]), ("1.0e-6", 1e-6), ("null", None)])
+def test_an_options_value_is_the_text_itself_unless_it_is_a_number_or_quoted(value, read):
+    assert parse_options([f"system:{value}"], "teacher_options") == {"system": read}

@@ -19,6 +19,7 @@ from mentor_kit.core.toolbox import (
     Toolbox,
     ToolError,
     coerce,
+    error_observation,
     format_result,
     load_toolbox,
 )
@@ -331,3 +332,15 @@ def test_unknown_toolboxes_are_user_errors(spec, message):
 
 def test_a_toolbox_by_module_and_name():
     assert load_toolbox("mentor_kit.toolboxes.arithmetic:ARITHMETIC") is BOX
+
+
+@pytest.mark.parametrize("error", [KeyError("boom"), RuntimeError(), OSError("disk"),
+                                   AssertionError("odd")])
+def test_whatever_a_tool_of_ones_own_raises_is_an_error_observation(error):
+    def add(a: float) -> float:
+        raise error
+
+    box, said = Toolbox("mine", [add]), str(error) or "RuntimeError"
+    assert box.execute("add", {"a": 1}) == error_observation(said)
+    with pytest.raises(ToolError, match=said):
+        box.as_functions()[0](a=1)

@@ -81,7 +81,7 @@ def test_texts():
     ("none.parquet", {}, "There is no file"),
     ("sums.jsonl", {"answer": "gold"}, "no column 'gold', only 'problem', 'answer'"),
     ("sums.jsonl", {"train": 50}, "20 usable problems, 53 were asked for"),
-    ("empty.jsonl", {}, "hold no row"),
+    ("empty.jsonl", {}, "holds no row"),
     ("broken.parquet", {}, "cannot be read"), ("blank.jsonl", {}, "no row has both"),
     ("nobody/no-such-set", {}, "cannot be read")])
 def test_refusals_are_one_line(tmp_path, monkeypatch, name, options, match):

@@ -61,7 +61,7 @@ def test_code_is_read_for_names_and_never_run(tmp_path, monkeypatch):
     assert defined_names(ENV) == {"add"} and not (tmp_path / "PWNED").exists()
     assert schema_names(SCHEMAS) == {"add", "sqrt"} and schema_names("no json") == set()
     for source in ("def (", "x = " + "(" * 10_000, "a" * 300_000):
-        with pytest.raises(UserError, match="no Python source that can be parsed"):
+        with pytest.raises(UserError, match="is not Python source that can be parsed"):
             defined_names(source)
 
 
