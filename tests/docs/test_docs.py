@@ -11,17 +11,21 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer
 import yaml
 from test_layers import FLOORS
 
+import mentor_kit
 from mentor_kit.batch.study import load_study
 from mentor_kit.cli.app import commands
+from mentor_kit.core.records import load_records
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
-import fill  # noqa: E402  (a script beside the pages)
+import fill  # noqa: E402  (scripts beside the pages)
+import make_hero  # noqa: E402
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "params/README.md",
                                   "results/reference/README.md")]
@@ -118,6 +122,7 @@ def test_objects_that_are_named_exist(page):
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names)
+        assert all(hasattr(mentor_kit, name) for name in re.findall(r"\bmk\.(\w+)", block))
 
 
 @pages
@@ -196,6 +201,15 @@ def test_the_file_tree_names_every_room_and_no_other():
 def test_the_numbers_are_those_of_the_stored_tables():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         assert fill.filled(text(page)) == text(page), f"{page.name}: run `make readme`"
+
+
+def test_the_hero_is_drawn_from_stored_results():
+    folder = fill.REFERENCE / fill.HERO
+    figure = make_hero.hero(load_records(folder / "before_after.parquet"),
+                            pd.read_csv(folder / "curves.csv"))
+    shown = " ".join(words.get_text() for axes in figure.axes for words in axes.texts)
+    assert "✗ wrong" in shown and "✓ right" in shown
+    assert (ROOT / "docs" / "hero.png").stat().st_size < 300_000
 
 
 def test_the_examples_of_a_study_are_studies(tmp_path, monkeypatch):
