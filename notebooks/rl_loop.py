@@ -9,7 +9,7 @@ reads each prompt once for its group, validates, checkpoints, resumes and runs o
 
 One step, for each of a few problems:
 
-1. **Sample** `group_size` rollouts: turns of the student, each followed by the results of its calls.
+1. **Sample** `group_size` rollouts: turns of the student, each followed by its calls' results.
 2. **Score** each rollout against the teacher's reference trajectory:
    R = 0.7 [answer right] + 0.3 [same tools] (x 0.2 when wrong) + 0.1 [no unknown tool].
 3. **Compare** inside the group: A = (R - mean) / (std + 1e-4).
