@@ -61,8 +61,9 @@ format: $(STAMP)  ## fix what ruff can fix, strip the notebooks
 	$(BIN)/nbstripout notebooks/*.ipynb
 
 readme: $(STAMP)  ## write the numbers and pictures of README.md and docs/ anew, from results/reference
-	$(BIN)/python docs/fill.py
 	$(BIN)/python docs/make_hero.py
+	$(BIN)/python docs/make_thumbnails.py
+	$(BIN)/python docs/fill.py
 
 docs: $(STAMP)  ## build README.md and docs/ as a site in build/site (installs its tool); a broken link fails
 	$(BIN)/python -m pip install --quiet -e '.[dev,docs]' -c constraints.txt

@@ -89,9 +89,8 @@ def text(axes: Axes, x: float, y: float, words: str, **looks: object) -> None:
 
 def inches(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """An empty axes whose unit is an inch, y downwards."""
-    whole = figure.get_figheight()
-    axes = figure.add_axes((left / WIDTH, 1 - (top + height) / whole, width / WIDTH,
-                            height / whole))
+    wide, high = figure.get_size_inches()
+    axes = figure.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
     return axes
