@@ -185,7 +185,8 @@ def _latest(stage: str | None) -> Path:
 
 def _how_to_make(stage: str) -> str:
     notebook = STAGE_NOTEBOOKS.get(stage)
-    return f"run `mentor-kit batch params/demo.yaml`{f' or {notebook}' if notebook else ''} first"
+    other = f" or notebook {notebook}" if notebook else ""
+    return f"run `mentor-kit batch params/demo.yaml`{other} first"
 
 
 def latest_study(results: Path | str = "") -> list[Path]:

@@ -252,7 +252,7 @@ def test_a_collection_without_a_reference_ends_says_so_and_is_refused_downstream
     said = run.path("notebook.ipynb").read_text()
     assert "5 attempts at 5 problems, 0 references; rejected: no_answer 5." in said
     assert (
-        "The teacher puts no answer in" in said and "No attempt of the teacher was accepted" in said
+        "The teacher boxes no answer" in said and "No attempt of the teacher was accepted" in said
     )
     assert "the model made no call; the server ignores tools" in said
     card = run.path("dataset/README.md").read_text()
