@@ -24,6 +24,7 @@ from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import load_records
 from mentor_kit.errors import UserError
 from mentor_kit.metrics.trajectories import record_metrics, tool_names
+from mentor_kit.runs.files import read_jsonl
 from mentor_kit.runs.open import load_run, project_root
 from mentor_kit.runs.run import Run
 
@@ -156,19 +157,6 @@ def _train_size(run: Run) -> float:
     entries = (re.fullmatch(r"train\s*[:=]\s*(\d+)", str(entry))
                for entry in _parameter(run, "split_sizes", []))
     return next((float(match[1]) for match in entries if match), float("nan"))
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file, none if there is no file; UserError names a damaged line."""
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists()
-                                  else [], 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise UserError(f"{path}: line {number} is not JSON; delete the run folder and repeat "
-                            "the run.") from None
-    return rows
 
 
 def _stack(runs: list[dict[str, Any]], rows_of: Any, columns: list[str]) -> pd.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import textwrap
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -16,6 +15,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from mentor_kit.core.files import atomic_path
 
 STYLE = Path(__file__).with_name("mentor.mplstyle")
 SINGLE, TEXT = 3.25, 6.75  # inches: one column, text width
@@ -141,11 +142,8 @@ def savefig(figure: Figure, path: Path | str) -> list[Path]:
     paths = []
     for kind, metadata in METADATA.items():
         target = Path(path).with_name(f"{Path(path).name}.{kind}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(target.name + ".tmp")
-        with mpl.rc_context(fname=STYLE):
+        with atomic_path(target) as temporary, mpl.rc_context(fname=STYLE):
             figure.savefig(temporary, format=kind, metadata=metadata)
-        os.replace(temporary, target)
         paths.append(target)
     return paths
 

@@ -20,7 +20,8 @@ from mentor_kit.batch.params import yaml_float
 from mentor_kit.collection.collection import stored
 from mentor_kit.runs.locks import hold_lock
 from mentor_kit.runs.open import load_run
-from mentor_kit.runs.run import PROGRESS, STAGE_NOTEBOOKS
+from mentor_kit.runs.progress import PROGRESS
+from mentor_kit.runs.run import STAGE_NOTEBOOKS
 
 if TYPE_CHECKING:
     from mentor_kit.batch.plan import Cell

@@ -12,7 +12,6 @@ or JSONL by suffix.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from mentor_kit.errors import UserError
 from mentor_kit.judging.judge import require_graders
 from mentor_kit.rewards import Reward, Score, load_reward, reference_from_names
 from mentor_kit.rewards.context import Case
+from mentor_kit.runs.files import write_atomic
 
 FIELDS = "response (text), ground_truth (text or list of texts), teacher_tools (list of tool names)"
 
@@ -270,10 +270,7 @@ def _encodes(text: str) -> bool:
 
 
 def _write(path: Path, lines: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    write_atomic(path, "".join(line + "\n" for line in lines))
 
 
 def _summary(out: Path, totals: list[float], judges: Counter[str], bad: int,

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from mentor_kit.core.files import atomic_path
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
 from mentor_kit.core.trajectory import Trajectory
@@ -160,9 +161,8 @@ def take_over(path: Path, identity: Mapping[str, Any]) -> None:
     same = [p for cell in path.parent.parent.glob("*/cell.json")
             if _header(p := cell.with_name(ATTEMPTS)) == header]
     if same:
-        temporary = path.with_name(path.name + ".tmp")
-        shutil.copyfile(max(same, key=lambda p: (p.stat().st_size, p)), temporary)
-        os.replace(temporary, path)
+        with atomic_path(path) as temporary:
+            shutil.copyfile(max(same, key=lambda p: (p.stat().st_size, p)), temporary)
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -29,8 +29,8 @@ from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.problems import load_problems
 from mentor_kit.runs.parameters import parse_options
-from mentor_kit.runs.progress import progress_bar
-from mentor_kit.runs.run import PROGRESS, Run
+from mentor_kit.runs.progress import PROGRESS, ProgressBar
+from mentor_kit.runs.run import Run
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.attempt import Attempt
 
@@ -126,7 +126,7 @@ def collect(config: CollectConfig, run: Run, asked: Asked | None = None) -> Coll
 
 
 def _ask_at_once(teacher: Any, tasks: Sequence[Task]) -> list[Record]:
-    bar = progress_bar(len(tasks), f"teacher {teacher.name}", "problem")
+    bar = ProgressBar(len(tasks), f"teacher {teacher.name}", "problem")
     records = []
     for problem, sample in tasks:
         records.append(attempt(problem, teacher, sample))

@@ -17,13 +17,11 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from mentor_kit.core.problem import Problem
 from mentor_kit.errors import UserError
-from mentor_kit.runs.files import write_atomic
-from mentor_kit.runs.progress import progress_bar
+from mentor_kit.runs.progress import ProgressBar
 from mentor_kit.teachers.attempt import Attempt
 
 Task = tuple[Problem, int]
@@ -102,34 +100,25 @@ def run_async(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 class CollectionBar:
-    """The progress of a collection: rate, share accepted, tokens, estimated cost, attempts that
-    failed.
+    """The progress of a collection: share accepted, tokens, estimated cost, attempts that failed.
 
     Args:
         total, before: attempts asked for, and those of them that are there already.
-        file: holds the progress as one line while the collection runs, written at most once a
-            second; a batch shows it.
+        file: also holds the progress as one line.
     """
 
     def __init__(self, total: int, before: int, teacher: Any, file: Path) -> None:
-        self.total, self.before, self.teacher, self.file = total, before, teacher, file
-        self.counts, self.started, self.told = Counter(), monotonic(), float("-inf")
-        self.bar = progress_bar(total, f"teacher {teacher.name}", "attempt")
-        self.bar.update(before)
+        self.teacher, self.counts = teacher, Counter()
+        self.bar = ProgressBar(total, f"teacher {teacher.name}", "attempt", file)
+        self.bar.skip(before)
+        self.close = self.bar.close
 
     def add(self, made: Attempt) -> None:
         meta = made.trajectory.meta if made.trajectory else {}
         self.counts.update(made=1, accepted=made.accepted, failed=made.failed,
                            prompt=meta.get("prompt_tokens", 0),
                            completion=meta.get("completion_tokens", 0))
-        self.bar.update()
-        if not self.bar.disable:
-            self.bar.set_postfix_str(self.text(), refresh=False)
-        if monotonic() - self.told >= 1:
-            self.told = monotonic()
-            rate = self.counts["made"] / max(self.told - self.started, 1e-9)
-            write_atomic(self.file, f"{self.before + self.counts['made']} of {self.total} "
-                                    f"attempts, {rate:.1f}/s, {self.text()}\n")
+        self.bar.update(note=self.text())
 
     def text(self) -> str:
         """`accepted 71%, 120k tokens, cost 0.42, failed 3`; parts without content are left out."""
@@ -140,7 +129,3 @@ class CollectionBar:
                  and f"{tokens:,} tokens",
                  spent and f"cost {spent:.2f}", counts["failed"] and f"failed {counts['failed']}"]
         return ", ".join(part for part in parts if part)
-
-    def close(self) -> None:
-        self.bar.close()
-        self.file.unlink(missing_ok=True)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mentor_kit.core.files import atomic_path
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.runs.files import file_sha256, write_atomic
@@ -113,11 +113,9 @@ def _write(path: Path, records: Sequence[Record]) -> Path:
                       ("answers", texts), ("trajectory", text)])
     schema = pa.schema([("question", text), ("reward_model", pa.struct([("ground_truth", text)])),
                         ("tool_calls_used", texts), ("extra_info", info), ("data_source", text)])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     table = pa.Table.from_pylist([_row(r, i) for i, r in enumerate(records)], schema=schema)
-    pq.write_table(table, temporary, compression="zstd")
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
     return path
 
 

@@ -8,12 +8,12 @@ without dates, so the same content gives the same bytes.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.core.files import atomic_path
 from mentor_kit.core.html import record_html
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory
@@ -82,12 +82,9 @@ def save_records(path: Path | str, records: Iterable[Record]) -> Path:
     schema = pa.schema([(c, {"answers": pa.list_(text), "sample": pa.int64()}.get(c, text))
                         for c in COLUMNS])
     table = pa.Table.from_pylist([record_to_row(r) for r in records], schema=schema)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
-    os.replace(temporary, path)
-    return path
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    return Path(path)
 
 
 def load_records(path: Path | str) -> list[Record]:

@@ -9,10 +9,9 @@ ties aside, where a device's sums depend on the batch; see `mentor_kit.students.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from mentor_kit.collection.attempt_store import AttemptStore
@@ -26,9 +25,8 @@ from mentor_kit.evaluation.benchmarks.scorers import load_scorer
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.evaluate import Asked, Scorer, ask, scored, teacher_facts
 from mentor_kit.judging.verdicts import judge_answers
-from mentor_kit.runs.files import write_atomic
-from mentor_kit.runs.progress import progress_bar
-from mentor_kit.runs.run import PROGRESS, Run
+from mentor_kit.runs.progress import PROGRESS, ProgressBar
+from mentor_kit.runs.run import Run
 
 if TYPE_CHECKING:
     from mentor_kit.core.problem import Problem
@@ -59,31 +57,6 @@ class Task:
     attempts: Sequence[Record] = ()
 
 
-class ItemBar:
-    """The progress of an evaluation: a bar for who watches, and one line in the run's folder for
-    its batch.
-
-    Args:
-        file: holds the line while the evaluation runs, written at most once a second.
-    """
-
-    def __init__(self, total: int, description: str, file: Path) -> None:
-        self.bar, self.file, self.total = progress_bar(total, description, "item"), file, total
-        self.items, self.told = 0, float("-inf")
-
-    def update(self, items: int) -> None:
-        """So many more items are answered."""
-        self.items += items
-        self.bar.update(items)
-        if monotonic() - self.told >= 1:
-            self.told = monotonic()
-            write_atomic(self.file, f"{self.items} of {self.total} items\n")
-
-    def close(self) -> None:
-        self.bar.close()
-        self.file.unlink(missing_ok=True)
-
-
 def evaluate_tasks(
     tasks: Sequence[Task],
     run: Run,
@@ -106,11 +79,12 @@ def evaluate_tasks(
     """
     for scorer in dict.fromkeys(t.scorer for t in tasks):
         scorer([], [])
-    bar = ItemBar(samples * sum(len(t.problems) for t in tasks), description, run.path(PROGRESS))
+    bar = ProgressBar(samples * sum(len(t.problems) for t in tasks), description, "item",
+                      run.path(PROGRESS))
     folder, records = run.path(ANSWERS) / run.key, []
     for task in tasks:
         with run.time(f"evaluate/{task.name}"):
-            answers = _answers(task, folder, samples, batch_size, bar.update)
+            answers = _answers(task, folder, samples, batch_size, bar)
             records += scored(_with_facts(answers, task, facts or {}), task.scorer)
     bar.close()
     stored = load_records(save_records(run.path(TRAJECTORIES), records))
@@ -127,15 +101,15 @@ def _with_facts(
             for p, a in answers]
 
 
-def _answers(task: Task, folder: Path, samples: int, batch_size: int, progress: Callable[[int], Any]
-             ) -> list[tuple[Problem, Trajectory]]:
+def _answers(task: Task, folder: Path, samples: int, batch_size: int,
+             bar: ProgressBar) -> list[tuple[Problem, Trajectory]]:
     """Every problem with its answer, `samples` times, in order; those that are not on disk yet are
     asked for."""
     pairs = [(p, sample) for p in task.problems for sample in range(samples)]
     with AttemptStore(folder / f"{task.name.replace('/', '--')}.jsonl",
                       {"task": task.name}) as store:
         left = [pair for pair in pairs if not store.done(*pair)]
-        progress(len(pairs) - len(left))
+        bar.skip(len(pairs) - len(left))
         # stored with the next answer, or at the end: until then the solver may be broken
         raised: list[Record] = []
 
@@ -143,7 +117,7 @@ def _answers(task: Task, folder: Path, samples: int, batch_size: int, progress: 
             raised.append(Record(left[place][0], answer))
             if "error" not in answer.meta:
                 _store(raised, store)
-            progress(1)
+            bar.update()
 
         asked = Asked(task.solver, [p for p, _ in left], [s for _, s in left], task.sampling,
                       batch_size)

@@ -1,4 +1,4 @@
-"""Files as a run writes them: atomically, in canonical form, with their hashes."""
+"""Texts, JSON and JSONL as runs keep them: whole or not at all, in canonical form, with hashes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.core.files import atomic_path
+from mentor_kit.errors import UserError
+
 
 def write_atomic(path: Path | str, text: str) -> Path:
-    """Write a text file so that a reader sees the old content or the new, never a half."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    """Write a text file whole or not at all, also when the machine crashes."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
 
 
 def canonical_json(value: Any) -> str:
@@ -46,7 +46,32 @@ def file_sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def whole_lines(path: Path) -> list[str]:
-    """Whole lines of a file; a last one cut by a kill is dropped."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return text.split("\n")[:-1]
+def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
+    """The rows of a JSONL file, none if there is no file. A last line that a kill cut is dropped.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    path = Path(path)
+    lines = (path.read_bytes() if path.is_file() else b"").split(b"\n")[:-1]
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: line {number} is not a JSON object; delete the folder "
+                            f"{str(path.parent)!r} and repeat the run.")
+        rows.append(row)
+    return rows
+
+
+def append_jsonl(path: Path | str, row: Mapping[str, Any]) -> None:
+    """Append a row in canonical form; a last line that a kill cut is removed first."""
+    with open(path, "a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end and (file.seek(end - 1), file.read(1))[1] != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(canonical_json(row).encode() + b"\n")

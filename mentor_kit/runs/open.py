@@ -11,7 +11,13 @@ from typing import Any
 import yaml
 
 from mentor_kit.errors import UserError
-from mentor_kit.runs.files import file_sha256, plain, whole_lines, write_atomic
+from mentor_kit.runs.files import (
+    canonical_json,
+    file_sha256,
+    plain,
+    read_jsonl,
+    write_atomic,
+)
 from mentor_kit.runs.machine import host_facts
 from mentor_kit.runs.run import SCRATCH, STAGE_NOTEBOOKS, Run, notebook_version, run_key
 
@@ -101,7 +107,7 @@ def _prepare(run: Run) -> None:
         shutil.rmtree(run.dir / SCRATCH, ignore_errors=True)
     metrics, previous = run.dir / "metrics.jsonl", run.dir / "metrics.previous.jsonl"
     if metrics.is_file():
-        kept = dict.fromkeys(whole_lines(previous) + whole_lines(metrics))
+        kept = dict.fromkeys(map(canonical_json, read_jsonl(previous) + read_jsonl(metrics)))
         write_atomic(previous, "".join(f"{line}\n" for line in kept))
         metrics.unlink()
 

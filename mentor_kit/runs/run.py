@@ -23,7 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mentor_kit.runs.files import canonical_json, file_sha256, plain, whole_lines, write_atomic
+from mentor_kit.runs.files import (
+    append_jsonl,
+    canonical_json,
+    file_sha256,
+    plain,
+    read_jsonl,
+    write_atomic,
+)
+from mentor_kit.runs.progress import PROGRESS
 
 # The integer version of what a notebook computes: bump it when its artefacts would change.
 NOTEBOOK_VERSIONS = {"01_teacher_trajectories": 3, "02_reward_design": 4, "03_rl_training": 3,
@@ -39,8 +47,7 @@ STAGE_NOTEBOOKS = {"collect": "01_teacher_trajectories", "cold_start": "03_rl_tr
 EXECUTION_FILES = {"manifest.json", "timing.jsonl", "cell.json", "cell.log", "notebook.ipynb",
                    "notebook.partial.ipynb",
                    "DONE", "FAILED", ".lock", "metrics.previous.jsonl", "attempts.jsonl",
-                   "progress.txt"}
-PROGRESS = "progress.txt"  # one line about a run under way, shown by the batch
+                   PROGRESS}
 # a folder of a run that is no artefact: what an interrupted training continues from
 SCRATCH = "checkpoints"
 
@@ -83,12 +90,11 @@ class Run:
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl. No times here: they go to `time`, or the same seed
         gives other bytes."""
-        with open(self.path("metrics.jsonl"), "a", encoding="utf-8") as file:
-            file.write(canonical_json(metrics) + "\n")
+        append_jsonl(self.path("metrics.jsonl"), metrics)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
-        return [json.loads(line) for line in whole_lines(self.dir / "metrics.jsonl")]
+        return read_jsonl(self.dir / "metrics.jsonl")
 
     def resume_metrics(self, step: int) -> None:
         """Call when training (re)starts after `step` (0: from scratch), so that metrics.jsonl is as
@@ -98,12 +104,10 @@ class Run:
         up to `step` is put back. Lines without a `step` stay.
         """
         previous = self.dir / "metrics.previous.jsonl"
-        now = [line for line in whole_lines(self.dir / "metrics.jsonl")
-               if json.loads(line).get("step", 0) <= step]
-        earlier = [line for line in whole_lines(previous)
-                   if 0 <= json.loads(line).get("step", -1) <= step]
-        write_atomic(self.dir / "metrics.jsonl",
-                     "".join(f"{line}\n" for line in dict.fromkeys(now + earlier)))
+        now = [row for row in self.metrics() if row.get("step", 0) <= step]
+        earlier = [row for row in read_jsonl(previous) if 0 <= row.get("step", -1) <= step]
+        lines = dict.fromkeys(map(canonical_json, now + earlier))
+        write_atomic(self.dir / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
         previous.unlink(missing_ok=True)
 
     @contextmanager
@@ -117,21 +121,14 @@ class Run:
             self.log_time(name, time.perf_counter() - started)
 
     def log_time(self, name: str, seconds: float, **facts: Any) -> None:
-        with open(self.path("timing.jsonl"), "a", encoding="utf-8") as file:
-            file.write(canonical_json({"name": name, "seconds": round(seconds, 4), **facts}) + "\n")
-
-    def timing(self) -> dict[str, float]:
-        """Total seconds by name, over all attempts."""
-        total: dict[str, float] = {}
-        for line in map(json.loads, whole_lines(self.dir / "timing.jsonl")):
-            total[line["name"]] = total.get(line["name"], 0.0) + line["seconds"]
-        return total
+        append_jsonl(self.path("timing.jsonl"),
+                     {"name": name, "seconds": round(seconds, 4), **facts})
 
     def artefacts(self) -> list[str]:
         """Relative names of the files that are this run's outcome."""
         files = (p.relative_to(self.dir) for p in self.dir.rglob("*") if p.is_file())
         return sorted(f.as_posix() for f in files if f.parts[0] not in EXECUTION_FILES | {SCRATCH}
-                      and f.suffix != ".tmp")
+                      and not any(part.endswith(".tmp") for part in f.parts))
 
     def finish(self, *, not_deterministic: Sequence[str] = (), **facts: Any) -> Run:
         """Write DONE: names, sizes and hashes of all artefacts, and `facts`. The last act of a

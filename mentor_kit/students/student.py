@@ -3,7 +3,6 @@ out."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from transformers import GenerationConfig
 from transformers.utils import get_json_schema
 from transformers.utils import logging as transformers_logging
 
+from mentor_kit.core.files import atomic_path
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
@@ -142,27 +142,25 @@ class Student:
                 "tools)")
 
     def save(self, folder: Path | str, card: str | None = None) -> Path:
-        """Write a folder that `transformers` loads, with a model card. Atomic: a temporary folder,
-        then rename.
+        """Write a folder that `transformers` loads, with a model card, whole or not at all.
 
         A student with LoRA is saved merged; its adapters alone lie in `adapter/`, for peft.
         """
         folder = Path(folder)
-        temporary = folder.with_name(folder.name + ".tmp")
-        # trainers leave it off; whoever loads the folder wants to generate
-        self.model.config.use_cache = True
-        self.tokenizer.padding_side = "left"  # Unsloth's trainers turn it
-        if has_adapters(self.model):
-            save_merged(self.model, temporary)
-            save_adapter(self.model, temporary / "adapter", self.origin.source)
-        else:
-            self.model.save_pretrained(temporary)
-        self.tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").write_text(card or model_card(self.name), encoding="utf-8")
         if folder.exists():
             raise UserError(f"{str(folder)!r} exists already: a saved student is never "
                             "overwritten; delete it first.")
-        os.replace(temporary, folder)
+        # trainers leave it off; whoever loads the folder wants to generate
+        self.model.config.use_cache = True
+        self.tokenizer.padding_side = "left"  # Unsloth's trainers turn it
+        with atomic_path(folder) as temporary:
+            if has_adapters(self.model):
+                save_merged(self.model, temporary)
+                save_adapter(self.model, temporary / "adapter", self.origin.source)
+            else:
+                self.model.save_pretrained(temporary)
+            self.tokenizer.save_pretrained(temporary)
+            (temporary / "README.md").write_text(card or model_card(self.name), encoding="utf-8")
         return folder
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mentor_kit.runs.progress import progress_bar
+from mentor_kit.runs.progress import ProgressBar
 
 SHOWN = ("loss", "reward", "judge_accuracy", "val/accuracy")
 
@@ -15,14 +15,14 @@ class StepBar:
     """Steps done, and the last values of what is worth watching."""
 
     def __init__(self, steps: int, name: str) -> None:
-        self.bar = progress_bar(steps, name, "step")
+        self.bar = ProgressBar(steps, name, "step")
         self.last: dict[str, str] = {}
 
     def show(self, line: Mapping[str, Any]) -> None:
         """One line of metrics, with its `step`."""
         self.last |= {k: f"{line[k]:.3f}" for k in SHOWN if line.get(k) is not None}
-        self.bar.set_postfix(self.last, refresh=False)
-        self.bar.update(line["step"] - self.bar.n)
+        note = ", ".join(f"{name}={value}" for name, value in self.last.items())
+        self.bar.update(line["step"] - self.bar.done, note)
 
     def close(self) -> None:
         self.bar.close()

@@ -17,9 +17,8 @@ import runpy
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -98,31 +97,16 @@ def accelerate_file(name: str) -> Path:
 
 def follow(process: subprocess.Popen[bytes], run: Run, bar: StepBar) -> None:
     """Show each new line of the run's metrics file until the process ends."""
-    lines = _new_lines(run.dir / "metrics.jsonl")
+    shown = 0
     while True:
         ended = process.poll() is not None
-        for line in next(lines):
-            bar.show(line)
+        rows = run.metrics()
+        for row in rows[shown if shown <= len(rows) else 0:]:  # a resumed training cuts lines off
+            bar.show(row)
+        shown = len(rows)
         if ended:
             return bar.close()
         time.sleep(0.5)
-
-
-def _new_lines(file: Path) -> Iterator[list[dict[str, Any]]]:
-    """Endlessly: the whole lines appended since last asked; all of them when the file was cut
-    back."""
-    offset = 0
-    while True:
-        size = file.stat().st_size if file.is_file() else 0
-        offset = offset if size >= offset else 0
-        text = b""
-        if size > offset:
-            with open(file, "rb") as opened:
-                opened.seek(offset)
-                text = opened.read()
-        whole = text[:text.rfind(b"\n") + 1]
-        offset += len(whole)
-        yield [json.loads(line) for line in whole.splitlines()]
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -82,7 +82,7 @@ def test_numbers_that_are_none(line, match):
 
 def nothing_stored(run):
     names = {p.name for p in run.dir.iterdir()}
-    return not names & {"student", "student.tmp", "budget.json", "best.json",
+    return not names & {"student", "budget.json", "best.json",
                         "trajectories.parquet", "DONE"}
 
 
