@@ -30,7 +30,7 @@ from mentor_kit.evaluation.stage import headline, sampling
 from mentor_kit.evaluation.tasks import benchmark_tasks, evaluate_tasks
 from mentor_kit.runs.files import file_sha256
 from mentor_kit.runs.locks import lock_folder
-from mentor_kit.runs.open import load_run, project_root, start_run
+from mentor_kit.runs.open import init_run, load_run, project_root
 from mentor_kit.runs.parameters import parse_options
 from mentor_kit.runs.run import Run, notebook_version, run_key
 
@@ -69,7 +69,7 @@ def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "",
     tasks, facts = benchmark_tasks(config, solver, sampling(config))
     with lock_folder(folder, f"Another evaluation is at work in {str(folder)!r}: wait for it, or "
                              "give --out another folder."):
-        run = start_run(folder, stage="evaluate", params=_without_inputs(asked))
+        run = init_run(folder, stage="evaluate", params=_without_inputs(asked))
         write_facts(facts, run)
         tasks = [replace(t, attempts=_worked_solutions(t.problems)) for t in tasks]
         records = evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,

@@ -21,7 +21,7 @@ from typing import IO, Any
 from mentor_kit.collection.collection import load_collection
 from mentor_kit.errors import UserError
 from mentor_kit.runs.locks import lock_folder
-from mentor_kit.runs.open import load_run, project_root, start_run
+from mentor_kit.runs.open import init_run, load_run, project_root
 from mentor_kit.runs.parameters import configure
 from mentor_kit.runs.run import Run, notebook_version, run_key
 from mentor_kit.training import processes, stage
@@ -103,7 +103,7 @@ def _open(asked: _Asked) -> Run:
     as it is."""
     if (asked.folder / "DONE").is_file() and load_run(asked.folder).key == asked.key:
         return load_run(asked.folder)
-    opened = start_run(asked.folder, stage=stage.stage_name(asked.config),
+    opened = init_run(asked.folder, stage=stage.stage_name(asked.config),
                        params=asked.config.model_dump(),
                        inputs=asked.inputs) if processes.is_first() else None
     stage_and_key = processes.share((opened.stage, opened.key) if opened else None)

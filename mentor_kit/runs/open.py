@@ -30,7 +30,7 @@ def project_root(start: Path | str | None = None) -> Path:
                 here)
 
 
-def start_run(run_dir: Path | str = "", *, stage: str, params: Mapping[str, Any],
+def init_run(run_dir: Path | str = "", *, stage: str, params: Mapping[str, Any],
               inputs: Mapping[str, Run | str | Path | Sequence[Run | str | Path]]
               | None = None) -> Run:
     """Open a run folder: make it, write params.yaml and manifest.json.

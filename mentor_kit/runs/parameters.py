@@ -1,15 +1,18 @@
 """What each notebook is asked to do: one frozen, validated configuration a notebook.
 
-The first cell after a notebook's `parameters` cell builds one of these with `configure`; an unknown
-name, a wrong type or an impossible value is refused there, in one line, before anything is
-computed. A batch builds the same ones for all its cells before the first kernel starts
+The first cell after a notebook's `parameters` cell builds one of these:
+
+    config = TrainConfig.from_notebook(globals())
+
+A wrong type or an impossible value is refused there, in one line, before anything is computed. A
+batch builds the same ones for all its jobs before the first kernel starts
 (`mentor_kit.batch.preflight`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +27,16 @@ class StageConfig(BaseModel):
     stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def from_notebook(cls, names: Mapping[str, Any]) -> Self:
+        """The configuration that the parameters among a notebook's names, its `globals()`, give.
+
+        Raises:
+            UserError: a bad parameter; the message names each one and why.
+        """
+        return configure(cls, **{field: names[field] for field in cls.model_fields
+                                 if field in names})
 
 
 def checked(look_up: Callable[[str], Any]) -> Callable[[str], str]:
@@ -80,11 +93,6 @@ def _reason(cls: type[StageConfig], error: Mapping[str, Any]) -> str:
     if error["type"] == "list_type":
         message = "it must be a list: [value]; with papermill's command line use -y"
     return f"{'.'.join(map(str, error['loc']))}={error['input']!r}: {message}"
-
-
-def given(cls: type[StageConfig], names: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of `cls` among a notebook's names (its `globals()`)."""
-    return {field: names[field] for field in cls.model_fields if field in names}
 
 
 def parse_options(options: Sequence[str], what: str) -> dict[str, Any]:

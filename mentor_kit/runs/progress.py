@@ -30,8 +30,8 @@ class ProgressBar:
 
     def skip(self, count: int) -> None:
         """So many were done before; the rate does not count them."""
-        self.done, self.before = self.done + count, self.before + count
-        self.bar.update(count)
+        self.before += count
+        self.update(count)
 
     def update(self, count: int = 1, note: str = "") -> None:
         """So many more are done. `note` stands behind the bar and in the line."""

@@ -1,6 +1,6 @@
 """One run: the folder results/<study>/<stage>/<key>/ that one execution of one notebook writes.
 
-    run = start_run(run_dir, stage="train", params=config, inputs={"teacher_run": teacher})
+    run = init_run(run_dir, stage="train", params=config, inputs={"teacher_run": teacher})
     run.log({"step": 1, "loss": 0.5})                # one line of metrics.jsonl
     with run.time("train"): ...                      # one line of timing.jsonl
     save_records(run.path("trajectories.parquet"), records)

@@ -37,8 +37,8 @@ seed: int = 0
 method: str = "ok"
 steps: int = 5
 # %%
-from mentor_kit.runs.open import start_run
-run = start_run(run_dir, stage="walk", params=dict(seed=seed, method=method, steps=steps))
+from mentor_kit.runs.open import init_run
+run = init_run(run_dir, stage="walk", params=dict(seed=seed, method=method, steps=steps))
 # %%
 import os, time
 def tell(what):

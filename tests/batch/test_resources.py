@@ -26,8 +26,8 @@ SEE = """
 run_dir: str = ""
 seed: int = 0
 # %%
-from mentor_kit.runs.open import start_run
-run = start_run(run_dir, stage="see", params=dict(seed=seed))
+from mentor_kit.runs.open import init_run
+run = init_run(run_dir, stage="see", params=dict(seed=seed))
 # %%
 import os, time
 def tell(what):

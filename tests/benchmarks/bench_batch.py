@@ -36,8 +36,8 @@ run_dir: str = ""  # where it writes
 seed: int = 0  # tells the cells apart
 rounds: int = 0  # additions
 # %%
-from mentor_kit.runs.open import start_run
-run = start_run(run_dir, stage="work", params=dict(seed=seed, rounds=rounds))
+from mentor_kit.runs.open import init_run
+run = init_run(run_dir, stage="work", params=dict(seed=seed, rounds=rounds))
 # %%
 {WORK.format(rounds="rounds")}
 run.path("total.txt").write_text(str(total))

@@ -32,7 +32,7 @@ from mentor_kit.collection.collect import collect
 from mentor_kit.collection.config import CollectConfig
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.judging.judge import judge
-from mentor_kit.runs.open import start_run
+from mentor_kit.runs.open import init_run
 from mentor_kit.runs.parameters import configure
 
 IN_FLIGHT, TURNS, FLAT = 64, 3, 10
@@ -46,7 +46,7 @@ def collected(url: str, problems: int) -> tuple[float, float]:
     config = configure(CollectConfig, problems="fault_server:load", teacher="chat_endpoint",
                        split_sizes=[f"train:{problems}"], teacher_options=options)
     with tempfile.TemporaryDirectory() as folder:
-        run = start_run(folder, stage="collect", params={})
+        run = init_run(folder, stage="collect", params={})
         with watched_memory() as memory:
             started = time.perf_counter()
             found = collect(config, run)

@@ -34,7 +34,7 @@ from mentor_kit.collection.collect import attempt
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.problems import load_problems
 from mentor_kit.rewards import load_reward
-from mentor_kit.runs.open import start_run
+from mentor_kit.runs.open import init_run
 from mentor_kit.students.student import Student, load_student, prompt_messages
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.teachers import load_teacher
@@ -72,7 +72,7 @@ def cold_start(lessons: list) -> Student:
                          cold_start_accuracy=0, cold_start_cooldown=0, validate_every=0,
                          save_every=0)
     with tempfile.TemporaryDirectory() as folder:
-        train_sft(student, lessons, [], config, start_run(folder, stage="train", params={}))
+        train_sft(student, lessons, [], config, init_run(folder, stage="train", params={}))
     return student
 
 
@@ -138,7 +138,7 @@ def our_trainer(student: Student, lessons: list, config: TrainConfig) -> Any:
     from mentor_kit.training.scorer import RolloutScorer
 
     with tempfile.TemporaryDirectory() as folder:
-        run, learner = start_run(folder, stage="train", params={}), clone(student)
+        run, learner = init_run(folder, stage="train", params={}), clone(student)
         scorer = RolloutScorer(learner.tokenizer, lessons, load_reward("mentor"), run,
                                "student:bench")
         order = tiled_order(len(lessons), config.prompts_per_step, config.seed)

@@ -23,7 +23,7 @@ from mentor_kit.core.trajectory import Trajectory, Turn, render_call, render_env
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.runs.open import load_run
-from mentor_kit.runs.parameters import configure, given, parse_options
+from mentor_kit.runs.parameters import configure, parse_options
 from mentor_kit.teachers.attempt import Attempt, reject_reason
 from mentor_kit.training.config import TrainConfig
 
@@ -277,7 +277,7 @@ def test_configurations_are_validated():
         configure(TrainConfig, method="mentor", reward="sparse")
     for method in ("short", "sparse", "sft", "cold_start"):  # the last two ignore it
         assert configure(TrainConfig, method=method, reward="sparse").reward == "sparse"
-    assert given(TrainConfig, {"steps": 3, "other": 4}) == {"steps": 3}
+    assert TrainConfig.from_notebook({"steps": 3, "other": 4}) == TrainConfig(steps=3)
     assert parse_options(["a:1", "b:x", "c:true"], "o") == {"a": 1, "b": "x", "c": True}
 
 

@@ -240,7 +240,7 @@ def test_an_unknown_split_in_the_notebook_leaves_nothing_behind():
     """The cell that makes the run's folder checks the splits first."""
     cells = ["".join(c["source"])
              for c in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]]
-    (cell,) = [c for c in cells if "start_run(" in c]
+    (cell,) = [c for c in cells if "init_run(" in c]
     assert cell.index("stage.evaluation_splits(collection, config.splits)") < cell.index(
-        "start_run("
+        "init_run("
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from mentor_kit.collection.collect import collect
 from mentor_kit.collection.config import CollectConfig
 from mentor_kit.errors import UserError
-from mentor_kit.runs.open import start_run
+from mentor_kit.runs.open import init_run
 from mentor_kit.runs.parameters import configure
 
 
@@ -20,7 +20,7 @@ def main(folder: str, url: str, problems: str) -> None:
     options = [f"base_url:{url}", "model:sums", "key_env:none", "probe:false", "concurrency:8"]
     config = configure(CollectConfig, problems="fault_server:load", teacher="chat_endpoint",
                        split_sizes=[f"train:{problems}"], teacher_options=options)
-    run = start_run(folder, stage="collect", params=config.model_dump())
+    run = init_run(folder, stage="collect", params=config.model_dump())
     collect(config, run)
     run.finish()
 

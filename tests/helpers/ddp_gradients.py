@@ -17,7 +17,7 @@ import torch
 from small_student import scripted, scripted_trl, teacher_records, untrained, varied
 
 from mentor_kit.rewards import load_reward
-from mentor_kit.runs.open import start_run
+from mentor_kit.runs.open import init_run
 from mentor_kit.training import grpo, processes
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.monitor import Monitor
@@ -46,7 +46,7 @@ def keep_gradient(self, args, state, control, model=None, **kwargs):
 
 def run_of(name):
     folder = OUT / name
-    run = start_run(folder, stage="train", params={}) if processes.is_first() else None
+    run = init_run(folder, stage="train", params={}) if processes.is_first() else None
     processes.share(None)
     return run or processes.SilentRun(folder, "train", "key")
 

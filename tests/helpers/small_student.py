@@ -21,7 +21,7 @@ from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import ASSISTANT, EOS
 from mentor_kit.problems import load_problems
-from mentor_kit.runs.open import start_run
+from mentor_kit.runs.open import init_run
 from mentor_kit.runs.run import Run
 from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import build_model, build_tokenizer
@@ -190,7 +190,7 @@ def grpo_trainer_of(student: Student, folder: Path, records: Sequence[Record],
 
 
 def new_run(folder: Path, stage: str = "train") -> Run:
-    return start_run(folder, stage=stage, params={})
+    return init_run(folder, stage=stage, params={})
 
 
 def clone(student: Student) -> Student:

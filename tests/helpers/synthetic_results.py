@@ -12,7 +12,7 @@ import numpy as np
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record, save_records
 from mentor_kit.core.trajectory import Trajectory
-from mentor_kit.runs.open import load_run, start_run
+from mentor_kit.runs.open import init_run, load_run
 from mentor_kit.runs.run import Run
 from mentor_kit.toolboxes.arithmetic import ARITHMETIC
 
@@ -92,7 +92,7 @@ def write_run(root: Path, study: str, stage: str, params: dict, *, metrics=(),
               budget: dict | None = None,
               seconds: float = 0.0, records=None, inputs=None) -> Run:
     """A finished run of the real run module, in the folder root/study/stage/key."""
-    run = start_run(root / study / stage / "new", stage=stage, params=params, inputs=inputs)
+    run = init_run(root / study / stage / "new", stage=stage, params=params, inputs=inputs)
     for row in metrics:
         run.log(row)
     if budget is not None:

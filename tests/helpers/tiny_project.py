@@ -13,8 +13,8 @@ run_dir: str = ""  # where it writes
 data_seed: int = 1  # seed of the data
 size: int = 3  # items
 # %%
-from mentor_kit.runs.open import start_run
-run = start_run(run_dir, stage="make", params={"data_seed": data_seed, "size": size})
+from mentor_kit.runs.open import init_run
+run = init_run(run_dir, stage="make", params={"data_seed": data_seed, "size": size})
 # %%
 run.path("data.txt").write_text(" ".join(str(data_seed + i) for i in range(size)))
 run.finish(size=size);
@@ -27,10 +27,10 @@ method: str = "ok"  # raise, die and hang do so until a file `mended` exists
 rate: float = 0.1
 names: list[str] = ["a"]
 # %%
-from mentor_kit.runs.open import load_run, start_run
+from mentor_kit.runs.open import load_run, init_run
 data = load_run(data_run)
 params = dict(seed=seed, method=method, rate=rate, names=names)
-run = start_run(run_dir, stage="fit", params=params, inputs={"data_run": data})
+run = init_run(run_dir, stage="fit", params=params, inputs={"data_run": data})
 # %%
 import os, signal, time
 broken = not os.path.exists("mended")
@@ -51,9 +51,9 @@ TABLE = """
 run_dir: str = ""
 runs: list = []  # everything
 # %%
-from mentor_kit.runs.open import load_run, start_run
+from mentor_kit.runs.open import load_run, init_run
 loaded = [load_run(r) for r in runs]
-run = start_run(run_dir, stage="table", params={}, inputs={"runs": loaded})
+run = init_run(run_dir, stage="table", params={}, inputs={"runs": loaded})
 # %%
 lines = [f"{r.stage} {r.params.get('method')} {r.facts}" for r in loaded]
 print(len(lines), "runs")

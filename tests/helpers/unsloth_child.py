@@ -16,7 +16,7 @@ import yaml
 
 from mentor_kit.collection.collection import load_collection
 from mentor_kit.errors import UserError
-from mentor_kit.runs.open import load_run, start_run
+from mentor_kit.runs.open import init_run, load_run
 from mentor_kit.runs.parameters import configure, parse_settings
 from mentor_kit.training import stage
 from mentor_kit.training.config import TrainConfig
@@ -26,7 +26,7 @@ def main(params: str, collection: str, folder: str, *settings: str) -> None:
     asked = yaml.safe_load(Path(params).read_text()) | parse_settings(settings, "settings")
     config = configure(TrainConfig, **asked)
     teacher = load_run(collection, stage="collect")
-    run = start_run(folder, stage=stage.stage_name(config), params=config.model_dump(),
+    run = init_run(folder, stage=stage.stage_name(config), params=config.model_dump(),
                     inputs=stage.inputs(config, teacher))
     lessons = stage.prepare_lessons(load_collection(teacher), config)
     student = stage.make_student(config, lessons, None)

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentor_kit.core.files import atomic_path
 from mentor_kit.errors import UserError
-from mentor_kit.runs.files import canonical_json
-from mentor_kit.runs.open import load_run, start_run
+from mentor_kit.runs.files import canonical_json, read_jsonl, write_atomic
+from mentor_kit.runs.open import init_run, load_run
 from mentor_kit.runs.run import Run, notebook_version, run_key
 
 
 def finished(folder, stage="collect", **params):
-    run = start_run(folder, stage=stage, params=params)
+    run = init_run(folder, stage=stage, params=params)
     run.path("data/items.txt").write_text("one two")
     return run.finish(items=2)
 
@@ -49,7 +50,7 @@ def test_a_finished_run_loads_with_its_facts(tmp_path):
 
 def test_inputs_are_named_and_hashed_in_the_manifest(tmp_path):
     teacher = finished(tmp_path / "teacher")
-    run = start_run(tmp_path / "run", stage="train",
+    run = init_run(tmp_path / "run", stage="train",
                     params={"seed": 4, "teacher_run": "x", "run_dir": "y"},
                     inputs={"teacher_run": teacher})
     manifest = json.loads((run.dir / "manifest.json").read_text())
@@ -110,13 +111,13 @@ def test_in_the_lab_runs_go_to_interactive_and_the_latest_is_found(tmp_path, mon
 
 
 def test_a_finished_run_starts_over_and_an_unfinished_one_continues(tmp_path):
-    run = start_run(tmp_path / "run", stage="train", params={})
+    run = init_run(tmp_path / "run", stage="train", params={})
     run.path("checkpoints/step.txt").write_text("1")
-    run = start_run(tmp_path / "run", stage="train", params={})
+    run = init_run(tmp_path / "run", stage="train", params={})
     assert run.path("checkpoints/step.txt").is_file()
     run.finish()
     assert run.artefacts() == ["params.yaml"]
-    run = start_run(tmp_path / "run", stage="train", params={})
+    run = init_run(tmp_path / "run", stage="train", params={})
     assert not run.is_done()
     assert not (run.dir / "checkpoints").exists()
 
@@ -125,7 +126,7 @@ def test_a_folder_of_other_parameters_is_refused_and_they_are_named(tmp_path):
     teacher, folder = finished(tmp_path / "teacher"), tmp_path / "run"
 
     def start(**params) -> Run:
-        return start_run(folder, stage="train", params=params, inputs={"teacher_run": teacher})
+        return init_run(folder, stage="train", params=params, inputs={"teacher_run": teacher})
 
     start(steps=40, rate=0.1).path("student.txt").write_text("s")
     with pytest.raises(
@@ -138,16 +139,16 @@ def test_a_folder_of_other_parameters_is_refused_and_they_are_named(tmp_path):
         UserError,
         match=r"\(rate: None asked, 0.1 stored; teacher_run: None asked, 'collect/.*' stored",
     ):
-        start_run(folder, stage="train", params={"steps": 40})
+        init_run(folder, stage="train", params={"steps": 40})
     assert load_run(folder).path("student.txt").is_file()
 
 
 def test_a_collection_goes_on_with_other_sizes(tmp_path):
-    start_run(tmp_path / "run", stage="collect", params={"samples": 1}).path(
+    init_run(tmp_path / "run", stage="collect", params={"samples": 1}).path(
         "attempts.jsonl"
     ).write_text("{}\n")
     assert (
-        start_run(tmp_path / "run", stage="collect", params={"samples": 2})
+        init_run(tmp_path / "run", stage="collect", params={"samples": 2})
         .path("attempts.jsonl")
         .is_file()
     )
@@ -156,7 +157,7 @@ def test_a_collection_goes_on_with_other_sizes(tmp_path):
 def train(folder, upto: int, checkpoint: int) -> Run:
     """A training of 6 steps that logs a line before it, continues after `checkpoint` and is killed
     after `upto`."""
-    run = start_run(folder, stage="train", params={})
+    run = init_run(folder, stage="train", params={})
     run.log({"before": True})
     run.resume_metrics(checkpoint)
     for step in range(checkpoint + 1, upto + 1):
@@ -182,20 +183,42 @@ def test_metrics_of_a_killed_and_resumed_training_are_as_if_unbroken(tmp_path_fa
 
 def test_a_start_killed_before_it_resumed_loses_no_metrics(tmp_path):
     train(tmp_path / "run", 4, 0)
-    start_run(tmp_path / "run", stage="train", params={}).log({"before": True})
+    init_run(tmp_path / "run", stage="train", params={}).log({"before": True})
     run = train(tmp_path / "run", 6, 4)
     assert [line.get("step") for line in run.metrics()] == [None, 1, 2, 3, 4, 5, 6]
 
 
-def test_times_add_up_by_name(tmp_path):
-    run = start_run(tmp_path / "run", stage="train", params={})
+def test_each_time_is_a_line_and_a_line_cut_by_a_kill_is_removed(tmp_path):
+    run = init_run(tmp_path / "run", stage="train", params={})
     for _ in range(2):
         with run.time("train"):
             pass
+    with open(run.dir / "timing.jsonl", "a") as file:
+        file.write('{"name":"tra')
     run.log_time("step", 2.0, step=1)
-    run.log_time("step", 3.0, step=2)
-    assert run.timing()["step"] == 5.0
-    assert len((run.dir / "timing.jsonl").read_text().splitlines()) == 4
+    rows = read_jsonl(run.dir / "timing.jsonl")
+    assert [row["name"] for row in rows] == ["train", "train", "step"]
+    assert rows[-1] == {"name": "step", "seconds": 2.0, "step": 1}
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n\0\0\n{"a": 2}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl: line 2 is not a JSON object; delete"):
+        read_jsonl(tmp_path / "a.jsonl")
+
+
+def test_an_atomic_path_appears_whole_or_not_at_all(tmp_path):
+    with atomic_path(tmp_path / "new" / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "a.txt").write_text("a")
+        assert not (tmp_path / "new/folder").exists()
+    assert (tmp_path / "new/folder/a.txt").read_text() == "a"
+    write_atomic(tmp_path / "b.txt", "old")
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "b.txt") as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "b.txt").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.txt", "new"]
 
 
 def test_same_parameters_same_bytes_but_for_manifest_and_timing(tmp_path):

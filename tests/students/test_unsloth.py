@@ -24,7 +24,7 @@ from small_student import BOX, untrained
 from mentor_kit.collection.collect import collect
 from mentor_kit.collection.config import CollectConfig
 from mentor_kit.core.records import load_records
-from mentor_kit.runs.open import start_run
+from mentor_kit.runs.open import init_run
 from mentor_kit.runs.parameters import configure
 from mentor_kit.students.student import load_student
 from mentor_kit.training.trainer_config import FILE, differences
@@ -53,7 +53,7 @@ def project(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("unsloth")
     asked = configure(CollectConfig, problems="arithmetic_stories",
                       split_sizes=["train:12", "validation:2"])
-    run = start_run(folder / "collection", stage="collect", params=asked.model_dump())
+    run = init_run(folder / "collection", stage="collect", params=asked.model_dump())
     collection = collect(asked, run)
     run.finish(**collection.counts())
     untrained(collection.accepted("train"), width=64, layers=2).save(folder / "student")

@@ -27,7 +27,7 @@ from mentor_kit.collection.collection import Collection
 from mentor_kit.core.records import Record
 from mentor_kit.problems import load_problems
 from mentor_kit.rewards import load_reward
-from mentor_kit.runs.open import start_run
+from mentor_kit.runs.open import init_run
 from mentor_kit.runs.parameters import configure
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.imperfect import with_habits
@@ -130,7 +130,7 @@ def part_student(work: Path, case: dict[str, Any], sizes: Sizes) -> dict[str, An
         _from_gguf(case["gguf"], raw) if case.get("gguf") else _random_student(taught, sizes, raw)
     asked = config(case, work, sizes, method="sft", student_source=str(raw), finetuning="full",
                    steps=sizes.taught_steps, sft_batch=sizes.taught_batch, sft_learning_rate=3e-4)
-    run = start_run(work / f"teach-{case['student']}", stage="train", params=asked.model_dump())
+    run = init_run(work / f"teach-{case['student']}", stage="train", params=asked.model_dump())
     student = stage.make_student(asked, taught, None)
     stage.train(asked, student, taught, run)
     (run.dir / "student").rename(work / case["student"])
@@ -228,7 +228,7 @@ def _trainer(work: Path, case: dict[str, Any], sizes: Sizes, **changes: Any) -> 
     """Our own trainer on the case's student; nothing has run."""
     asked = config(case, work, sizes, **changes)
     taught = lessons(sizes)
-    run = start_run(work / f"run-{case['name']}", stage="train", params=asked.model_dump())
+    run = init_run(work / f"run-{case['name']}", stage="train", params=asked.model_dump())
     student = stage.make_student(asked, taught, None)
 
     from mentor_kit.training.checkpoints import tiled_order

@@ -19,7 +19,7 @@ from training_project import ENVIRONMENT, make_inputs, parameters, train_command
 from mentor_kit.core.records import load_records
 from mentor_kit.errors import UserError
 from mentor_kit.runs.locks import lock_folder
-from mentor_kit.runs.open import load_run, start_run
+from mentor_kit.runs.open import init_run, load_run
 from mentor_kit.runs.parameters import configure
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.stage import STUDENT
@@ -52,7 +52,7 @@ def test_first_gradients_of_two_processes_are_those_of_one(tmp_path):
 
 def test_a_second_training_and_other_parameters_are_refused_in_a_runs_folder(inputs, tmp_path):
     run_dir = tmp_path / "run"
-    start_run(run_dir, stage="train",
+    init_run(run_dir, stage="train",
               params=configure(TrainConfig, **parameters(inputs)).model_dump(), inputs=inputs)
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
     with lock_folder(run_dir, "busy"):
