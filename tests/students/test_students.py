@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 import re
 from dataclasses import replace
@@ -12,7 +11,15 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_student import BOX, by_heart, clone, learn_by_heart, teacher_records, untrained
+from small_student import (
+    BOX,
+    by_heart,
+    clone,
+    learn_by_heart,
+    steady_seed,
+    teacher_records,
+    untrained,
+)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.chat_template_utils import (
     is_chat_template_prefix_preserving,
@@ -98,34 +105,21 @@ def test_a_student_that_knows_its_lessons_by_heart_writes_them(student):
     assert all(r.trajectory.calls and all(c.executed for c in r.trajectory.calls) for r in records)
 
 
-def steady(student, monkeypatch):
-    """Sampling with a seed whose draws all fall well inside a token's share of the probabilities:
-    none hangs on the scores' last bits, which differ between one row and several (by 1e-5)."""
-    margins = []
+@pytest.fixture(scope="module")
+def steady(student) -> Sampling:
+    """Settings with which no draw hangs on the scores' last bits."""
+    def settings(seed):
+        return Sampling(temperature=1.0, max_new_tokens=120, seed=seed)
 
-    def watched(scores, random):
-        heaped = scores.double().softmax(-1).cumsum(-1)
-        draws = [[copy.deepcopy(r).random()] for r in random]
-        apart = heaped.logit() - torch.tensor(draws, dtype=torch.float64).logit()
-        margins.append(apart.abs().nan_to_num(1).min())  # where the last sum is above 1: no border
-        return next_tokens(scores, random)
-
-    for seed in range(99):
-        margins.clear()
-        settings = Sampling(temperature=1.0, max_new_tokens=120, seed=seed)
-        with monkeypatch.context() as patch:
-            patch.setattr(rollout, "next_tokens", watched)
-            student.rollout([r.problem for r in RECORDS], settings)
-        if min(margins) > 1e-4:
-            return settings
-    raise AssertionError("no seed's draws are all far from a border")
+    problems = [r.problem for r in RECORDS]
+    return settings(steady_seed(rollout, lambda seed: student.rollout(problems, settings(seed))))
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-def test_neighbours_do_not_change_a_rollout(student, monkeypatch, sampled):
+def test_neighbours_do_not_change_a_rollout(student, steady, sampled):
     """One by one, refilled, all at once, the other way round: the same texts, sampled ones too."""
     problems = [r.problem for r in RECORDS]
-    settings = steady(student, monkeypatch) if sampled else Sampling(max_new_tokens=120)
+    settings = steady if sampled else Sampling(max_new_tokens=120)
     together = [t.to_text() for t in student.rollout(problems, settings)]
     for batch_size in (1, 3, 5):
         assert [t.to_text()
@@ -137,11 +131,10 @@ def test_neighbours_do_not_change_a_rollout(student, monkeypatch, sampled):
 @pytest.mark.parametrize("options", [
     {"temperature": 0.0}, {"temperature": 1.0, "top_k": 50, "top_p": 0.8}, {}],
     ids=["greedy", "only what is known by heart", "all"])
-def test_rollouts_are_those_of_generate(student, monkeypatch, options):
+def test_rollouts_are_those_of_generate(student, steady, monkeypatch, options):
     """The decoder against the model's own `generate`, whose rows we draw by a processor."""
     problems = [r.problem for r in RECORDS]
-    settings = (Sampling(max_new_tokens=120, **options) if options
-                else steady(student, monkeypatch))
+    settings = Sampling(max_new_tokens=120, **options) if options else steady
     ours = student.rollout(problems, settings, batch_size=7)
     monkeypatch.setattr(rollout, "can_keep_cache", lambda _: False)
     assert student.rollout(problems, settings, batch_size=7) == ours
