@@ -14,6 +14,8 @@ import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -128,7 +130,7 @@ def _number(where: str, value: Any) -> int | float:
         raise ToolError(f"{where} must be finite.")
     if abs(value) > MAX_NUMBER:
         raise ToolError(f"{where} is too large.")
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(Decimal(repr(value))) if isinstance(value, float) and value.is_integer() else value
 
 
 def _read_number(where: str, text: str) -> float | int:
@@ -137,19 +139,34 @@ def _read_number(where: str, text: str) -> float | int:
         raise ToolError(f"{where} must be a number.")
     text = text.replace(",", "")
     try:
-        return int(text) if text.lstrip("+-").isdigit() else float(text)
+        number = float(text)
     except ValueError:
         raise ToolError(f"{where} must be a number.") from None
+    # all digits of a whole number count, also of those that no float can hold
+    if abs(number) <= MAX_NUMBER and Decimal(text) == Decimal(text).to_integral_value():
+        return int(Decimal(text))
+    return number
 
 
 def format_result(value: Any) -> str:
-    """A tool's result as text: whole numbers without a point, other numbers to 12 significant
-    digits."""
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        if not math.isfinite(value) or abs(value) > MAX_NUMBER:
-            raise ToolError("result is too large.")
-        return str(int(value)) if float(value).is_integer() else f"{value:.12g}"
-    return str(value)
+    """A tool's result as text.
+
+    Whole numbers have no point. Other numbers have 12 significant digits; a Fraction of at most 6
+    decimal places has all its digits.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | Fraction):
+        return str(value)
+    if not math.isfinite(value) or abs(value) > MAX_NUMBER:
+        raise ToolError("result is too large.")
+    if value == int(value):
+        return str(int(value))
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    with localcontext(prec=40) as context:
+        exact = Decimal(value.numerator) / Decimal(value.denominator)
+        context.prec = 12
+        short = f"{float(+exact):.12g}"  # rounded in decimals: a float could fall on the other side
+    return short if Fraction(short) == value or value * 10**6 % 1 else f"{exact.normalize():f}"
 
 
 def error_observation(message: str) -> Observation:
