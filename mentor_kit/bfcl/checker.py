@@ -32,7 +32,6 @@ PINS = ("bfcl-eval==2026.3.23", "filelock==3.20.0", "tree_sitter==0.21.3",
         "tree_sitter_javascript==0.21.4", "mpmath==1.3.0")
 WORKER = Path(__file__).with_name("worker.py")
 SECONDS = 600
-FAILURES = {"length": "overlong", "error": "error"}
 
 
 def environment_folder() -> Path:
@@ -146,8 +145,9 @@ def bfcl_verdicts(
 def unfinished(trajectory: Trajectory) -> dict[str, Any] | None:
     """The facts of an answer that was cut off or crashed: it is wrong, whatever it says. None for
     all others."""
-    failure = FAILURES.get(trajectory.finish)
-    return {"correct": False, "judged_by": "failure", "failure": failure} if failure else None
+    if trajectory.finish not in ("length", "error"):
+        return None
+    return {"correct": False, "judged_by": "failure", "failure": trajectory.finish}
 
 
 def _facts(trajectory: Trajectory, verdict: Mapping[str, Any]) -> dict[str, Any]:

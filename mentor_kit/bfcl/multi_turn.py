@@ -137,7 +137,7 @@ def multi_turn_verdicts(
     """The official checker's verdict on each answer, each in a process of its own.
 
     An answer that was cut off or crashed is wrong; one that did not reach the user's last message
-    is wrong, and a `tool_cap` where the turn limit was why.
+    is wrong, and a `max_turns` where the turn limit was why.
     """
     return [_verdict(p, t) for p, t in zip(problems, trajectories, strict=True)]
 
@@ -151,6 +151,6 @@ def _verdict(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
     if "failure" in reply:
         return {"correct": False, "judged_by": f"bfcl:multi_turn:{reply['failure']}",
                 "failure": None}
-    stopped = trajectory.finish == "tool_cap" and len(turns) <= len(problem.meta["later_turns"])
-    return {"correct": reply["valid"], "judged_by": reply["by"], "failure": "tool_cap" if stopped
+    stopped = trajectory.finish == "max_turns" and len(turns) <= len(problem.meta["later_turns"])
+    return {"correct": reply["valid"], "judged_by": reply["by"], "failure": "max_turns" if stopped
             else None}

@@ -25,7 +25,7 @@ from mentor_kit.core.trajectory import EOS, Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.judging.judge import require_graders
 from mentor_kit.rewards import Reward, Score, load_reward, reference_from_names
-from mentor_kit.rewards.context import Case
+from mentor_kit.rewards.context import RewardContext
 from mentor_kit.runs.files import write_atomic
 
 FIELDS = "response (text), ground_truth (text or list of texts), teacher_tools (list of tool names)"
@@ -175,7 +175,7 @@ def _score(reward: Reward, record: Record, place: str) -> tuple[Score, str]:
         score = reward(record.problem, record.reference, record.trajectory)
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
-    return score, Case(record.problem, record.reference, record.trajectory).verdict.by
+    return score, RewardContext(record.problem, record.reference, record.trajectory).verdict.by
 
 
 def row_to_record(row: dict[str, Any], number: int, toolbox: str | None = None,

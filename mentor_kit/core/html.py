@@ -29,7 +29,7 @@ KINDS = {"R": ("reasoning", "#56b4e9", "#eef7fd"), "T": ("tool use", "#e69f00", 
 WARN, RIGHT = "#a33c00", "#00614a"  # vermillion and bluish green, darkened until they read on white
 FOLD_CHARACTERS, FOLD_LINES = 400, 8  # longer texts are folded
 MAX_CHARACTERS = 20_000  # the rest of a longer text is left out of the picture, and said so
-FINISHES = {"eos": "", "length": "cut off: length limit", "tool_cap": "stopped: turn limit",
+FINISHES = {"eos": "", "length": "cut off: length limit", "max_turns": "stopped: turn limit",
             "error": "stopped: error"}
 CONTROL_RE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 

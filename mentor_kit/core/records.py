@@ -60,13 +60,21 @@ def _utf8(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+# how files of earlier versions name the ways in which a trajectory ends
+OLD_NAMES = {"tool_cap": "max_turns", "turn_limit": "max_turns", "overlong": "length"}
+
+
 def row_to_record(row: dict[str, Any]) -> Record:
     problem = Problem(row["problem_id"], row["question"], tuple(row["answers"]), row["source"],
                       row["split"],
                       row["toolbox"], json.loads(row["problem_meta"]))
-    trajectory = Trajectory.from_text(row["response"], problem.id, finish=row["finish"],
-                                      producer=row["producer"],
-                                      sample=row["sample"], meta=json.loads(row["meta"]))
+    meta = json.loads(row["meta"])
+    for key in {"failure", "reason"} & set(meta):
+        if isinstance(meta[key], str):
+            meta[key] = OLD_NAMES.get(meta[key], meta[key])
+    trajectory = Trajectory.from_text(
+        row["response"], problem.id, finish=OLD_NAMES.get(row["finish"], row["finish"]),
+        producer=row["producer"], sample=row["sample"], meta=meta)
     reference = (
         Trajectory.from_text(row["reference"], problem.id) if row["reference"] is not None else None
     )

@@ -35,12 +35,14 @@ from mentor_kit.errors import UserError
 
 EOS = "<|im_end|>"
 ASSISTANT = "<|im_start|>assistant\n"
-Finish = Literal["eos", "length", "tool_cap", "error"]
-FINISHES = ("eos", "length", "tool_cap", "error")
+Finish = Literal["eos", "length", "max_turns", "error"]  # how a trajectory's last turn ended
+FINISHES = ("eos", "length", "max_turns", "error")
+FAILURES = (*FINISHES[1:], "no_answer")  # why a trajectory has no judged answer
 
 CALL_RE = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 # A call, or thoughts (closed or not), in which a call is only a draft
-CALL_OR_THOUGHT_RE = re.compile(r"<think>.*?(?:</think>|\Z)|" + CALL_RE.pattern, re.DOTALL)
+THOUGHT_RE = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+CALL_OR_THOUGHT_RE = re.compile(f"{THOUGHT_RE.pattern}|{CALL_RE.pattern}", re.DOTALL)
 RESPONSE_RE = re.compile(r"<tool_response>\n?(.*?)\n?</tool_response>", re.DOTALL)
 THINK_RE = re.compile(r"</?think>")
 USER_RE = re.compile(
@@ -70,6 +72,12 @@ class ToolCall:
     name: str | None
     arguments: Any
     observation: Observation | None = None
+
+    @property
+    def written_name(self) -> Any:
+        """What stands under "name", a text or not; None where nothing does."""
+        data = None if self.name is not None else _json_object(self.text)
+        return data.get("name") if data else self.name
 
     @property
     def executed(self) -> bool:
@@ -114,6 +122,11 @@ class Turn:
         return tuple(replace(c, observation=done.get(id(c))) for c in written)
 
     @property
+    def n_opened_calls(self) -> int:
+        """How many calls it opens outside `<think>`, closed or not."""
+        return THOUGHT_RE.sub("", self.text).count("<tool_call>")
+
+    @property
     def runnable_calls(self) -> tuple[ToolCall, ...]:
         """What a rollout executes: every call, or none where one of them is malformed."""
         return self.calls if all(c.name is not None for c in self.calls) else ()
@@ -138,14 +151,24 @@ class Turn:
         )
 
 
+def written_calls(text: str) -> tuple[ToolCall, ...]:
+    """Every call of a text, drafts inside `<think>` included."""
+    return tuple(_parse_call(m) for m in CALL_RE.findall(_until_last("</tool_call>", text)))
+
+
 def _parse_call(text: str) -> ToolCall:
+    data = _json_object(text)
+    if data is None or not isinstance(data.get("name"), str):
+        return ToolCall(text, None, None)
+    return ToolCall(text, data["name"], data.get("arguments"))
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        return ToolCall(text, None, None)
-    if not isinstance(data, dict) or not isinstance(data.get("name"), str):
-        return ToolCall(text, None, None)
-    return ToolCall(text, data["name"], data.get("arguments"))
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def _observation(content: str) -> Observation:
@@ -187,7 +210,7 @@ class Trajectory:
         pieces[-1] += text[last:]
         turns = [Turn(pieces[i], "eos", pieces[i + 1]) for i in range(0, len(pieces) - 1, 2)]
         ended = pieces[-1].endswith(eos)
-        if finish not in (("eos", "tool_cap") if ended else ("length", "error")):
+        if finish not in (("eos", "max_turns") if ended else ("length", "error")):
             finish = "eos" if ended else "length"
         turns.append(Turn(pieces[-1].removesuffix(eos), finish))
         return cls(problem_id, tuple(turns), **kwargs)
@@ -228,8 +251,10 @@ class Trajectory:
     def from_messages(
         cls, messages: Iterable[Mapping[str, Any]], problem_id: str = "", **kwargs: Any
     ) -> Trajectory:
-        """The trajectory of assistant, tool and later user messages. `finish` may be given for the
-        last turn.
+        """The trajectory of assistant, tool and later user messages, in any form that chat APIs
+        write: arguments as an object or as JSON text, content as a text or as parts. What tools and
+        users say cannot speak for the chat: marks are escaped. `finish` may be given for the last
+        turn.
 
         Raises:
             UserError: for another role, a tool or user message in front, two assistant messages
@@ -242,10 +267,11 @@ class Trajectory:
         turns: list[Turn] = []
         results: list[str] = []
         for message in messages:
+            content = escape_chat_markup(content_text(message.get("content")))
             if message["role"] == "tool":
-                results.append(str(message["content"]))
+                results.append(content)
             elif message["role"] == "user":
-                turns[-1] = replace(turns[-1], env_response=render_user(str(message["content"])))
+                turns[-1] = replace(turns[-1], env_response=render_user(content))
             else:
                 if results:
                     turns[-1] = replace(turns[-1], env_response=render_environment(results))
@@ -314,11 +340,39 @@ def render_call(name: str, arguments: Any) -> str:
 
 def render_turn(message: Mapping[str, Any]) -> str:
     """The text of an assistant message with `content` and `tool_calls`."""
-    parts = [message.get("content") or ""] if message.get("content") else []
+    content = content_text(message.get("content"))
+    parts = [content] if content else []
     for call in message.get("tool_calls") or []:
         function = call.get("function", call)
-        parts.append(render_call(function["name"], function.get("arguments")))
+        parts.append(render_call(function["name"], read_arguments(function.get("arguments"))))
     return "\n".join(parts)
+
+
+def content_text(content: Any) -> str:
+    """A message's content as text: a text, nothing, or a list of parts of which the texts count;
+    anything else as JSON."""
+    if isinstance(content, list):
+        return "".join(content_text(part.get("text") if isinstance(part, Mapping) else part)
+                       for part in content)
+    if content is None or isinstance(content, str):
+        return content or ""
+    return json.dumps(content, ensure_ascii=False)
+
+
+def read_arguments(written: Any) -> Any:
+    """A call's arguments: the object that is written, also as JSON text (once or twice encoded; an
+    empty text is no arguments). Anything else stays as it is."""
+    value = written
+    for _ in range(2):
+        if not isinstance(value, str):
+            break
+        if not value.strip():
+            return {}
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            break
+    return value if isinstance(value, Mapping) else written
 
 
 def render_environment(results: Iterable[str], eos: str = EOS) -> str:

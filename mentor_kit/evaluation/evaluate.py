@@ -1,6 +1,6 @@
 """Ask a student or a teacher problems, score what came back, and keep every item.
 
-Every asked item is in the denominator: what is overlong, ends at the turn limit, crashes or has no
+Every asked item is in the denominator: what is cut off, ends at the turn limit, crashes or has no
 answer is wrong and counted by kind. A student answers by `rollout(problems, sampling)`; a teacher
 (an endpoint, a local model, the worked solutions) is asked as in a collection, so that it can be a
 row of the same table: it is right where the judge says so, as any student, also where the attempt
@@ -19,7 +19,7 @@ from mentor_kit.core.problem import Problem, known_tools, sample_indices
 from mentor_kit.core.records import Record
 from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
-from mentor_kit.judging.verdicts import judge_answers, verdict_facts
+from mentor_kit.judging.verdicts import judge_answers, judge_trajectory
 from mentor_kit.metrics.trajectories import summarise
 
 if TYPE_CHECKING:
@@ -213,6 +213,6 @@ def teacher_facts(attempts: Sequence[Record]) -> dict[str, dict[str, float]]:
     """
     right = defaultdict(list)
     for r in attempts:
-        right[r.problem.id].append(verdict_facts(r.problem, r.trajectory)["correct"])
+        right[r.problem.id].append(judge_trajectory(r.problem, r.trajectory)["correct"])
     return {name: {"teacher_correct": sum(verdicts) / len(verdicts)} for name,
             verdicts in right.items()}

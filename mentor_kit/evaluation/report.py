@@ -11,7 +11,7 @@ import pandas as pd
 from mentor_kit.analysis.findings import Finding
 from mentor_kit.analysis.style import split_label
 from mentor_kit.core.records import Record
-from mentor_kit.judging.verdicts import FAILURES
+from mentor_kit.core.trajectory import FAILURES
 from mentor_kit.metrics.bootstrap import bootstrap_interval
 from mentor_kit.metrics.trajectories import sample_metrics, summarise
 
@@ -86,7 +86,7 @@ def failures(records: Sequence[Record], kind: str = "", split: str = "") -> list
 
 
 def failure_counts(records: Sequence[Record]) -> pd.DataFrame:
-    """Wrong answers by split and kind: overlong, tool_cap, error, no_answer, wrong_answer."""
+    """Wrong answers by split and kind: length, max_turns, error, no_answer, wrong_answer."""
     kinds = (*FAILURES, "wrong_answer")
     return pd.DataFrame({split: {k: len(failures(group, k)) for k in kinds}
                          for split, group in by_split(records).items()}).T

@@ -132,7 +132,7 @@ def repeat_check(records: list[Record]) -> pd.Series:
     """
     wrong = exact_repeats_with_wrong_answer(records)
     miscopied = sum(is_miscopied_last_result(r) for r in wrong)
-    never_boxed = sum(r.trajectory.meta["failure"] in ("overlong", "no_answer") for r in wrong)
+    never_boxed = sum(r.trajectory.meta["failure"] in ("length", "no_answer") for r in wrong)
     metrics = [record_metrics(r, known_tools(r.problem)) for r in records]
     return pd.Series({"rollouts": len(records),
                       "executed_calls": sum(m["n_executed"] for m in metrics),

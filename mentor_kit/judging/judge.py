@@ -60,29 +60,27 @@ def final_answer(answer: str | Trajectory) -> str | None:
     closes.
 
     As the released code reads it: `\boxed x` (up to a dollar sign) wins over braces wherever it
-    occurs; the *last* box counts even if it is broken. `\fbox{}` counts when there is no `\boxed`
-    (the released code finds it
-    too but then fails to open it and scores it as unanswered: we open it). The end token is not
-    part of an answer.
+    occurs; the *last* box counts even if it is broken; `\fbox{}` is not an answer. The end token is
+    not part of an answer.
     """
     text = (answer.to_text() if isinstance(answer, Trajectory) else answer).removesuffix(EOS)
     if "\\boxed " in text:
         content = text.rpartition("\\boxed ")[2].split("$")[0]
     else:
-        content = _braced(text, "\\boxed") if "\\boxed" in text else _braced(text, "\\fbox")
+        content = _last_box(text)
     return content if content and content.strip() else None
 
 
-def _braced(text: str, command: str) -> str | None:
-    """What stands between the braces that follow the last `command`."""
-    start = text.rfind(command + "{")
-    if start < 0 or start != text.rfind(command):
+def _last_box(text: str) -> str | None:
+    """What stands between the braces that follow the last `\\boxed`."""
+    start = text.rfind("\\boxed")
+    if not text.startswith("\\boxed{", start):
         return None
     depth = 0
     for match in re.compile(r"[{}]").finditer(text, start):
         depth += 1 if match[0] == "{" else -1
         if depth == 0:
-            return text[start + len(command) + 1:match.start()]
+            return text[start + len("\\boxed{"):match.start()]
     return None
 
 

@@ -9,19 +9,17 @@ from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.judging.judge import final_answer, judge, require_graders
 
-FAILURES = ("overlong", "tool_cap", "error", "no_answer")
-BY_FINISH = {"length": "overlong", "tool_cap": "tool_cap", "error": "error"}
-
 
 def failure_kind(trajectory: Trajectory) -> str | None:
-    """Why a rollout has no judged answer, or None: overlong, tool_cap, error, no_answer."""
-    if trajectory.finish in BY_FINISH:
-        return BY_FINISH[trajectory.finish]
+    """Why a rollout has no judged answer (one of `trajectory.FAILURES`), or None where it has
+    one."""
+    if trajectory.finish != "eos":
+        return trajectory.finish
     return None if final_answer(trajectory) else "no_answer"
 
 
-def verdict_facts(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
-    """The judge's verdict as facts for the trajectory's meta: correct, judged_by, failure."""
+def judge_trajectory(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
+    """The judge's verdict for the trajectory's meta: correct, judged_by, failure."""
     failure = failure_kind(trajectory)
     if failure:
         return {"correct": False, "judged_by": "failure", "failure": failure}
@@ -32,10 +30,10 @@ def verdict_facts(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
 def judge_answers(
     problems: Sequence[Problem], trajectories: Sequence[Trajectory]
 ) -> list[dict[str, Any]]:
-    """The scorer of mathematics: `verdict_facts` of each.
+    """The scorer of mathematics: `judge_trajectory` of each.
 
     Raises:
         UserError: a grader is missing.
     """
     require_graders()
-    return [verdict_facts(p, t) for p, t in zip(problems, trajectories, strict=True)]
+    return [judge_trajectory(p, t) for p, t in zip(problems, trajectories, strict=True)]

@@ -1,6 +1,6 @@
 """Metrics of stored trajectories: pure functions, no model, no torch.
 
-The denominator of every rate is every record handed in: an overlong, crashed or unanswered item is
+The denominator of every rate is every record handed in: a cut, crashed or unanswered item is
 a wrong one and is counted by its kind. Only comparisons with a teacher are limited to the records
 that have a reference (`n_reference` says how many those are).
 """

@@ -1,5 +1,4 @@
-"""Group-relative advantages, as TRL computes them, in numpy: what a reward turns into before it
-trains anything.
+"""Group-relative advantages in numpy, for pictures only: training uses TRL's, which are the same.
 
 A group is the rollouts of one problem. Rewards are plain numbers; advantages are in standard
 deviations of the group, except where the scaling is turned off.
@@ -15,7 +14,7 @@ from mentor_kit.errors import UserError
 EPSILON = 1e-4  # what TRL adds to the standard deviation
 
 
-def group_advantages(rewards: ArrayLike, *, scale: bool = True, floor: float = 0.0,
+def group_advantages(rewards: ArrayLike, *, scale: bool = True,
                      epsilon: float = EPSILON) -> NDArray[np.float64]:
     """Advantage of each rollout over its group.
 
@@ -24,8 +23,6 @@ def group_advantages(rewards: ArrayLike, *, scale: bool = True, floor: float = 0
         scale: divide by the group's standard deviation (GRPO; TRL `scale_rewards="group"`); False
             subtracts the mean only (Dr. GRPO, arXiv 2503.20783; TRL `scale_rewards="none"`), so
             that advantages keep the reward's scale.
-        floor: smallest standard deviation divided by. Ours: it keeps a group whose rewards hardly
-            differ from being blown up to the size of one that differs much.
         epsilon: added to the standard deviation; TRL's 1e-4.
 
     Returns:
@@ -42,7 +39,7 @@ def group_advantages(rewards: ArrayLike, *, scale: bool = True, floor: float = 0
     if not scale:
         return centred
     deviation = rewards.std(axis=1, ddof=1, keepdims=True)
-    return centred / (np.maximum(deviation, floor) + epsilon)
+    return centred / (deviation + epsilon)
 
 
 def per_term_advantages(terms: ArrayLike, weights: ArrayLike | None = None, *,

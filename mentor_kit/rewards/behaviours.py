@@ -43,7 +43,7 @@ def rollout(calls: list[tuple[str, dict[str, Any]]
     if execute:
         turns.append(Turn(answer))
     else:
-        turns[-1] = Turn(f"{answer}\n{turns[-1].text}", "tool_cap")
+        turns[-1] = Turn(f"{answer}\n{turns[-1].text}", "max_turns")
     return Trajectory(PROBLEM.id, tuple(turns), producer="behaviour")
 
 

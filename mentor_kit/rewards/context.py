@@ -3,18 +3,18 @@ follows from them."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from mentor_kit.core.problem import Problem, known_tools
-from mentor_kit.core.trajectory import ToolCall, Trajectory, Turn
+from mentor_kit.core.records import to_json
+from mentor_kit.core.trajectory import ToolCall, Trajectory, written_calls
 from mentor_kit.judging.judge import Verdict, final_answer, judge
 
 
 @dataclass(frozen=True)
-class Case:
+class RewardContext:
     """One rollout to be scored. Everything is derived on demand, once.
 
     With `executed_only`, the student's calls are those that were carried out without an error;
@@ -41,16 +41,17 @@ class Case:
         return frozenset(known_tools(self.problem))
 
     @cached_property
-    def named_calls(self) -> tuple[ToolCall, ...]:
-        """Well-formed calls as written, known or not."""
-        return tuple(c for c in Turn(self.student.to_text()).calls if c.name)
+    def written_calls(self) -> tuple[ToolCall, ...]:
+        """Calls as the released code finds them in the whole text: known or not, malformed or not,
+        drafts inside `<think>` included."""
+        return written_calls(self.student.to_text())
 
     @cached_property
     def calls(self) -> tuple[ToolCall, ...]:
         """The student's calls that count."""
         if self.executed_only:
             return tuple(c for c in self.student.calls if c.ok and c.name in self.known)
-        return tuple(c for c in self.named_calls if c.name in self.known)
+        return tuple(c for c in self.written_calls if c.name in self.known)
 
     @property
     def names(self) -> list[str]:
@@ -58,17 +59,19 @@ class Case:
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
-        """Names of well-formed calls to tools that do not exist."""
-        return tuple(c.name for c in self.named_calls if c.name not in self.known)
+        """Names of calls to tools that do not exist. A name that is not a text (`"name": 5`) counts
+        here, as in the released code, though such a call is malformed and never carried out."""
+        return tuple(str(c.written_name) for c in self.written_calls
+                     if c.written_name and c.name not in self.known)
 
     @cached_property
-    def attempts(self) -> int:
+    def n_written_calls(self) -> int:
         """Calls the student tried to write: well-formed, malformed and never closed alike."""
-        return sum(max(len(t.calls), t.text.count("<tool_call>")) for t in self.student.turns)
+        return sum(max(len(t.calls), t.n_opened_calls) for t in self.student.turns)
 
     @cached_property
     def malformed(self) -> int:
-        return self.attempts - sum(bool(c.name) for c in self.student.calls)
+        return self.n_written_calls - sum(bool(c.name) for c in self.student.calls)
 
     @cached_property
     def reference_calls(self) -> tuple[ToolCall, ...]:
@@ -82,7 +85,7 @@ class Case:
 def canonical(value: Any) -> str:
     """A JSON value as text for comparison: keys sorted, 4.0 written as 4."""
     try:
-        return json.dumps(_whole(value), sort_keys=True)
+        return to_json(_whole(value))
     except RecursionError:  # thousands of nested brackets: equal to nothing sensible
         return "too deep"
 

@@ -19,24 +19,23 @@ from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record
 from mentor_kit.metrics.trajectories import record_metrics
 from mentor_kit.rewards.behaviours import behaviours
-from mentor_kit.rewards.context import Case
+from mentor_kit.rewards.context import RewardContext
 from mentor_kit.rewards.reward import GATES, Reward, load_reward
 
 
 def behaviour_scores(presets: Sequence[str | Reward]) -> pd.DataFrame:
     """Score of every handwritten behaviour (rows) under every preset (columns)."""
-    rewards = [load_reward(p) for p in presets]
-    return pd.DataFrame({r.name: {name: r(b.problem, b.reference, b.trajectory).total for name,
-                                  b in behaviours()}
-                         for r in rewards})
+    return pd.DataFrame({r.name: behaviour_terms(r)["total"] for r in map(load_reward, presets)})
 
 
 def behaviour_terms(preset: str | Reward) -> pd.DataFrame:
     """Each behaviour's terms under one preset, and their total."""
     reward = load_reward(preset)
-    rows = {name: reward(b.problem, b.reference, b.trajectory) for name, b in behaviours()}
-    return pd.DataFrame({name: {**s.terms, "total": s.total} for name,
-                         s in rows.items()}).T.fillna(0.0)
+    rows = {}
+    for name, behaviour in behaviours():
+        score = reward(behaviour.problem, behaviour.reference, behaviour.trajectory)
+        rows[name] = {**score.terms, "total": score.total}
+    return pd.DataFrame(rows).T.fillna(0.0)
 
 
 # (rollout, compared with, what the released formula gets wrong); scores are computed
@@ -64,24 +63,31 @@ def pathologies(
     order, too.
     """
     scores = behaviour_scores([preset, repaired])
-    return pd.DataFrame([{"rollout": a, "compared with": b,
-                          **{f"{name}: {who}": scores.at[row, name] for name in scores
-                             for who, row in (("rollout", a), ("compared", b))},
-                          "conclusion": conclusion}
-                         for a, b, conclusion in PATHOLOGIES]).set_index("rollout")
+    rows = []
+    for rollout, compared, conclusion in PATHOLOGIES:
+        row = {"rollout": rollout, "compared with": compared}
+        for name in scores:
+            row[f"{name}: rollout"] = scores.at[rollout, name]
+            row[f"{name}: compared"] = scores.at[compared, name]
+        rows.append({**row, "conclusion": conclusion})
+    return pd.DataFrame(rows).set_index("rollout")
 
 
 def rollout_kind(record: Record) -> str:
     """What a rollout did, in words: how it ended, else right or wrong and how its tools compare
     with the teacher's."""
-    case = Case(record.problem, record.reference, record.trajectory)
-    if GATES["not_ended"](case):
+    context = RewardContext(record.problem, record.reference, record.trajectory)
+    if GATES["not_ended"](context):
         return "not ended"
-    if case.answer is None:
+    if context.answer is None:
         return "no box"
-    tools = ("invented tool" if case.unknown else "no tools" if not case.names else
-             "teacher's tools" if set(case.names) == set(case.reference_names) else "other tools")
-    return f"{'right' if case.verdict.correct else 'wrong'}, {tools}"
+    verdict = "right" if context.verdict.correct else "wrong"
+    if context.unknown:
+        return f"{verdict}, invented tool"
+    if not context.names:
+        return f"{verdict}, no tools"
+    same = set(context.names) == set(context.reference_names)
+    return f"{verdict}, teacher's tools" if same else f"{verdict}, other tools"
 
 
 def scores_by_kind(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.DataFrame:
@@ -123,11 +129,10 @@ def varying_terms(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -
     rows = {}
     for reward in map(load_reward, presets):
         scores = [reward(r.problem, r.reference, r.trajectory) for r in rollouts]
-        columns = {name: [s.terms.get(name, 0.0) for s in scores] for s in scores
-                   for name in s.terms}
-        rows[reward.name] = {name: varying_share(values, groups)
-                             for name,
-                             values in {**columns, "total": [s.total for s in scores]}.items()}
+        columns = {"total": [s.total for s in scores]}
+        for name in dict.fromkeys(name for score in scores for name in score.terms):
+            columns[name] = [s.terms.get(name, 0.0) for s in scores]
+        rows[reward.name] = {n: varying_share(values, groups) for n, values in columns.items()}
     return pd.DataFrame(rows).T
 
 

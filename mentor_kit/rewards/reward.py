@@ -20,15 +20,14 @@ import math
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mentor_kit.core.plugins import load_object
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory, Turn, render_call
-from mentor_kit.errors import UserError
-from mentor_kit.rewards.context import Case
+from mentor_kit.errors import UserError, did_you_mean
+from mentor_kit.rewards.context import RewardContext
 from mentor_kit.rewards.terms import TERMS
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
@@ -36,10 +35,10 @@ PRESETS = ("sparse", "mentor", "any_overlap", "no_tool_match", "set_f1", "count_
            "arguments", "strict",
            "executed", "matchtir", "toolrl", "mentor_fixed")
 
-GATES: dict[str, Callable[[Case], bool]] = {
-    "not_ended": lambda case: case.student.finish in ("length", "error"),
-    "no_answer": lambda case: case.answer is None,
-    "no_reference_tools": lambda case: not case.reference_calls,
+GATES: dict[str, Callable[[RewardContext], bool]] = {
+    "not_ended": lambda context: context.student.finish in ("length", "error"),
+    "no_answer": lambda context: context.answer is None,
+    "no_reference_tools": lambda context: not context.reference_calls,
 }
 
 
@@ -57,13 +56,15 @@ class Term:
     """One weighted term; `when_wrong` multiplies it when the final answer is wrong."""
 
     name: str
-    function: Callable[[Case], float]
+    function: Callable[[RewardContext], float]
     weight: float = 1.0
     when_wrong: float = 1.0
 
-    def __call__(self, case: Case) -> float:
-        value = self.weight * self.function(case)
-        return value if self.when_wrong == 1.0 or case.verdict.correct else value * self.when_wrong
+    def __call__(self, context: RewardContext) -> float:
+        value = self.weight * self.function(context)
+        if self.when_wrong == 1.0 or context.verdict.correct:
+            return value
+        return value * self.when_wrong
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class PlainFunction:
         named = self.function if hasattr(self.function, "__qualname__") else type(self.function)
         return f"{named.__module__}:{named.__qualname__}"
 
-    def __call__(self, case: Case) -> float:
-        value = self._returned(case)
+    def __call__(self, context: RewardContext) -> float:
+        value = self._returned(context)
         if isinstance(value, Score):
             value = value.total
         try:
@@ -102,18 +103,18 @@ class PlainFunction:
             number = math.nan
         if not math.isfinite(number):
             raise UserError(f"Reward function {self.name} returned {value!r} for problem "
-                            f"{case.problem.id!r}: it must return a finite number.")
+                            f"{context.problem.id!r}: it must return a finite number.")
         return number
 
-    def _returned(self, case: Case) -> Any:
+    def _returned(self, context: RewardContext) -> Any:
         try:
-            return self.function(case.problem, case.reference, case.student)
+            return self.function(context.problem, context.reference, context.student)
         except Exception as error:
             # after this frame: the function's own
             place = traceback.extract_tb(error.__traceback__)[:2][-1]
             raise UserError(f"Reward function {self.name} raised {type(error).__name__}: "
                             f"{' '.join(str(error).split())} ({Path(place.filename).name}, line "
-                            f"{place.lineno}) for problem {case.problem.id!r}: mend it.") from error
+                            f"{place.lineno}) for problem {context.problem.id!r}.") from error
 
 
 @dataclass(frozen=True)
@@ -143,11 +144,11 @@ class Reward:
             UserError: the problem's toolbox does not exist, or a user's function raised or did not
                 return a number.
         """
-        case = Case(problem, reference, student, self.executed_only)
+        context = RewardContext(problem, reference, student, self.executed_only)
         for condition, value in self.gate:
-            if GATES[condition](case):
+            if GATES[condition](context):
                 return Score(value, {"gate": value})
-        terms = {t.name: float(t(case)) for t in self.terms}
+        terms = {t.name: float(t(context)) for t in self.terms}
         return Score(sum(terms.values()), terms)
 
 
@@ -173,11 +174,9 @@ def load_reward(spec: str | Reward | Callable[..., float]) -> Reward:
     if spec.endswith((".yaml", ".yml")):
         return reward_from_file(Path(spec))
     if ":" not in spec:
-        near = get_close_matches(spec, PRESETS, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"Unknown reward {spec!r}{hint}: use one of {', '.join(PRESETS)}, the path "
-                        "of a YAML file, or 'package.module:name' for a function of yours, looked "
-                        "for in the working folder.")
+        raise UserError(f"There is no reward {spec!r}{did_you_mean(spec, PRESETS)} It may also be "
+                        "the path of a YAML file, or 'package.module:name' for a function of "
+                        "yours, looked for in the working folder.")
     found = load_object(spec, "reward")
     if not callable(found):
         raise UserError(f"reward {spec!r} is a {type(found).__name__}: it must be a Reward or a "

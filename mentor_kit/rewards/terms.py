@@ -1,9 +1,9 @@
-"""Reward terms: small pure functions of a `Case`, each between 0 and 1. A preset weighs a few of
-them.
+"""Reward terms: small pure functions of a `RewardContext`, each between 0 and 1. A preset weighs a
+few of them.
 
 Terms of the released code keep its meaning to the letter; the others say which paper they come
-from. `Case.calls` decides which of the student's calls count (all written ones, or only executed
-ones).
+from. `RewardContext.calls` decides which of the student's calls count: all written ones, or only
+executed ones.
 """
 
 from __future__ import annotations
@@ -13,70 +13,70 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mentor_kit.core.trajectory import ToolCall
-from mentor_kit.rewards.context import Case, canonical
+from mentor_kit.rewards.context import RewardContext, canonical
 
 
-def answered(case: Case) -> float:
+def answered(context: RewardContext) -> float:
     """1 for any boxed answer, right or wrong."""
-    return float(case.answer is not None)
+    return float(context.answer is not None)
 
 
-def answer_right(case: Case) -> float:
+def answer_right(context: RewardContext) -> float:
     """1 when the judge accepts the final answer."""
-    return float(case.verdict.correct)
+    return float(context.verdict.correct)
 
 
-def same_tools(case: Case) -> float:
+def same_tools(context: RewardContext) -> float:
     """1 when the student's set of tools equals the teacher's. Released MENTOR: ignores order,
     counts, arguments."""
-    return float(bool(case.names) and set(case.names) == set(case.reference_names))
+    return float(bool(context.names) and set(context.names) == set(context.reference_names))
 
 
-def any_shared_tool(case: Case) -> float:
+def any_shared_tool(context: RewardContext) -> float:
     """1 when student and teacher share a tool. Released ABLATION2."""
-    return float(bool(set(case.names) & set(case.reference_names)))
+    return float(bool(set(context.names) & set(context.reference_names)))
 
 
-def tool_set_f1(case: Case) -> float:
+def tool_set_f1(context: RewardContext) -> float:
     """F1 of the sets of tools. Released ABLATION4."""
-    return _f1(Counter(set(case.names)), Counter(set(case.reference_names)))
+    return _f1(Counter(set(context.names)), Counter(set(context.reference_names)))
 
 
-def no_unknown_tool(case: Case) -> float:
+def no_unknown_tool(context: RewardContext) -> float:
     """1 when no well-formed call names a tool that does not exist. Released code; true of no call
     at all, too."""
-    return float(not case.unknown)
+    return float(not context.unknown)
 
 
-def tool_count_f1(case: Case) -> float:
+def tool_count_f1(context: RewardContext) -> float:
     """F1 of the multisets of tools: using a tool twice is not using it once. Ours."""
-    return _f1(Counter(case.names), Counter(case.reference_names))
+    return _f1(Counter(context.names), Counter(context.reference_names))
 
 
-def tool_order(case: Case) -> float:
+def tool_order(context: RewardContext) -> float:
     """2 x longest common subsequence / (student's calls + teacher's calls). Ours; the plainest
     ordered match."""
-    return _ratio(2 * _common_subsequence(case.names, case.reference_names),
-                  len(case.names) + len(case.reference_names))
+    return _ratio(2 * _common_subsequence(context.names, context.reference_names),
+                  len(context.names) + len(context.reference_names))
 
 
-def same_arguments(case: Case) -> float:
+def same_arguments(context: RewardContext) -> float:
     """F1 of the multisets of (tool, arguments). A reference made of names alone is compared by
     name. Ours."""
-    by_name = {c.name for c in case.reference_calls if c.arguments is None}
-    return _f1(Counter(_signature(c, by_name) for c in case.calls),
-               Counter(_signature(c, by_name) for c in case.reference_calls))
+    by_name = {c.name for c in context.reference_calls if c.arguments is None}
+    return _f1(Counter(_signature(c, by_name) for c in context.calls),
+               Counter(_signature(c, by_name) for c in context.reference_calls))
 
 
-def strict_replication(case: Case) -> float:
+def strict_replication(context: RewardContext) -> float:
     """1 when names, arguments and order all equal the teacher's: what v3 of the paper argues
     against."""
-    by_name = {c.name for c in case.reference_calls if c.arguments is None}
-    return float(bool(case.calls) and [_signature(c, by_name) for c in case.calls]
-                 == [_signature(c, by_name) for c in case.reference_calls])
+    by_name = {c.name for c in context.reference_calls if c.arguments is None}
+    return float(bool(context.calls) and [_signature(c, by_name) for c in context.calls]
+                 == [_signature(c, by_name) for c in context.reference_calls])
 
 
-def matched_credit(case: Case) -> float:
+def matched_credit(context: RewardContext) -> float:
     """Optimal one-to-one assignment of calls to the teacher's, mean similarity over the longer
     side.
 
@@ -85,10 +85,10 @@ def matched_credit(case: Case) -> float:
     (`turn_credits`); we divide by the larger number of calls, so that a trajectory has one number
     and both missing and surplus calls cost.
     """
-    return _ratio(sum(call_credits(case)), max(len(case.calls), len(case.reference_calls)))
+    return _ratio(sum(call_credits(context)), max(len(context.calls), len(context.reference_calls)))
 
 
-def call_match(case: Case) -> float:
+def call_match(context: RewardContext) -> float:
     """ToolRL's correctness (arXiv 2504.13958), R_max / S_max, so between 0 and 1; the paper scales
     it to -3..3.
 
@@ -96,54 +96,55 @@ def call_match(case: Case) -> float:
     Jaccard) + for each matched pair, overlap of parameter names + equal values; R_max is its
     maximum over assignments.
     """
-    names, wanted = Counter(case.names), Counter(case.reference_names)
-    best = 1.0 + sum(1 + len(_parameters(c)) for c in case.reference_calls)
-    pairs = _assign(case.calls, case.reference_calls, _parameter_score)
+    names, wanted = Counter(context.names), Counter(context.reference_names)
+    best = 1.0 + sum(1 + len(_parameters(c)) for c in context.reference_calls)
+    pairs = _assign(context.calls, context.reference_calls, _parameter_score)
     return (_ratio((names & wanted).total(), (names | wanted).total())
             + sum(score for _, _, score in pairs)) / best
 
 
-def carried_out_f1(case: Case) -> float:
+def carried_out_f1(context: RewardContext) -> float:
     """2 x (calls carried out that the teacher also made) / (calls attempted + teacher's calls). For
     `mentor_fixed`.
 
     Unknown, malformed, failed and never executed calls count as attempts only, so each lowers the
     term.
     """
-    done = Counter(c.name for c in case.student.calls if c.ok and c.name in case.known)
-    shared = (done & Counter(case.reference_names)).total()
-    return _ratio(2 * shared, case.attempts + len(case.reference_calls))
+    done = Counter(c.name for c in context.student.calls if c.ok and c.name in context.known)
+    shared = (done & Counter(context.reference_names)).total()
+    return _ratio(2 * shared, context.n_written_calls + len(context.reference_calls))
 
 
-def clean_calls(case: Case) -> float:
+def clean_calls(context: RewardContext) -> float:
     """1 when no call is malformed and none names a tool that does not exist. Ours, for
     `mentor_fixed`."""
-    return float(not case.malformed and not case.unknown)
+    return float(not context.malformed and not context.unknown)
 
 
-TERMS: dict[str, Callable[[Case], float]] = {f.__name__: f for f in (
+TERMS: dict[str, Callable[[RewardContext], float]] = {f.__name__: f for f in (
     answered, answer_right, same_tools, any_shared_tool, tool_set_f1, no_unknown_tool,
     tool_count_f1, tool_order,
     same_arguments, strict_replication, matched_credit, call_match, carried_out_f1, clean_calls)}
 
 
-def call_credits(case: Case) -> list[float]:
-    """The similarity of each of `case.calls` to the teacher's call it is assigned to; 0 for those
-    left over."""
-    credit = [0.0] * len(case.calls)
-    for i, j, score in _assign(case.calls, case.reference_calls, _similarity_parts):
-        credit[i] = score / (2 + len(_parameters(case.reference_calls[j])))
+def call_credits(context: RewardContext) -> list[float]:
+    """The similarity of each of `context.calls` to the teacher's call that it is assigned to; 0 for
+    those left over."""
+    credit = [0.0] * len(context.calls)
+    for i, j, score in _assign(context.calls, context.reference_calls, _similarity_parts):
+        credit[i] = score / (2 + len(_parameters(context.reference_calls[j])))
     return credit
 
 
-def turn_credits(case: Case) -> list[float]:
+def turn_credits(context: RewardContext) -> list[float]:
     """MatchTIR's reward of each assistant turn: the mean credit of its calls, 0 for turns without.
 
-    Turns are those of `case.student`, so `case` must count executed calls (`executed_only=True`).
+    Turns are those of `context.student`, so `context` must count executed calls only
+    (`executed_only=True`).
     """
-    credit = iter(call_credits(case))
-    turns = [[next(credit) for c in turn.calls if c.ok and c.name in case.known]
-             for turn in case.student.turns]
+    credit = iter(call_credits(context))
+    turns = [[next(credit) for c in turn.calls if c.ok and c.name in context.known]
+             for turn in context.student.turns]
     return [_ratio(sum(t), len(t), empty=0.0) for t in turns]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mentor_kit.core.files import atomic_path
+from mentor_kit.core.records import to_json
 from mentor_kit.errors import UserError
 
 
@@ -23,8 +23,7 @@ def write_atomic(path: Path | str, text: str) -> Path:
 
 def canonical_json(value: Any) -> str:
     """Sorted keys, no spaces, numpy scalars as numbers, nan and infinities as null."""
-    return json.dumps(plain(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"),
-                      allow_nan=False)
+    return to_json(plain(value))
 
 
 def plain(value: Any) -> Any:

@@ -316,7 +316,7 @@ def last_turn(text: str, ended: bool) -> Turn:
     """A rollout's last turn, which nothing follows: where it holds calls that could have been
     executed, they were not."""
     finish: Finish = "eos" if ended else "length"
-    return Turn(text, "tool_cap" if ended and Turn(text).runnable_calls else finish)
+    return Turn(text, "max_turns" if ended and Turn(text).runnable_calls else finish)
 
 
 def _env_response(student: Answerer, row: Rollout, turn: Turn) -> str:

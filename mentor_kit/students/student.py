@@ -20,7 +20,7 @@ from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
 from mentor_kit.core.trajectory import ASSISTANT, EOS, Trajectory
 from mentor_kit.errors import UserError
-from mentor_kit.judging.verdicts import verdict_facts
+from mentor_kit.judging.verdicts import judge_trajectory
 from mentor_kit.students import torch_setup  # noqa: F401 - for its effect
 from mentor_kit.students.adapters import has_adapters, save_adapter, save_merged, trained_parameters
 from mentor_kit.students.loading import LoadConfig
@@ -106,7 +106,7 @@ class Student:
         mask = [0] * len(ids)
         texts = []
         for turn in trajectory.turns:
-            ended = turn.finish in ("eos", "tool_cap")
+            ended = turn.finish in ("eos", "max_turns")
             texts += [turn.text + (EOS if ended else ""), turn.env_response]
         for number, piece in enumerate(self.tokenizer(texts,
                                                       add_special_tokens=False)["input_ids"]):
@@ -125,7 +125,7 @@ class Student:
         asked = question if isinstance(question, Problem) else \
             Problem("asked", question, ("?",), "asked", "asked", self.toolbox.name)
         trajectory = self.rollout([asked], **options)[0]
-        return Record(asked, trajectory.with_meta(**verdict_facts(asked, trajectory))
+        return Record(asked, trajectory.with_meta(**judge_trajectory(asked, trajectory))
                       if isinstance(question, Problem) else trajectory)
 
     def describe(self) -> str:

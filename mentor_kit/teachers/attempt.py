@@ -11,15 +11,14 @@ from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.judging.judge import final_answer, judge
 
 ACCEPTED = "accepted"
-FINISH_REASONS = {"tool_cap": "turn_limit", "length": "overlong", "error": "error"}
 OTHER = "the teacher option tools:text, a text of its option system, or another model."
 CALLS = f"The teacher's calls fail: read the rejected attempts; try {OTHER}"
 ADVICE = {
     "no_tool": f"The teacher answers without tools: see what the endpoint honours; try {OTHER}",
     "no_answer": f"The teacher boxes no answer: read the rejected attempts; try {OTHER}",
     "wrong_answer": "The teacher is wrong: try more samples, easier problems, or a stronger model.",
-    "overlong": "The replies are cut: raise the teacher option max_tokens.",
-    "turn_limit": "The dialogues are cut: raise the teacher option max_turns.",
+    "length": "The replies are cut: raise the teacher option max_tokens.",
+    "max_turns": "The dialogues are cut: raise the teacher option max_turns.",
     **dict.fromkeys(("malformed_call", "unknown_tool", "not_executed", "tool_error"), CALLS),
     **dict.fromkeys(
         ("timeout", "connection", "bad_json", "no_choices", "deadline"),
@@ -56,13 +55,13 @@ def judged(trajectory: Trajectory, problem: Problem,
 def reject_reason(trajectory: Trajectory, problem: Problem) -> str | None:
     """Why a trajectory is no reference, the first that holds; None when it is one.
 
-    `turn_limit` (calls in the last turn allowed), `overlong`, `error`; `no_answer`, `wrong_answer`
+    `max_turns` (calls in the last turn allowed), `length`, `error`; `no_answer`, `wrong_answer`
     (by the judge); `no_tool`; `malformed_call`, `unknown_tool`, `not_executed`, `tool_error` (one
     call is enough). Paper: the answer must be right and tools used; that every call was carried out
     is ours: references must not teach failing calls.
     """
     if trajectory.finish != "eos":
-        return FINISH_REASONS[trajectory.finish]
+        return trajectory.finish
     answer = final_answer(trajectory)
     if answer is None:
         return "no_answer"

@@ -157,7 +157,7 @@ class Dialogue:
         last = len(self.turns) + 1 >= self.max_turns
         answer = None if reply.cut or last else self._answer(turn)
         if answer is None:
-            self.turns.append(Turn(turn.text, "length" if reply.cut else "tool_cap" if turn.calls
+            self.turns.append(Turn(turn.text, "length" if reply.cut else "max_turns" if turn.calls
                                    else "eos"))
             return False
         self.turns.append(Turn(turn.text, "eos", answer.text))

@@ -11,7 +11,7 @@ from mentor_kit.collection.collection import TRAJECTORIES
 from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record, load_records, save_records
 from mentor_kit.core.trajectory import Trajectory
-from mentor_kit.judging.verdicts import verdict_facts
+from mentor_kit.judging.verdicts import judge_trajectory
 from mentor_kit.metrics.trajectories import record_metrics
 from mentor_kit.rewards import Reward, Score
 from mentor_kit.rewards.diagnostics import varying_share
@@ -91,7 +91,7 @@ class RolloutScorer:
         score = self.reward(teacher.problem, teacher.trajectory, trajectory)
         facts = {"step": step, "reward": score.total, "terms": score.terms, "tokens": tokens}
         # the judge's word, never the training reward
-        facts |= verdict_facts(teacher.problem, trajectory)
+        facts |= judge_trajectory(teacher.problem, trajectory)
         return Record(teacher.problem, trajectory.with_meta(**facts), teacher.trajectory), score
 
     def _means(

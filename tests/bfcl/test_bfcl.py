@@ -91,7 +91,7 @@ def test_a_cut_answer_is_wrong_even_where_no_call_is_asked(monkeypatch):
                       {"category": "irrelevance", "entry": "irrelevance_0"})
     cut, whole = Trajectory.from_text("I can", "p", finish="length"), answer("I cannot.")
     assert bfcl_verdicts([problem] * 2, [cut, whole]) == [
-        {"correct": False, "judged_by": "failure", "failure": "overlong"},
+        {"correct": False, "judged_by": "failure", "failure": "length"},
         {"correct": True, "judged_by": "bfcl:no_call", "failure": None}]
 
 

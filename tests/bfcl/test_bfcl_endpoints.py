@@ -54,7 +54,7 @@ def test_the_first_turn_answers_where_nobody_can_carry_out_the_tools():
     dialogue = Dialogue(SINGLE, make_environment(SINGLE), native=True, max_turns=5)
     assert not dialogue.add(Reply("", calls=(("1", "area", {"b": 2}),)))
     trajectory = dialogue.trajectory("teacher:t", 0)
-    assert trajectory.turns == (Turn(render_call("area", {"b": 2}), "tool_cap"),)
+    assert trajectory.turns == (Turn(render_call("area", {"b": 2}), "max_turns"),)
     assert Environment(SINGLE).step(trajectory.turns[0]) is None
     boxed = Trajectory("bfcl/x", (Turn("\\boxed{no call}"),))
     assert reject_reason(boxed, SINGLE) == "no_tool"  # not an unknown toolbox

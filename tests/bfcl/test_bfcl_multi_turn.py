@@ -104,16 +104,16 @@ def test_an_item_says_what_the_user_says_later(monkeypatch):
 
 def test_a_dialogue_of_several_user_turns_is_kept_as_its_text():
     turns = (Turn("Done.", "eos", render_user("And\nnow?")),
-             Turn(render_call("ls", {}), "tool_cap"))
+             Turn(render_call("ls", {}), "max_turns"))
     trajectory = Trajectory("p", turns)
     assert trajectory.turns[0].user == "And\nnow?" and trajectory.turns[1].user is None
-    assert Trajectory.from_text(trajectory.to_text(), "p", finish="tool_cap") == trajectory
+    assert Trajectory.from_text(trajectory.to_text(), "p", finish="max_turns") == trajectory
     assert [(s.kind, s.text) for s in trajectory.steps[:2]] == [("A", "Done."), ("U", "And\nnow?")]
     assert trajectory.messages()[1] == {
         "role": "user",
         "content": "And\nnow?",
     } and "[U]" in trajectory_text(trajectory)
-    assert Trajectory.from_messages(trajectory.messages(), "p", finish="tool_cap") == trajectory
+    assert Trajectory.from_messages(trajectory.messages(), "p", finish="max_turns") == trajectory
     with pytest.raises(UserError, match="are no trajectory"):
         Trajectory.from_messages(trajectory.messages()[:2])
 
@@ -427,7 +427,7 @@ def test_every_item_stays_in_the_denominator_under_its_kind():
     records = evaluate(student, problems, {}, Sampling(max_new_tokens=8000),
                        scorer=multi_turn_verdicts)
     found = [(r.trajectory.meta["correct"], r.trajectory.meta["failure"]) for r in records]
-    assert found[:4] == [(True, None), (False, "error"), (False, "overlong"), (False, "tool_cap")]
+    assert found[:4] == [(True, None), (False, "error"), (False, "length"), (False, "max_turns")]
     assert found[4:] == [(False, None)] * 3 and len(records[3].trajectory.turns) == STEPS + 1
     assert records[3].trajectory.meta["judged_by"] == "bfcl:multi_turn:force_terminated"
     assert not any(c.ok for c in records[5].trajectory.calls) and all(

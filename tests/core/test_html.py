@@ -90,7 +90,7 @@ FAULTY = trajectory(
          "eos",
          render_environment(["3", "{'error': 'Tool total not found.'}",
                              "{'error': 'division by zero.'}"])),
-    Turn("Then " + render_call("add", {"a": 1}), "tool_cap"))
+    Turn("Then " + render_call("add", {"a": 1}), "max_turns"))
 
 
 def test_faults_are_said_in_words():

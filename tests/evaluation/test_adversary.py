@@ -37,10 +37,10 @@ SCRIPT = {"right": RIGHT, "overlong": "I think " * 400, "never ends": "word",
           "calls for ever": render_call("add", {"a": 1, "b": 1}) + EOS,
     "malformed": "<tool_call>{not json</tool_call>" + EOS,
           "unknown tool": render_call("plus", {}) + EOS}
-KIND = {"right": None, "overlong": "overlong", "never ends": "overlong",
-        "thousand calls": "overlong",
-        "empty": "no_answer", "calls for ever": "tool_cap", "malformed": "no_answer",
-        "unknown tool": "tool_cap",
+KIND = {"right": None, "overlong": "length", "never ends": "length",
+        "thousand calls": "length",
+        "empty": "no_answer", "calls for ever": "max_turns", "malformed": "no_answer",
+        "unknown tool": "max_turns",
         "raises": "error", "raises late": "error"}
 CASES = list(KIND) * 5
 
@@ -94,8 +94,8 @@ def test_all_fifty_items_are_in_the_denominator_each_under_its_kind(records):
     assert found == set(KIND.items())
     summary = summarise(records)
     assert (summary["n"], summary["correct"]) == (50, 0.1)
-    shares = {k: summary[f"failure/{k}"] for k in ("overlong", "tool_cap", "no_answer", "error")}
-    assert shares == {"overlong": 0.3, "tool_cap": 0.2, "no_answer": 0.2, "error": 0.2}
+    shares = {k: summary[f"failure/{k}"] for k in ("length", "max_turns", "no_answer", "error")}
+    assert shares == {"length": 0.3, "max_turns": 0.2, "no_answer": 0.2, "error": 0.2}
 
 
 def test_an_exception_costs_one_item_and_is_kept(records):
@@ -117,7 +117,7 @@ def test_a_thousand_calls_in_a_turn_are_executed_and_counted(adversary):
     (record,) = evaluate(adversary, case, {}, Sampling(max_new_tokens=60_000, max_turns=2))
     facts = summarise([record])
     assert (facts["n_calls"], facts["n_executed"], facts["turns"]) == (2000, 1000, 2)
-    assert record.trajectory.meta["failure"] == "tool_cap"
+    assert record.trajectory.meta["failure"] == "max_turns"
 
 
 def test_counters_of_every_kind_stand_beside_accuracy(records):
@@ -203,7 +203,7 @@ def test_an_item_that_raises_before_it_is_under_way_is_the_one_that_is_blamed(ad
 def test_tables_show_every_item_and_failures_can_be_browsed(records):
     row = interval_table(records).loc["adversarial"]
     assert (row["items"], row["answers"], row["accuracy %"]) == (50, 50, 10.0)
-    assert row["low"] <= 10 <= row["high"] and row["overlong"] == 15 and row["error"] == 10
+    assert row["low"] <= 10 <= row["high"] and row["length"] == 15 and row["error"] == 10
     counts = failure_counts(records).loc["adversarial"]
     assert counts.sum() == 45 and counts["wrong_answer"] == 0
     assert len(failures(records, "no_answer")) == 10 and failures(records, "error", "nowhere") == []

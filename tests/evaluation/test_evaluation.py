@@ -24,7 +24,7 @@ from mentor_kit.evaluation import stage
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.evaluate import evaluate, sample_groups, validation_metrics
 from mentor_kit.evaluation.report import interval_table
-from mentor_kit.judging.verdicts import failure_kind, verdict_facts
+from mentor_kit.judging.verdicts import failure_kind, judge_trajectory
 from mentor_kit.runs.parameters import configure
 from mentor_kit.students.kv_decoder import KVDecoder
 from mentor_kit.students.rollout import Sampling
@@ -46,15 +46,15 @@ def as_student(record: Record, text: str, finish: str = "eos") -> Trajectory:
 
 
 @pytest.mark.parametrize(("text", "finish", "kind"), [
-    ("The answer is \\boxed{3", "length", "overlong"), ("no box" + EOS, "eos", "no_answer"),
+    ("The answer is \\boxed{3", "length", "length"), ("no box" + EOS, "eos", "no_answer"),
     (EOS, "eos", "no_answer"),
-    (render_call("add", {"a": 1, "b": 2}) + EOS, "tool_cap", "tool_cap"), ("", "error", "error"),
+    (render_call("add", {"a": 1, "b": 2}) + EOS, "max_turns", "max_turns"), ("", "error", "error"),
     ("\\boxed{3}" + EOS, "eos", None)])
 def test_failures_have_a_kind_and_count_as_wrong(text, finish, kind):
     trajectory = as_student(TEST[0], text, finish)
     assert failure_kind(trajectory) == kind
     if kind:
-        assert verdict_facts(TEST[0].problem, trajectory) == {"correct": False,
+        assert judge_trajectory(TEST[0].problem, trajectory) == {"correct": False,
                                                               "judged_by": "failure",
                                                               "failure": kind}
 
@@ -64,7 +64,7 @@ def test_every_asked_item_is_in_the_result(student):
     records = evaluate(student, problems, {}, Sampling(max_new_tokens=4), facts={"method": "cut"})
     assert [r.problem for r in records] == problems
     assert {(r.trajectory.finish, r.trajectory.meta["failure"]) for r in records} == {("length",
-                                                                                       "overlong")}
+                                                                                       "length")}
     assert not any(r.trajectory.meta["correct"] for r in records)
     assert records[0].trajectory.meta["sampling"]["max_new_tokens"] == 4
 
@@ -175,8 +175,8 @@ def test_repeat_check_tells_miscopies_from_bugs():
 
 def judged(record: Record, reference: Trajectory, text: str) -> Record:
     trajectory = Trajectory.from_text(text, record.problem.id)
-    return Record(record.problem, trajectory.with_meta(**verdict_facts(record.problem, trajectory)),
-                  reference)
+    verdict = judge_trajectory(record.problem, trajectory)
+    return Record(record.problem, trajectory.with_meta(**verdict), reference)
 
 
 def test_overlong_turn_keeps_its_text():

@@ -28,9 +28,9 @@ def test_the_sentences_under_an_evaluation_say_its_numbers():
     assert accuracy_finding(records).startswith(
         f"Right by the judge, one student: in domain {row['accuracy %']:.1f}% [{row['low']:.1f}, "
         f"{row['high']:.1f}] (teacher 100.0%) of 12 items, longer solutions ")
-    wrong = [marked(records[0], False), marked(records[1], False, "overlong"),
-             marked(records[2], False, "overlong"), marked(records[3], True)]
-    assert failure_finding(wrong) == "3 of 4 answers are wrong: overlong 2, wrong answer 1."
+    wrong = [marked(records[0], False), marked(records[1], False, "length"),
+             marked(records[2], False, "length"), marked(records[3], True)]
+    assert failure_finding(wrong) == "3 of 4 answers are wrong: length 2, wrong answer 1."
     assert failure_finding(wrong[3:]) == "None of 1 answers is wrong."
 
 

@@ -112,7 +112,7 @@ def test_any_gold_may_match_and_the_name_says_who_judged():
 @pytest.mark.parametrize(("text", "answer"), [
     ("so \\boxed{42}.<|im_end|>", "42"), ("\\boxed{999} no: \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
     ("\\boxed{$7$}", "$7$"), ("\\boxed 5$ as asked", "5"), ("\\boxed 5<|im_end|>", "5"),
-    ("\\fbox{8}", "8"),
+    ("\\fbox{8}", None),
     ("\\boxed{}", None), ("\\boxed{ }", None), ("\\boxed{1,234", None),
     ("\\boxed{1} then \\boxed{2", None),
     ("the answer is 5", None), ("\\boxed{\\{1,2\\}}", "\\{1,2\\}"), ("\\boxedx{3}", None),

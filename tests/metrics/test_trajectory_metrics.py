@@ -112,10 +112,10 @@ def test_an_unjudged_record_is_refused():
 
 
 def test_summary_keeps_every_record_in_the_denominator():
-    overlong = record([TWICE], None, False, number=2)
-    overlong = replace(overlong, trajectory=overlong.trajectory.with_meta(failure="overlong"))
+    cut = record([TWICE], None, False, number=2)
+    cut = replace(cut, trajectory=cut.trajectory.with_meta(failure="length"))
     records = [record([TWICE, PLUS], "7", True), record([TWICE, PLUS], "6", False, number=1),
-               overlong,
+               cut,
                record([INVENTED], "7", True, reference=None, number=3)]
     summary = m.summarise(records, KNOWN)
     assert (summary["n"], summary["n_reference"], summary["correct"], summary["boxed"]) == (4, 3,
@@ -123,7 +123,7 @@ def test_summary_keeps_every_record_in_the_denominator():
                                                                                             0.75)
     assert summary["set_match"] == pytest.approx(2 / 3)
     assert summary["unknown_tool"] == 0.25
-    assert summary["failure/overlong"] == 0.25 and summary["finish/eos"] == 1
+    assert summary["failure/length"] == 0.25 and summary["finish/eos"] == 1
     # pooled over records with a reference: teacher 3 multiply + 3 add, student 3 multiply + 2 add
     assert summary["similarity_pooled"] == pytest.approx(
         m.tool_similarity({"multiply": 3, "add": 3}, {"multiply": 3, "add": 2}))

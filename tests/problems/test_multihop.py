@@ -155,7 +155,7 @@ def test_the_best_accepted_answer_counts_and_failures_score_nothing(files):
         and one["scores"]["recall"] == 1
         and one["scores"]["f1"] == pytest.approx(6 / 7)
     )
-    assert two == {"correct": False, "judged_by": "failure", "failure": "overlong",
+    assert two == {"correct": False, "judged_by": "failure", "failure": "length",
                    "scores": dict.fromkeys(("em", "f1", "accuracy", "precision", "recall"), 0.0)}
 
 

@@ -29,11 +29,6 @@ def test_without_std_the_size_stays():
     assert group_advantages(PAPER_GROUPS, scale=False)[:, 0] == pytest.approx([0.24, 0.72, 0.048])
 
 
-def test_a_floor_bounds_small_groups_only():
-    advantages = group_advantages(PAPER_GROUPS, floor=0.1, epsilon=0.0)
-    assert advantages[:, 0] == pytest.approx([1.788854, 1.788854, 0.48], abs=1e-6)
-
-
 def test_equal_rewards_give_no_advantage():
     residue = [[0.7 + 0.3 + 0.1, 1.1, 0.1 + 0.3 + 0.7, 0.8 + 0.3]]  # equal up to float residue
     assert np.abs(group_advantages(residue)).max() < 1e-10

@@ -34,7 +34,7 @@ from mentor_kit.rewards.behaviours import (
     behaviours,
     rollout,
 )
-from mentor_kit.rewards.context import Case, canonical
+from mentor_kit.rewards.context import RewardContext, canonical
 from mentor_kit.rewards.reward import PRESET_FOLDER
 from mentor_kit.rewards.terms import (
     TERMS,
@@ -118,14 +118,15 @@ def test_what_each_preset_pays(preset, behaviour, expected):
 
 
 def test_behaviours_are_what_they_are_called():
-    case = {name: Case(r.problem, r.reference, r.trajectory) for name, r in BEHAVIOURS.items()}
-    assert case["hallucinated tool"].unknown == ("count_books",)
-    assert case["malformed call"].malformed == 1
+    context = {name: RewardContext(r.problem, r.reference, r.trajectory)
+               for name, r in BEHAVIOURS.items()}
+    assert context["hallucinated tool"].unknown == ("count_books",)
+    assert context["malformed call"].malformed == 1
     assert not BEHAVIOURS["never executed"].trajectory.calls[-1].executed
     assert not BEHAVIOURS["failed call"].trajectory.calls[-1].ok
-    assert case["no box"].answer is None
+    assert context["no box"].answer is None
     assert BEHAVIOURS["not ended"].trajectory.finish == "length"
-    assert {n for n, c in case.items() if c.verdict.correct} == set(BEHAVIOURS) - {
+    assert {n for n, c in context.items() if c.verdict.correct} == set(BEHAVIOURS) - {
         "wrong answer, right tools", "wrong answer, hallucinated tool", "no box", "not ended"}
 
 
@@ -136,14 +137,14 @@ def test_an_unclosed_call_swallows_the_next_as_in_the_release():
         '<|im_start|>assistant\n<tool_call>{"name": "multiply", "arguments": '
         "{}}</tool_call>\\boxed{100}<|im_end|>"  # noqa: E501
     )
-    case = Case(PROBLEM, REFERENCE, Trajectory.from_text(text))
-    assert case.names == []
-    assert (case.attempts, case.malformed) == (2, 1)
+    context = RewardContext(PROBLEM, REFERENCE, Trajectory.from_text(text))
+    assert context.names == []
+    assert (context.n_written_calls, context.malformed) == (2, 1)
 
 
 # --- terms by hand
 def by_hand(term, student_calls, teacher_calls, **kwargs):
-    return term(Case(PROBLEM, rollout(teacher_calls, RIGHT), rollout(student_calls, RIGHT),
+    return term(RewardContext(PROBLEM, rollout(teacher_calls, RIGHT), rollout(student_calls, RIGHT),
                      **kwargs))
 
 
@@ -160,8 +161,9 @@ def test_arguments():
     assert by_hand(same_arguments, [A, ("subtract", {"a": 5, "b": 4})], [A,
                                                                          B]) == pytest.approx(0.5)
     assert by_hand(same_arguments, [("add", {"b": 2.0, "a": 1})], [A]) == 1.0
-    assert same_arguments(Case(PROBLEM, reference_from_names(["add"]), rollout([A], RIGHT))) == 1.0
-    assert canonical({"b": [4.0], "a": 1.5}) == '{"a": 1.5, "b": [4]}'
+    names_only = RewardContext(PROBLEM, reference_from_names(["add"]), rollout([A], RIGHT))
+    assert same_arguments(names_only) == 1.0
+    assert canonical({"b": [4.0], "a": 1.5}) == '{"a":1.5,"b":[4]}'
 
 
 def test_matchtir_assigns_optimally():
@@ -171,8 +173,9 @@ def test_matchtir_assigns_optimally():
         (3 / 4 + 3 / 4) / 2
     )
     assert by_hand(matched_credit, [A, C], [A]) == pytest.approx(1 / 2)
-    case = Case(PROBLEM, REFERENCE, BEHAVIOURS["dummy calls"].trajectory, executed_only=True)
-    assert turn_credits(case) == [0.5, 0.5, 0.0]
+    context = RewardContext(PROBLEM, REFERENCE, BEHAVIOURS["dummy calls"].trajectory,
+                            executed_only=True)
+    assert turn_credits(context) == [0.5, 0.5, 0.0]
 
 
 def test_toolrl_formula():
@@ -387,8 +390,10 @@ def test_unknown_names_say_what_is_known(tmp_path):
 def test_known_tools_follow_the_problem():
     problem = Problem("p", "?", ("100",), "s", "t",
                       meta={"tools": ["multiply", "subtract", "count_books"]})
-    assert Case(problem, REFERENCE, BEHAVIOURS["hallucinated tool"].trajectory).unknown == ()
-    assert Case(PROBLEM, None, REFERENCE).known == frozenset(load_toolbox("arithmetic").names)
+    counted = RewardContext(problem, REFERENCE, BEHAVIOURS["hallucinated tool"].trajectory)
+    assert counted.unknown == ()
+    arithmetic = frozenset(load_toolbox("arithmetic").names)
+    assert RewardContext(PROBLEM, None, REFERENCE).known == arithmetic
 
 
 def test_reference_from_names_survives_storage(tmp_path):

@@ -249,7 +249,7 @@ def test_limits_end_a_rollout(student):
     cut = student.rollout([RECORDS[0].problem], Sampling(max_new_tokens=5))[0]
     assert cut.finish == "length" and cut.meta["tokens"] == 5
     capped = student.rollout([RECORDS[0].problem], Sampling(max_turns=1))[0]
-    assert capped.finish == "tool_cap" and len(capped.turns) == 1 and not capped.calls[0].executed
+    assert capped.finish == "max_turns" and len(capped.turns) == 1 and not capped.calls[0].executed
 
 
 def test_turns_execute_as_in_trl(fresh):
@@ -273,7 +273,7 @@ def test_completion_of_trl_becomes_a_trajectory(fresh):
     assert trajectory.to_text() == text and trajectory.finish == "eos" and trajectory.calls[0].ok
     capped = decode_completion(fresh.tokenizer, ids[:ids.index(fresh.tokenizer.eos_token_id) + 1],
                                "p")
-    assert capped.finish == "tool_cap" and not capped.calls[0].executed
+    assert capped.finish == "max_turns" and not capped.calls[0].executed
 
 
 def test_masking_allows_known_names_only(fresh):

@@ -28,7 +28,7 @@ from mentor_kit.teachers.endpoint import Patience, retry_after
 
 BOX = load_toolbox("arithmetic")
 PROBLEM = fault_server.load(0, {"train": 1})[0]
-FAULT_REASONS = {"accepted", "tool_error", "unknown_tool", "turn_limit", "timeout", "connection",
+FAULT_REASONS = {"accepted", "tool_error", "unknown_tool", "max_turns", "timeout", "connection",
                  "http_429",
                  "http_500", "bad_json", "no_choices", "deadline"}
 
@@ -224,7 +224,7 @@ def test_turn_limit_and_length():
     dialogue = Dialogue(PROBLEM, BOX, native=True, max_turns=2)
     assert dialogue.add(call) and not dialogue.add(call)
     assert (
-        dialogue.trajectory("t", 0).finish == "tool_cap"
+        dialogue.trajectory("t", 0).finish == "max_turns"
         and not dialogue.trajectory("t", 0).calls[-1].executed
     )
     cut = Dialogue(PROBLEM, BOX, native=True, max_turns=2)

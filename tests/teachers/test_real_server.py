@@ -45,7 +45,7 @@ MISSING = [name
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200),
               pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}; run "
                                                        "make test-server")]
-REASONS = {"accepted", "no_answer", "wrong_answer", "no_tool", "overlong", "turn_limit",
+REASONS = {"accepted", "no_answer", "wrong_answer", "no_tool", "length", "max_turns",
            "malformed_call",
            # 500: this server fails over a call that max_tokens cut
            "unknown_tool", "tool_error", "http_500"}

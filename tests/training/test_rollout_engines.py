@@ -76,9 +76,9 @@ SCRIPTS = {  # what the student writes, turn by turn
     "padding is written": ["<|endoftext|>word<|endoftext|>" + EOS],
     "the header of a turn is written": [f"<|im_start|>user\nhello {ADD}" + EOS, ANSWER],
 }
-FINISHES = {"calls for ever": "tool_cap", "no end": "length",
+FINISHES = {"calls for ever": "max_turns", "no end": "length",
             "no end, after a whole call": "length",
-            "results too long": "tool_cap"}
+            "results too long": "max_turns"}
 BUDGET = 1100
 
 
@@ -164,7 +164,8 @@ def test_results_at_the_token_budget(student, tmp_path, monkeypatch, more):
               for e in ("kit", "trl")]
     assert_equal(played)
     trajectory = played[0][0][0].trajectory
-    assert [t.finish for t in trajectory.turns] == (["tool_cap"] if more < 0 else ["eos", "length"])
+    finishes = ["max_turns"] if more < 0 else ["eos", "length"]
+    assert [t.finish for t in trajectory.turns] == finishes
     assert trajectory.turns[-1].text == {-1: ADD, 0: "", 1: "The answer is \\boxed{"}[more]
 
 
