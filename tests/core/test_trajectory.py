@@ -145,10 +145,10 @@ def test_how_the_last_turn_finished(text, finish, kept):
                           '<tool_call>{"name": "a", "arguments": [[[[', "\n"])
 def test_a_mark_repeated_for_ever_takes_no_time(unit):
     text = unit * (200_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     trajectory = Trajectory.from_text(text)
     assert trajectory.steps is not None and trajectory.messages()
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert trajectory.to_text() == text
 
 
