@@ -78,8 +78,8 @@ bench: $(STAMP)  ## time what has a stated limit
 	@missed=0; for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" || missed=1; done; \
 	exit $$missed
 
-chaos: $(STAMP)  ## kill a study's runner and kernels at random, restart, compare: 24 tiny cells, then the smoke study
-	$(BIN)/python tests/tools/chaos.py --cells 24 --kills 5
+chaos: $(STAMP)  ## kill a study's runner and kernels at random, restart, compare: 24 tiny jobs, then the smoke study
+	$(BIN)/python tests/tools/chaos.py --jobs 24 --kills 5
 	$(BIN)/python tests/tools/chaos.py --study params/smoke.yaml --kills 10
 
 clean:  ## remove caches and the environment, never results/

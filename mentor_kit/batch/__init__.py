@@ -1,2 +1,2 @@
-"""Studies: a YAML file, its cells, and the batch that runs them by papermill, on one machine or a
+"""Studies: a YAML file, its jobs, and the batch that runs them by papermill, on one machine or a
 Ray cluster."""

@@ -1,4 +1,4 @@
-"""What a batch shows: one bar for the study, one line a cell when it ends, and at the end where to
+"""What a batch shows: one bar for the study, one line a job when it ends, and at the end where to
 look."""
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mentor_kit.batch.job import cell_state
+from mentor_kit.batch.job import job_state
 from mentor_kit.batch.params import yaml_float
 from mentor_kit.collection.collection import stored
-from mentor_kit.runs.locks import hold_lock
+from mentor_kit.runs.locks import acquire_lock
 from mentor_kit.runs.open import load_run
 from mentor_kit.runs.progress import PROGRESS
 from mentor_kit.runs.run import STAGE_NOTEBOOKS
 
 if TYPE_CHECKING:
-    from mentor_kit.batch.plan import Cell
+    from mentor_kit.batch.plan import Job
     from mentor_kit.batch.study import Study
 
 STYLES = {"done": "green", "failed": "bold red", "running": "cyan", "waiting": "dim",
           "lost": "yellow"}
-SHOWN = 4  # running cells that the bar names; a cluster runs many
+SHOWN = 4  # running jobs that the bar names; a cluster runs many
 
 
-class Board:
+class Display:
     """The runner's view. In a terminal a live bar; elsewhere plain lines."""
 
-    def __init__(self, study: Study, cells: Sequence[Cell]) -> None:
-        self.study, self.cells = study, cells
+    def __init__(self, study: Study, jobs: Sequence[Job]) -> None:
+        self.study, self.jobs = study, jobs
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress: Any = None
         self.done = 0
 
     @contextmanager
     def live(self, done: int) -> Iterator[None]:
-        """Show the bar for the length of the block; `done` cells were done before."""
+        """Show the bar for the length of the block; `done` jobs were done before."""
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -53,73 +53,73 @@ class Board:
         )
 
         self.done = done
-        self._say(f"study {self.study.name}: {len(self.cells)} cells, {done} done before")
+        self._say(f"study {self.study.name}: {len(self.jobs)} jobs, {done} done before")
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                    TextColumn("{task.description}"))
         self.progress = Progress(*columns, console=self.console,
                                  disable=not self.console.is_terminal)
         with self.progress:
-            self.task = self.progress.add_task("", total=len(self.cells), completed=done)
+            self.task = self.progress.add_task("", total=len(self.jobs), completed=done)
             yield
 
-    def show(self, running: Sequence[Cell]) -> None:
-        """Name the running cells, each with the step its training has reached."""
+    def show(self, running: Sequence[Job]) -> None:
+        """Name the running jobs, each with the step its training has reached."""
         if self.console.is_terminal:
-            text = ", ".join(f"{cell}{_step(cell.run_dir)}" for cell in running[:SHOWN])
+            text = ", ".join(f"{job}{_step(job.run_dir)}" for job in running[:SHOWN])
             text += f" and {len(running) - SHOWN} more" if len(running) > SHOWN else ""
             self.progress.update(self.task, description=escape(text), completed=self.done)
 
-    def ended(self, cell: Cell, state: str, cause: str, seconds: float) -> None:
+    def ended(self, job: Job, state: str, cause: str, seconds: float) -> None:
         self.done += state == "done"
         why = f": {cause}" if cause else ""
-        self._say(f"{state:>6}  {_clock(seconds)}  {cell}{why}", STYLES[state])
+        self._say(f"{state:>6}  {_clock(seconds)}  {job}{why}", STYLES[state])
 
     def note(self, text: str) -> None:
         self._say(text, "yellow")
 
-    def plan(self, states: Mapping[Cell, str]) -> int:
+    def plan(self, states: Mapping[Job, str]) -> int:
         """List what would run; nothing is written."""
-        for cell in self.cells:
-            given = ", ".join(f"{k}={_yaml(v)}" for k, v in cell.given.items()
-                              if k not in ("run_dir", *cell.inputs))
-            self._say(f"{states[cell]:>8}  {cell}  -> {_short(cell.run_dir)}  {given}",
-                      STYLES[states[cell]])
-        stuck: list[Cell] = []
-        for cell in self.cells:  # each after those it needs
-            if states[cell] == "waiting" and any(states[n] == "failed" or n in stuck
-                                                 for n in cell.needed()):
-                stuck.append(cell)
+        for job in self.jobs:
+            given = ", ".join(f"{k}={_yaml(v)}" for k, v in job.given.items()
+                              if k not in ("run_dir", *job.inputs))
+            self._say(f"{states[job]:>8}  {job}  -> {_short(job.run_dir)}  {given}",
+                      STYLES[states[job]])
+        stuck: list[Job] = []
+        for job in self.jobs:  # each after those it needs
+            if states[job] == "waiting" and any(states[n] == "failed" or n in stuck
+                                                 for n in job.needed()):
+                stuck.append(job)
         running = sum(state == "waiting" for state in states.values()) - len(stuck)
-        self._say(f"dry run: {running} of {len(self.cells)} cells would run")
+        self._say(f"dry run: {running} of {len(self.jobs)} jobs would run")
         if stuck:
             self._say(f"would not run, as what they need failed: {', '.join(map(str, stuck))}; "
                       "with --retry-failed they would")
         return 0
 
     def nothing_to_do(self) -> None:
-        self._say(f"nothing to do: all {len(self.cells)} cells are done")
+        self._say(f"nothing to do: all {len(self.jobs)} jobs are done")
         self._where()
 
-    def summary(self, states: Mapping[Cell, str], causes: Mapping[Cell, str]) -> None:
-        failed = [cell for cell in self.cells if states[cell] == "failed"]
-        waiting = [cell for cell in self.cells if states[cell] == "waiting"]
-        for cell in failed:
-            notebook = _short(cell.run_dir / "notebook.ipynb")
-            self._say(f"failed: {cell}: {causes[cell]}\n        see {notebook}", "red")
+    def summary(self, states: Mapping[Job, str], causes: Mapping[Job, str]) -> None:
+        failed = [job for job in self.jobs if states[job] == "failed"]
+        waiting = [job for job in self.jobs if states[job] == "waiting"]
+        for job in failed:
+            notebook = _short(job.run_dir / "notebook.ipynb")
+            self._say(f"failed: {job}: {causes[job]}\n        see {notebook}", "red")
         if waiting:
             self._say(f"not run, as what they need failed: {', '.join(map(str, waiting))}")
         if failed:
-            self._say("run the same command with --retry-failed to run the failed cells again")
-        self._say(f"{sum(s == 'done' for s in states.values())} of {len(states)} cells are done")
+            self._say("run the same command with --retry-failed to run the failed jobs again")
+        self._say(f"{sum(s == 'done' for s in states.values())} of {len(states)} jobs are done")
         self._where()
 
     def _where(self) -> None:
         """Point at the outcome: a figures run's summary.md is printed, its figures.html named."""
-        for cell in (c for c in self.cells if c.stage == "figures"
-                     and cell_state(c.run_dir)[0] == "done"):
-            for text in sorted(cell.run_dir.rglob("summary.md")):
+        for job in (job for job in self.jobs if job.stage == "figures"
+                     and job_state(job.run_dir)[0] == "done"):
+            for text in sorted(job.run_dir.rglob("summary.md")):
                 self._say("\n" + text.read_text(encoding="utf-8").strip() + "\n")
-            for sheet in sorted(cell.run_dir.rglob("figures.html")) or [cell.run_dir]:
+            for sheet in sorted(job.run_dir.rglob("figures.html")) or [job.run_dir]:
                 self._say(f"figures: {_short(sheet)}")
         self._say(f"runs, with their executed notebooks: {_short(self.study.folder)}")
 
@@ -129,17 +129,17 @@ class Board:
 
 
 def status(study: Study) -> None:
-    """Print the study as a table: state of each cell, last error line, and the disk it takes."""
+    """Print the study as a table: state of each job, last error line, and the disk it takes."""
     table = Table(title=f"{study.name}: {_short(study.folder)}", title_justify="left")
-    for column in ("state", "cell", "run", "note"):
+    for column in ("state", "job", "run", "note"):
         table.add_column(column, overflow="fold")
     counts: dict[str, int] = {}
-    for cell in study.cells:
-        state, cause = cell_state(cell.run_dir)
-        if state == "waiting" and _is_locked(cell.run_dir):
-            state, cause = "running", _step(cell.run_dir).strip()
+    for job in study.jobs:
+        state, cause = job_state(job.run_dir)
+        if state == "waiting" and _is_locked(job.run_dir):
+            state, cause = "running", _step(job.run_dir).strip()
         counts[state] = counts.get(state, 0) + 1
-        table.add_row(f"[{STYLES[state]}]{state}[/]", escape(str(cell)), f"{cell.stage}/{cell.key}",
+        table.add_row(f"[{STYLES[state]}]{state}[/]", escape(str(job)), f"{job.stage}/{job.key}",
                       escape(cause))
     console = Console(highlight=False)
     console.print(table)
@@ -150,14 +150,14 @@ def status(study: Study) -> None:
 def _is_locked(run_dir: Path) -> bool:
     if not (run_dir / ".lock").is_file():
         return False
-    lock = hold_lock(run_dir / ".lock")
+    lock = acquire_lock(run_dir / ".lock")
     if lock is not None:
         lock.close()
     return lock is None
 
 
 def _step(run_dir: Path) -> str:
-    """How far a running cell is: its progress.txt, or " (step 12)" from the last whole line of
+    """How far a running job is: its progress.txt, or " (step 12)" from the last whole line of
     metrics.jsonl."""
     with suppress(OSError):
         return f" ({(run_dir / PROGRESS).read_text(encoding='utf-8').strip()})"
@@ -196,8 +196,8 @@ def _short(path: Path) -> str:
     return str(path) if short.startswith("..") else short
 
 
-def outcomes(cells: Iterable[Cell]) -> list[str]:
-    """What each finished collection among a study's cells gave, a text each."""
-    done = [c for c in cells if c.notebook.stem == STAGE_NOTEBOOKS["collect"]
-            and (c.run_dir / "DONE").is_file()]
-    return [f"{cell}: {stored(load_run(cell.run_dir)).summary()}" for cell in done]
+def outcomes(jobs: Iterable[Job]) -> list[str]:
+    """What each finished collection among a study's jobs gave, a text each."""
+    done = [job for job in jobs if job.notebook.stem == STAGE_NOTEBOOKS["collect"]
+            and (job.run_dir / "DONE").is_file()]
+    return [f"{job}: {stored(load_run(job.run_dir)).summary()}" for job in done]

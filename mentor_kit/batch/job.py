@@ -1,12 +1,12 @@
-"""One cell of a batch: one papermill execution in a process of its own.
+"""One job of a batch: one papermill execution in a process of its own.
 
     python -m mentor_kit.batch.job RUN_FOLDER PROJECT_ROOT PARENT_PID
 
 The run folder's `cell.json` says what to run. Everything else in the folder is written under its
-lock, by one cell
-and its kernel at a time: a cell that finds another at work there waits, and if that one ends it, so
+lock, by one job
+and its kernel at a time: a job that finds another at work there waits, and if that one ends it, so
 does this. While it runs, papermill saves `notebook.partial.ipynb`; at the end this becomes
-`notebook.ipynb`, without times and paths, and `FAILED` names the cause if there is one. A cell is
+`notebook.ipynb`, without times and paths, and `FAILED` names the cause if there is one. A job is
 done when DONE is whole and `notebook.ipynb` stands beside it without FAILED.
 """
 
@@ -22,15 +22,15 @@ from typing import Any
 from mentor_kit.batch.params import import_papermill
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import write_atomic
-from mentor_kit.runs.locks import CELL_BYTE, hold_lock
+from mentor_kit.runs.locks import JOB_BYTE, acquire_lock
 from mentor_kit.runs.open import load_run
 from mentor_kit.runs.processes import die_with_parent
 from mentor_kit.runs.run import Run
 
 START_TIMEOUT = 120  # seconds for a kernel to answer on a loaded machine
 # seconds for an orphan on a lost node to be ended, and for shared storage to free its lock
-LOCK_PATIENCE = 180
-OCCUPIED = 75  # exit code (sysexits' EX_TEMPFAIL): the lock was not to be had
+LOCK_TIMEOUT = 180
+LOCKED = 75  # exit code (sysexits' EX_TEMPFAIL): the lock was not to be had
 
 
 def main() -> None:
@@ -40,17 +40,17 @@ def main() -> None:
         int(sys.argv[3]),
     )
     die_with_parent(parent)
-    lock = hold_lock(run_dir / ".lock", LOCK_PATIENCE, CELL_BYTE)
+    lock = acquire_lock(run_dir / ".lock", LOCK_TIMEOUT, JOB_BYTE)
     if lock is None:
-        sys.exit(OCCUPIED)
-    if cell_state(run_dir)[0] == "done":  # ended by another while this one waited
+        sys.exit(LOCKED)
+    if job_state(run_dir)[0] == "done":  # ended by another while this one waited
         return
-    clear_outcome(run_dir)
+    reset(run_dir)
     started = time.perf_counter()
     cause = execute(run_dir, root)
-    cell = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
-    Run(run_dir, cell["stage"], cell["key"]).log_time("cell", time.perf_counter() - started)
-    sys.exit(0 if settle(run_dir, cause) is None else 1)
+    job = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
+    Run(run_dir, job["stage"], job["key"]).log_time("job", time.perf_counter() - started)
+    sys.exit(0 if finalize(run_dir, cause) is None else 1)
 
 
 def execute(run_dir: Path, root: Path) -> str | None:
@@ -77,10 +77,10 @@ def execute(run_dir: Path, root: Path) -> str | None:
 
 def _execution(run_dir: Path, root: Path) -> dict[str, Any]:
     """What papermill is asked: its keyword arguments."""
-    cell = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
-    return {"input_path": str(root / cell["notebook"]),
+    job = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
+    return {"input_path": str(root / job["notebook"]),
             "output_path": str(run_dir / "notebook.partial.ipynb"),
-            "parameters": cell["parameters"], "kernel_name": "python3", "cwd": str(root),
+            "parameters": job["parameters"], "kernel_name": "python3", "cwd": str(root),
             "progress_bar": False,
             "log_output": False, "start_timeout": START_TIMEOUT,
             "kernel_manager_class": _kernel_manager(run_dir / ".lock")}
@@ -94,20 +94,20 @@ def _kernel_manager(lock: Path) -> type:
     argv = [sys.executable, "-m", "mentor_kit.batch.kernel", str(lock), "--log-level=40", "-f",
             "{connection_file}"]
 
-    class CellKernelManager(AsyncKernelManager):
+    class JobKernelManager(AsyncKernelManager):
         kernel_spec = KernelSpec(argv=argv, display_name="Python 3 (ipykernel)", language="python")
 
-    return CellKernelManager
+    return JobKernelManager
 
 
-def settle(run_dir: Path, cause: str | None) -> str | None:
+def finalize(run_dir: Path, cause: str | None) -> str | None:
     """Make the partial notebook the run's notebook and record a failure. Returns its cause, None if
-    the cell is done.
+    the job is done.
 
     `cause` overrides what the notebook and DONE say: the kernel died, the time limit, a signal.
     """
     cause = cause or _exception(run_dir) or _incomplete(run_dir)
-    # before the notebook is in place: a kill in between must not leave a cell that looks done
+    # before the notebook is in place: a kill in between must not leave a job that looks done
     if cause:
         write_atomic(run_dir / "FAILED", json.dumps({"cause": cause}, ensure_ascii=False) + "\n")
     partial = run_dir / "notebook.partial.ipynb"
@@ -152,14 +152,14 @@ def clean_notebook(text: str) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-def clear_outcome(run_dir: Path) -> None:
+def reset(run_dir: Path) -> None:
     """Forget the last attempt's verdict, so that the run continues; its artefacts and checkpoints
     stay."""
     for name in ("notebook.ipynb", "notebook.partial.ipynb", "FAILED", "DONE"):
         (run_dir / name).unlink(missing_ok=True)
 
 
-def cell_state(run_dir: Path) -> tuple[str, str]:
+def job_state(run_dir: Path) -> tuple[str, str]:
     """("done" | "failed" | "waiting", cause of the failure)."""
     if (run_dir / "FAILED").is_file():
         return "failed", json.loads((run_dir / "FAILED").read_text(encoding="utf-8"))["cause"]

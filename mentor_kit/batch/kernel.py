@@ -1,9 +1,9 @@
-"""The kernel of a batch cell: IPython's, in the batch's own interpreter, that never outlives its
-cell process.
+"""The kernel of a batch job: IPython's, in the batch's own interpreter, that never outlives its
+job process.
 
     python -m mentor_kit.batch.kernel LOCK_FILE -f CONNECTION_FILE
 
-It holds a lock on its run folder for as long as it lives, as its cell process does, so that what is
+It holds a lock on its run folder for as long as it lives, as its job process does, so that what is
 left over from a killed batch or a lost node can never write beside its successor.
 """
 
@@ -13,14 +13,14 @@ import os
 import sys
 from pathlib import Path
 
-from mentor_kit.runs.locks import KERNEL_BYTE, hold_lock
+from mentor_kit.runs.locks import KERNEL_BYTE, acquire_lock
 from mentor_kit.runs.processes import die_with_parent
 
 
 def main() -> None:
     parent = os.environ.get("JPY_PARENT_PID")
     die_with_parent(int(parent) if parent else None)
-    lock = hold_lock(sys.argv.pop(1), patience=30.0, byte=KERNEL_BYTE)
+    lock = acquire_lock(sys.argv.pop(1), timeout=30.0, byte=KERNEL_BYTE)
     if lock is None:
         sys.exit("another kernel still writes into this run folder")
     from ipykernel.kernelapp import IPKernelApp

@@ -1,4 +1,4 @@
-"""The cells of a study: every stage times its axes times the input runs that match."""
+"""The jobs of a study: every stage times its axes times the input runs that match."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class Job:
     """One papermill execution. `axes` are the grid values and seed it stands for, its inputs'
     included."""
 
@@ -42,54 +42,54 @@ class Cell:
     run_dir: Path
     params: Mapping[str, Any]
     axes: Mapping[str, Any]
-    inputs: Mapping[str, Cell | list[Cell]] = field(repr=False)
+    inputs: Mapping[str, Job | list[Job]] = field(repr=False)
     given: Mapping[str, Any] = field(repr=False)
 
-    def needed(self) -> list[Cell]:
-        return [c for value in self.inputs.values()
-                for c in (value if isinstance(value, list) else [value])]
+    def needed(self) -> list[Job]:
+        return [job for value in self.inputs.values()
+                for job in (value if isinstance(value, list) else [value])]
 
     def __str__(self) -> str:
-        of = "".join(f" of {v.stage}" for p, v in self.inputs.items() if isinstance(v, Cell)
+        of = "".join(f" of {v.stage}" for p, v in self.inputs.items() if isinstance(v, Job)
                      and p.startswith("student"))
         return " ".join([self.stage + of,
                          *(f"{name}={value}" for name, value in self.axes.items())])
 
 
 def expand(stages: Mapping[str, Stage], data: Mapping[str, Any], root: Path, folder: Path,
-            source: SourceMap) -> tuple[Cell, ...]:
-    """All cells, each after those it needs.
+            source: SourceMap) -> tuple[Job, ...]:
+    """All jobs, each after those it needs.
 
     Raises:
-        UserError: a stage that makes no cell, or the same cell twice.
+        UserError: a stage that makes no job, or the same job twice.
     """
-    made: dict[str, list[Cell]] = {}
+    made: dict[str, list[Job]] = {}
     for stage in stages.values():
-        made[stage.name] = [_cell(stage, axes, inputs, root, folder) for axes,
+        made[stage.name] = [_job(stage, axes, inputs, root, folder) for axes,
                             inputs in _assignments(stage, data, made)]
-        keys = [cell.key for cell in made[stage.name]]
+        keys = [job.key for job in made[stage.name]]
         if not keys:
             raise UserError(f"{source.where('stages', stage.name)}: stage {stage.name!r} makes no "
-                            "cell: no runs of the stages it needs match; check its `needs`, `grid` "
+                            "job: no runs of the stages it needs match; check its `needs`, `grid` "
                             "and `set`.")
         if len(set(keys)) < len(keys):
             raise UserError(f"{source.where('stages', stage.name)}: stage {stage.name!r} makes the "
-                            "same cell twice; its grid and inputs must tell its cells apart.")
-    return tuple(cell for cells in made.values() for cell in cells)
+                            "same job twice; its grid and inputs must tell its jobs apart.")
+    return tuple(job for jobs in made.values() for job in jobs)
 
 
-def with_needed(cells: Iterable[Cell], chosen: Iterable[Cell]) -> tuple[Cell, ...]:
-    """The chosen ones of `cells` and all that they need, in the order of `cells` (each after those
+def with_needed(jobs: Iterable[Job], chosen: Iterable[Job]) -> tuple[Job, ...]:
+    """The chosen ones of `jobs` and all that they need, in the order of `jobs` (each after those
     it needs)."""
-    cells, taken = list(cells), set(chosen)
-    for cell in reversed(cells):
-        if cell in taken:
-            taken.update(cell.needed())
-    return tuple(cell for cell in cells if cell in taken)
+    jobs, taken = list(jobs), set(chosen)
+    for job in reversed(jobs):
+        if job in taken:
+            taken.update(job.needed())
+    return tuple(job for job in jobs if job in taken)
 
 
 def _assignments(stage: Stage, data: Mapping[str, Any],
-                 made: Mapping[str, list[Cell]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+                 made: Mapping[str, list[Job]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Every (axes, inputs) of a stage: its own axes times the input runs that agree with them and
     each other."""
     values = [data["seeds"] if axis == "seed" else data["grid"][axis] for axis in stage.axes]
@@ -97,35 +97,35 @@ def _assignments(stage: Stage, data: Mapping[str, Any],
         found = [(dict(zip(stage.axes, point, strict=True)), {})]
         for parameter, names in sorted(stage.inputs.items(),
                                        key=lambda item: stage.gathers(item[0])):
-            runs = [cell for name in names for cell in made[name]]
+            runs = [job for name in names for job in made[name]]
             found = [more for axes, inputs in found
                      for more in _match(stage, parameter, runs, axes, inputs)]
         yield from found
 
 
-def _match(stage: Stage, parameter: str, runs: list[Cell], axes: dict[str, Any],
+def _match(stage: Stage, parameter: str, runs: list[Job], axes: dict[str, Any],
            inputs: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    agreeing = [cell for cell in runs if all(axes.get(a, v) == v for a, v in cell.axes.items())]
+    agreeing = [job for job in runs if all(axes.get(a, v) == v for a, v in job.axes.items())]
     if stage.gathers(parameter):
         return [(axes, {**inputs, parameter: agreeing})]
-    return [({**cell.axes, **axes}, {**inputs, parameter: cell}) for cell in agreeing]
+    return [({**job.axes, **axes}, {**inputs, parameter: job}) for job in agreeing]
 
 
-def _cell(stage: Stage, axes: dict[str, Any], inputs: dict[str, Any], root: Path,
-          folder: Path) -> Cell:
+def _job(stage: Stage, axes: dict[str, Any], inputs: dict[str, Any], root: Path,
+          folder: Path) -> Job:
     own = {a: check_value(stage.declared[a], axes[a], stage.name) for a in stage.axes}
     given = {**stage.values, **own}
     taken = {"run_dir", *inputs}
     params = {**{n: p.default for n, p in stage.declared.items()}, **given}
     params = {n: v for n, v in params.items() if n not in taken}
-    keys = {p: [c.key for c in v] if isinstance(v, list) else v.key for p, v in inputs.items()}
+    keys = {p: [job.key for job in v] if isinstance(v, list) else v.key for p, v in inputs.items()}
     key = run_key(stage.name, notebook_version(stage.notebook.stem), params, keys)
     run_dir = folder / stage.name / key
     changed = {n: v for n, v in given.items() if n not in taken and v != stage.declared[n].default}
-    links = {p: [relative(c.run_dir, root) for c in v] if isinstance(v, list)
+    links = {p: [relative(job.run_dir, root) for job in v] if isinstance(v, list)
              else relative(v.run_dir, root)
              for p, v in inputs.items()}
-    return Cell(stage.name, stage.notebook, key, run_dir, params, dict(sorted(axes.items())),
+    return Job(stage.name, stage.notebook, key, run_dir, params, dict(sorted(axes.items())),
                 inputs,
                 {**changed, **links, "run_dir": relative(run_dir, root)})
 

@@ -1,6 +1,6 @@
-"""The values of a study's cells, checked before the first kernel starts.
+"""The values of a study's jobs, checked before the first kernel starts.
 
-Types and names are checked when a study is read (`mentor_kit.batch.study`). Here each cell's
+Types and names are checked when a study is read (`mentor_kit.batch.study`). Here each job's
 parameters go through the configuration that its notebook will build (`mentor_kit.runs.parameters`),
 so that an unknown reward, a missing key or sizes that do not divide are found at once, and not
 hours later. Notebooks without a configuration are not checked.
@@ -15,8 +15,8 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from mentor_kit.analysis.config import FiguresConfig
-from mentor_kit.batch.job import cell_state
-from mentor_kit.batch.plan import Cell
+from mentor_kit.batch.job import job_state
+from mentor_kit.batch.plan import Job
 from mentor_kit.batch.study import Study
 from mentor_kit.collection.config import CollectConfig
 from mentor_kit.errors import UserError
@@ -33,17 +33,17 @@ CONFIGS: dict[str, type[StageConfig]] = {
     "04_evaluation": EvaluateConfig, "05_paper_figures": FiguresConfig}
 
 
-def check_values(study: Study, cells: Iterable[Cell]) -> None:
-    """Refuse what a notebook of these cells would refuse.
+def check_values(study: Study, jobs: Iterable[Job]) -> None:
+    """Refuse what a notebook of these jobs would refuse.
 
     Raises:
         UserError: the first such value, with the place where the study sets it.
     """
-    with _where_cells_run(study.root):
-        for cell in cells:
-            if cell.notebook.stem in CONFIGS:
-                _check_config(study, cell)
-                _check_splits(study, cell)
+    with _where_jobs_run(study.root):
+        for job in jobs:
+            if job.notebook.stem in CONFIGS:
+                _check_config(study, job)
+                _check_splits(study, job)
 
 
 def try_collections(study: Study, retry_failed: bool = False) -> None:
@@ -56,17 +56,17 @@ def try_collections(study: Study, retry_failed: bool = False) -> None:
     from mentor_kit.collection.collect import prepare
 
     ended = ("done",) if retry_failed else ("done", "failed")
-    cells = [c for c in study.cells if c.notebook.stem == COLLECT
-             and cell_state(c.run_dir)[0] not in ended]
-    check_values(study, cells)
-    with _where_cells_run(study.root):
-        for cell in cells:
-            prepare(configure(CollectConfig, **_own(cell)), quick=True)
+    jobs = [job for job in study.jobs if job.notebook.stem == COLLECT
+             and job_state(job.run_dir)[0] not in ended]
+    check_values(study, jobs)
+    with _where_jobs_run(study.root):
+        for job in jobs:
+            prepare(configure(CollectConfig, **_own(job)), quick=True)
 
 
 @contextmanager
-def _where_cells_run(root: Path) -> Iterator[None]:
-    """Files and modules named in a study are found as a cell finds them: from the project's
+def _where_jobs_run(root: Path) -> Iterator[None]:
+    """Files and modules named in a study are found as a job finds them: from the project's
     folder."""
     path = list(sys.path)
     sys.path.insert(0, str(root))
@@ -77,41 +77,41 @@ def _where_cells_run(root: Path) -> Iterator[None]:
         sys.path[:] = path
 
 
-def _own(cell: Cell) -> dict[str, object]:
-    """The cell's parameters without the runs it takes: those do not exist yet."""
-    return {name: value for name, value in cell.params.items()
-            if name not in ("run_dir", *cell.inputs)}
+def _own(job: Job) -> dict[str, object]:
+    """The job's parameters without the runs it takes: those do not exist yet."""
+    return {name: value for name, value in job.params.items()
+            if name not in ("run_dir", *job.inputs)}
 
 
-def _place(study: Study, cell: Cell, parameters: Iterable[str]) -> str:
-    """Where the study sets one of these for the cell: a --set before the first file:line; else the
-    cell's stage."""
-    places = [place for name in parameters if (place := study.where(cell.stage, name))]
+def _place(study: Study, job: Job, parameters: Iterable[str]) -> str:
+    """Where the study sets one of these for the job: a --set before the first file:line; else the
+    job's stage."""
+    places = [place for name in parameters if (place := study.where(job.stage, name))]
     asked_now = [place for place in places if place.startswith("--set")]
-    return next(iter(asked_now + places), study.source.where("stages", cell.stage))
+    return next(iter(asked_now + places), study.source.where("stages", job.stage))
 
 
-def _check_config(study: Study, cell: Cell) -> None:
-    found = findings(CONFIGS[cell.notebook.stem], _own(cell))
+def _check_config(study: Study, job: Job) -> None:
+    found = findings(CONFIGS[job.notebook.stem], _own(job))
     if found:
         parameter, reason = found[0]
-        place = _place(study, cell, filter(None, [parameter, *re.findall(r"\w+", reason)]))
+        place = _place(study, job, filter(None, [parameter, *re.findall(r"\w+", reason)]))
         if place.startswith("--set"):  # which says the value already
-            reason = reason.removeprefix(f"{parameter}={cell.params.get(parameter)!r}: ")
+            reason = reason.removeprefix(f"{parameter}={job.params.get(parameter)!r}: ")
         raise UserError(sentence(f"{place}: {reason}"))
 
 
-def _check_splits(study: Study, cell: Cell) -> None:
-    """The splits that a cell reads must be among those its teacher run is asked to collect."""
-    teacher = cell.inputs.get("teacher_run")
-    if not isinstance(teacher, Cell) or teacher.notebook.stem != COLLECT:
+def _check_splits(study: Study, job: Job) -> None:
+    """The splits that a job reads must be among those its teacher run is asked to collect."""
+    teacher = job.inputs.get("teacher_run")
+    if not isinstance(teacher, Job) or teacher.notebook.stem != COLLECT:
         return
     sizes = parse_options(teacher.params["split_sizes"], "split_sizes")
-    for split in (*NEEDED_SPLITS.get(cell.notebook.stem, ()), *cell.params.get("splits", ())):
+    for split in (*NEEDED_SPLITS.get(job.notebook.stem, ()), *job.params.get("splits", ())):
         if not sizes.get(split):
-            asked = cell.params.get("splits")
-            place = _place(study, cell, ["splits"]) if asked else _place(study, teacher,
+            asked = job.params.get("splits")
+            place = _place(study, job, ["splits"]) if asked else _place(study, teacher,
                                                                          ["split_sizes"])
-            raise UserError(f"{place}: {cell} needs the split {split!r}, which {teacher} does not "
+            raise UserError(f"{place}: {job} needs the split {split!r}, which {teacher} does not "
                             f"collect; add \"{split}:100\" to split_sizes, or take one of "
                             f"{', '.join(sizes)}.")

@@ -1,4 +1,4 @@
-"""What a cell is given to run with: GPUs, CPUs, memory. A stage of a study says so, see
+"""What a job is given to run with: GPUs, CPUs, memory. A stage of a study says so, see
 study.py."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mentor_kit.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one cell. `gpus`: whole devices, none by default; `cpus`: also its threads, unless
+    """Of one job. `gpus`: whole devices, none by default; `cpus`: also its threads, unless
     OMP_NUM_THREADS and the like are set; `memory_gb`: 10^9 bytes, 0 where not stated; a Ray cluster
     reserves it, this machine does not.
     """
@@ -85,4 +85,4 @@ def hidden_gpus(count: int, wanted: Mapping[str, Resources]) -> str:
     if not count or any(r.gpus for r in wanted.values()):
         return ""
     gpus = "1 GPU is" if count == 1 else f"{count} GPUs are"
-    return f"{gpus} hidden from every cell: no stage says `resources: {{gpus: 1}}`"
+    return f"{gpus} hidden from every job: no stage says `resources: {{gpus: 1}}`"

@@ -19,21 +19,21 @@
       figures:    {notebook: 05_paper_figures, needs: {runs: all}}
 
 `needs` maps a parameter of the notebook to the stage (or stages) whose run folder it receives. A
-scalar parameter gets one cell for each matching run, a list parameter gets all matching runs in one
-cell. Runs match when they agree in the axes they share, the seed included. `all` is every stage
+scalar parameter gets one job for each matching run, a list parameter gets all matching runs in one
+job. Runs match when they agree in the axes they share, the seed included. `all` is every stage
 that does not itself wait for this one.
-A stage may say what each of its cells is given: `resources: {gpus: 1, cpus: 4, memory_gb: 16}`; by
-default no GPU and one CPU; `gpus: num_processes` takes the stage's value of that parameter. A cell
+A stage may say what each of its jobs is given: `resources: {gpus: 1, cpus: 4, memory_gb: 16}`; by
+default no GPU and one CPU; `gpus: num_processes` takes the stage's value of that parameter. A job
 sees exactly the GPUs its stage asks for, each of which is its own, so one whose stage asks for none
-sees none, also where there are some: the same cell gives the same bytes on a laptop and on a GPU
-machine, and cannot fill the memory of a GPU that another cell was given. Resources are no part of a
+sees none, also where there are some: the same job gives the same bytes on a laptop and on a GPU
+machine, and cannot fill the memory of a GPU that another job was given. Resources are no part of a
 run's key. A value in a stage's `set` wins over `seeds`, `grid` and `fixed`, and those over the
 notebook's default.
 
 Null removes what is inherited by `extends`: `stages: {design: null}`, `grid: {method: null}`,
 `fixed: {steps: null}`.
 
-A subset's cells are those of its seeds and grid values, in the stages it names and those they need.
+A subset's jobs are those of its seeds and grid values, in the stages it names and those they need.
 They have the keys they have in the whole study, so neither repeats what the other did; only a stage
 that gathers runs (figures) is a run of its own, of the subset's runs.
 
@@ -52,7 +52,7 @@ from pathlib import Path
 from typing import Any
 
 from mentor_kit.batch.params import SHAPES, Parameter, check_value, declared_parameters, from_text
-from mentor_kit.batch.plan import Cell, Stage, expand, with_needed
+from mentor_kit.batch.plan import Job, Stage, expand, with_needed
 from mentor_kit.batch.resources import read_resources
 from mentor_kit.batch.study_file import SourceMap, load_study_file
 from mentor_kit.batch.subsets import check_subsets, take_subset
@@ -65,7 +65,7 @@ TOP = {"name": str, "stages": dict, "fixed": dict, "grid": dict, "seeds": list, 
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study, or a subset of one. `cells` are in an order in which each comes after those
+    """A checked study, or a subset of one. `jobs` are in an order in which each comes after those
     it needs."""
 
     name: str
@@ -73,7 +73,7 @@ class Study:
     root: Path
     results: Path
     stages: Mapping[str, Stage]
-    cells: tuple[Cell, ...]
+    jobs: tuple[Job, ...]
     source: SourceMap = field(repr=False)
 
     @property
@@ -89,7 +89,7 @@ class Study:
         return next((self.source.places[path] for path in paths if path in self.source.places),
                     None)
 
-    def claim(self) -> None:
+    def reserve(self) -> None:
         """Mark results/<name> as this study's.
 
         Raises:
@@ -137,10 +137,10 @@ def load_study(file: Path | str, *, overrides: Iterable[str] = (),
               for name, entry in data["stages"].items()}
     stages = _ordered(stages, source)
     folder = Path(results) if results is not None else root / "results"
-    cells = expand(stages, data, root, folder / data["name"], source)
+    jobs = expand(stages, data, root, folder / data["name"], source)
     if chosen:
-        cells = with_needed(cells, [cell for cell in cells if cell.stage in chosen])
-    return Study(data["name"], Path(file), root, folder, stages, cells, source)
+        jobs = with_needed(jobs, [job for job in jobs if job.stage in chosen])
+    return Study(data["name"], Path(file), root, folder, stages, jobs, source)
 
 
 def _project_of(file: Path) -> Path:
@@ -180,7 +180,7 @@ def _check_axis(axis: str, values: Any, source: SourceMap) -> None:
     for value in values:
         if values.count(value) > 1:
             raise UserError(f"{where}: {axis} lists {value!r} twice, which would make duplicate "
-                            "cells; delete one.")
+                            "jobs; delete one.")
 
 
 def _check_stage_shape(name: str, entry: Any, source: SourceMap) -> None:
@@ -286,7 +286,7 @@ def _stage(name: str, entry: Mapping[str, Any], data: Mapping[str, Any], source:
     for axis in axes:
         if axis in fixed_here:
             raise UserError(f"{source.where('stages', name, 'set', axis)}: stage {name!r} both "
-                            f"sets {axis!r} and runs over it, which would make duplicate cells; "
+                            f"sets {axis!r} and runs over it, which would make duplicate jobs; "
                             "delete one.")
         for value in data["grid"].get(axis, data["seeds"] if axis == "seed" else []):
             check_value(declared[axis], value, source.where("seeds") if axis == "seed"

@@ -1,7 +1,7 @@
 """The command line: `mentor-kit collect|score|train|evaluate|batch|status|figures|doctor`.
 
 Importing this module is cheap; each command imports what it needs. A UserError becomes one line on
-stderr and exit code 2; a batch with cells that are not done exits with 1.
+stderr and exit code 2; a batch with jobs that are not done exits with 1.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ Results = Annotated[Path | None, typer.Option(help="folder of all studies' resul
 Set = Annotated[list[str] | None,
                 typer.Option("--set",
                              help="name=value, stage.name=value or seeds=[0,1]; repeatable")]
-Workers = Annotated[int | None, typer.Option(help="cells at a time (default: 2, on one core 1; on "
+Workers = Annotated[int | None, typer.Option(help="jobs at a time (default: 2, on one core 1; on "
                                                   "Ray what fits)")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only list what would run")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="run failed cells again")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="run failed jobs again")]
 Subset = Annotated[str, typer.Option(help="run only a part that the study names under `subsets:`")]
-TimeLimit = Annotated[float | None, typer.Option(help="seconds after which a cell is stopped and "
+TimeLimit = Annotated[float | None, typer.Option(help="seconds after which a job is stopped and "
                                                       "counts as failed")]
 
 
@@ -89,7 +89,7 @@ def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, w
     if notebook == COLLECT and not dry_run:
         from mentor_kit.batch.display import outcomes
 
-        for text in outcomes(loaded.cells):
+        for text in outcomes(loaded.jobs):
             print(text)
     raise typer.Exit(code)
 

@@ -93,7 +93,7 @@ def _asked(params: dict[str, Any], folder: Path) -> _Asked:
 
 
 def _alone(folder: Path) -> IO[str]:
-    """Keep other trainings out of the folder; where a notebook trains, its batch cell does that."""
+    """Keep other trainings out of the folder; where a notebook trains, its batch job does that."""
     return lock_folder(folder, f"Another training is at work in {str(folder)!r}: wait for it, or "
                                "give --run-dir another folder.")
 

@@ -60,8 +60,8 @@ def init_run(run_dir: Path | str = "", *, stage: str, params: Mapping[str, Any],
     )
     run = Run(folder, stage, key, params, names)
     if (folder / "cell.json").is_file():  # the batch says which stage and key this folder is
-        cell = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-        run.stage, run.key = cell["stage"], cell["key"]
+        job = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+        run.stage, run.key = job["stage"], job["key"]
     if stage != "collect":  # a collection goes on with other sizes: its attempts know who made them
         _refuse_other(run)
     _prepare(run)

@@ -1,4 +1,4 @@
-"""A study of 24 cells on two workers, three of which fail: one raises, one's kernel is killed, one
+"""A study of 24 jobs on two workers, three of which fail: one raises, one's kernel is killed, one
 hangs.
 
 And no secret of the environment in anything that a study leaves, whole or failed.
@@ -18,11 +18,11 @@ import pytest
 from fault_server import running
 from tiny_project import make_project, study_of
 
-from mentor_kit.batch.job import cell_state
+from mentor_kit.batch.job import job_state
 from mentor_kit.batch.study import Study, load_study
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 25  # seconds; a good cell takes one or two, on a loaded machine ten
+LIMIT = 25  # seconds; a good job takes one or two, on a loaded machine ten
 SECRETS = {name: f"sk-{name.lower().replace('_', '-')}-must-not-be-stored"
            for name in ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY", "MENTOR_API_KEY")}
 CAUSES = {"fit method=raise seed=0": "ValueError: this method cannot be fitted",
@@ -39,16 +39,16 @@ def batch(file: Path, *options: str) -> subprocess.CompletedProcess:
 
 
 def states(study: Study) -> dict[str, tuple[str, str]]:
-    return {str(cell): cell_state(cell.run_dir) for cell in study.cells}
+    return {str(job): job_state(job.run_dir) for job in study.jobs}
 
 
 def attempts(study: Study) -> dict[str, int]:
-    """Cell -> how often its process came to its end, failed or not (one that is killed logs no
+    """Job -> how often its process came to its end, failed or not (one that is killed logs no
     time)."""
-    logs = {str(cell): cell.run_dir / "timing.jsonl" for cell in study.cells}
+    logs = {str(job): job.run_dir / "timing.jsonl" for job in study.jobs}
     lines = {name: log.read_text().splitlines() if log.exists() else [] for name,
              log in logs.items()}
-    return {name: sum(json.loads(line)["name"] == "cell" for line in found) for name,
+    return {name: sum(json.loads(line)["name"] == "job" for line in found) for name,
             found in lines.items()}
 
 
@@ -79,7 +79,7 @@ def test_the_other_21_end_and_the_three_are_named_with_their_causes(broken):
     assert {name: cause for name, (state, cause) in found.items() if state == "failed"} == CAUSES
     assert sum(state == "done" for state, _ in found.values()) == 21
     assert done.returncode == 1 and done.stderr == ""
-    assert "21 of 24 cells are done" in done.stdout
+    assert "21 of 24 jobs are done" in done.stdout
     for name, cause in CAUSES.items():
         assert f"failed: {name}: {cause}\n" in done.stdout
     assert "--retry-failed" in done.stdout
@@ -137,7 +137,7 @@ def test_no_secret_is_stored_by_notebook_01_with_a_key(tmp_path):
     failure = ("failed", "RuntimeError: no problems today")
     assert states(study) == {"collect": ("done", ""), "broken": failure}, done.stdout
     assert {"attempts.jsonl", "trajectories.parquet"} <= {p.name
-                                                          for p in study.cells[0].run_dir.iterdir()}
+                                                          for p in study.jobs[0].run_dir.iterdir()}
     assert holders_of_secrets(tmp_path / "results") == []
 
 

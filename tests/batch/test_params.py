@@ -30,11 +30,11 @@ SIZES = {"paper-qwen2.5-7b": (32, 8, 10, 8192, 8), "paper-qwen3-8b": (32, 8, 10,
 def training(file: Path) -> dict[str, TrainConfig]:
     """The settings of each method that the study trains."""
     study = load_study(file)
-    check_values(study, study.cells)
-    cells = [c for c in study.cells if c.stage == "train"]
+    check_values(study, study.jobs)
+    jobs = [c for c in study.jobs if c.stage == "train"]
     configs = [configure(TrainConfig,
                          **{n: v for n, v in c.params.items() if n in TrainConfig.model_fields})
-               for c in cells]
+               for c in jobs]
     return {c.method: c for c in configs}
 
 
@@ -73,7 +73,7 @@ def test_every_student_fits_a_study(file):
     study = load_study(ROOT / "params" / "gpu-gsm.yaml",
                        overrides=[f"{n}={v}" for n, v in fragment.items()])
     # from scratch: no base model
-    asked = [c for c in study.cells if c.stage != "evaluate_base" or file.stem != "tiny"]
+    asked = [c for c in study.jobs if c.stage != "evaluate_base" or file.stem != "tiny"]
     check_values(study, asked)
-    cell = next(c for c in study.cells if c.stage == "train")
-    assert fragment.items() <= cell.params.items()
+    job = next(c for c in study.jobs if c.stage == "train")
+    assert fragment.items() <= job.params.items()

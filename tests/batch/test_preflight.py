@@ -113,7 +113,7 @@ def test_a_value_that_a_notebook_would_refuse_is_refused_with_its_place(project,
 def test_what_a_notebook_takes_is_taken_and_nothing_stays_behind(project, text):
     paths = list(sys.path)
     asked = study(project, text)
-    check_values(asked, asked.cells)
+    check_values(asked, asked.jobs)
     assert sys.path == paths
 
 
@@ -133,23 +133,23 @@ def test_an_override_is_named_as_the_place(project):
                   dry_run=True)
 
 
-def test_a_key_that_the_environment_lacks_is_refused_only_where_the_cell_is_to_run(project,
+def test_a_key_that_the_environment_lacks_is_refused_only_where_the_job_is_to_run(project,
                                                                                    monkeypatch):
     text = 'fixed: {teacher: chat_endpoint, teacher_options: ["base_url:http://h/v1", "model:m", "key_env:A_KEY"]}'  # noqa: E501
     asked = study(project, text)  # `mentor-kit status` reads it without the key
     with pytest.raises(UserError, match="mine.yaml:3: teacher_options=.*environment variable "
                                         "'A_KEY' is not set"):
-        check_values(asked, asked.cells)
-    check_values(asked, [cell for cell in asked.cells if cell.stage != "collect"])
+        check_values(asked, asked.jobs)
+    check_values(asked, [job for job in asked.jobs if job.stage != "collect"])
     monkeypatch.setenv("A_KEY", "sk-x")
-    check_values(asked, asked.cells)
+    check_values(asked, asked.jobs)
 
 
 def test_the_checks_need_no_torch():
     code = ("import sys; from mentor_kit.batch.study import load_study; from "
             "mentor_kit.batch.preflight import check_values; study = "
-            "load_study('params/reference.yaml'); check_values(study, study.cells); "
-            "print(len(study.cells), [name for name in ('torch', 'transformers', 'pandas') if name "
+            "load_study('params/reference.yaml'); check_values(study, study.jobs); "
+            "print(len(study.jobs), [name for name in ('torch', 'transformers', 'pandas') if name "
             "in sys.modules])")
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60,
@@ -157,7 +157,7 @@ def test_the_checks_need_no_torch():
     assert done.stdout.strip() == "82 []", done.stderr
 
 
-def test_a_dry_run_of_82_cells_takes_less_than_three_seconds(tmp_path):
+def test_a_dry_run_of_82_jobs_takes_less_than_three_seconds(tmp_path):
     """Of a CPU's time, whatever else the machine does."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     command = [sys.executable, "-m", "mentor_kit", "batch", "params/reference.yaml", "--dry-run",
@@ -165,5 +165,5 @@ def test_a_dry_run_of_82_cells_takes_less_than_three_seconds(tmp_path):
                str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60,
                           check=False)
-    assert "82 of 82 cells would run" in done.stdout, done.stderr
+    assert "82 of 82 jobs would run" in done.stdout, done.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 3

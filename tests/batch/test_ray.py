@@ -1,4 +1,4 @@
-"""Cells as tasks of a Ray cluster: the same outcome as here, a node lost or cut off, a killed
+"""Jobs as tasks of a Ray cluster: the same outcome as here, a node lost or cut off, a killed
 driver, GPUs, errors.
 
 The cluster is Ray's own test utility: nodes are processes of this machine, so the storage is
@@ -19,9 +19,9 @@ import psutil
 import pytest
 from tiny_project import make_project, write_notebook
 
-from mentor_kit.batch.executors.process import Job
+from mentor_kit.batch.executors.process import JobSpec
 from mentor_kit.batch.executors.ray_cluster import check_address, connect, sees_the_batch
-from mentor_kit.batch.job import cell_state
+from mentor_kit.batch.job import job_state
 from mentor_kit.batch.resources import Resources
 from mentor_kit.batch.run import run_batch
 from mentor_kit.batch.study import load_study
@@ -80,7 +80,7 @@ def make_walks(root: Path, text: str = STUDY):
 
 
 def told(study, what: str) -> list[list[str]]:
-    """(cell, process id, GPUs) of each line of the counter file that begins with `what`."""
+    """(job, process id, GPUs) of each line of the counter file that begins with `what`."""
     path = study.root / "counter.txt"
     lines = path.read_text().splitlines() if path.is_file() else []
     return [line.split()[1:] for line in lines if line.startswith(what)]
@@ -91,12 +91,12 @@ def counts(study, what: str) -> dict[str, int]:
 
 
 def outcomes(study) -> dict[str, dict]:
-    """Cell -> the content of DONE: hashes of its artefacts and its facts."""
-    return {str(cell): json.loads((cell.run_dir / "DONE").read_text()) for cell in study.cells}
+    """Job -> the content of DONE: hashes of its artefacts and its facts."""
+    return {str(job): json.loads((job.run_dir / "DONE").read_text()) for job in study.jobs}
 
 
 def states(study) -> dict[str, tuple[str, str]]:
-    return {str(cell): cell_state(cell.run_dir) for cell in study.cells}
+    return {str(job): job_state(job.run_dir) for job in study.jobs}
 
 
 def wait_for(condition, seconds: float = 120) -> None:
@@ -169,7 +169,7 @@ def node(cluster):
 
 
 @pytest.mark.slow
-def test_a_study_ends_when_a_node_is_removed_and_no_cell_is_lost_or_doubled(tmp_path, cluster, node,
+def test_a_study_ends_when_a_node_is_removed_and_no_job_is_lost_or_doubled(tmp_path, cluster, node,
                                                                             start_batch,
                                                                             undisturbed):
     study = make_walks(tmp_path)
@@ -182,7 +182,7 @@ def test_a_study_ends_when_a_node_is_removed_and_no_cell_is_lost_or_doubled(tmp_
     out, _ = process.communicate(timeout=240)
     assert process.returncode == 0, out
     assert out.count("its node or worker went away") == 1
-    assert "5 of 5 cells are done" in out
+    assert "5 of 5 jobs are done" in out
     assert outcomes(study) == undisturbed
     assert counts(study, "end") == {"ok-0": 1, "ok-1": 1, "fine-0": 1, "fine-1": 1}
     assert len(told(study, "start")) == 5  # one of the four walks began twice
@@ -194,7 +194,7 @@ def raylet_of(node) -> psutil.Process:
 
 
 def cut_off(node, *, worker_too: bool) -> list[psutil.Process]:
-    """Silence Ray on a node: the cluster hears nothing of it any more, while its cell works on."""
+    """Silence Ray on a node: the cluster hears nothing of it any more, while its job works on."""
     raylet = raylet_of(node)
     workers = [p for p in raylet.children(recursive=True) if p.cmdline()[0].startswith("ray::")]
     silenced = [raylet, *(workers if worker_too else [])]
@@ -212,17 +212,17 @@ def read_until(process: subprocess.Popen, text: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_cell_on_a_node_that_is_cut_off_never_writes_beside_its_successor(tmp_path, node,
+def test_a_job_on_a_node_that_is_cut_off_never_writes_beside_its_successor(tmp_path, node,
                                                                             start_batch,
                                                                             undisturbed):
     study = make_walks(tmp_path)
     process = start_batch(study)
     wait_for(lambda: len(told(study, "start")) == 2)
-    silenced = cut_off(node, worker_too=True)  # nobody is left there to end the cell
+    silenced = cut_off(node, worker_too=True)  # nobody is left there to end the job
     out = read_until(process, "its node or worker went away")
     time.sleep(5)
     assert len(told(study, "start")) == 2
-    # the orphan ends its cell; the successor, which waited for the lock, finds it done
+    # the orphan ends its job; the successor, which waited for the lock, finds it done
     (study.root / "go").touch()
     out += process.communicate(timeout=240)[0]
     for each in silenced:
@@ -261,7 +261,7 @@ def test_an_orphan_is_ended_by_its_own_task_once_its_successor_starts(tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_killed_driver_takes_its_cells_along_and_a_restart_continues(tmp_path, node, start_batch,
+def test_a_killed_driver_takes_its_jobs_along_and_a_restart_continues(tmp_path, node, start_batch,
                                                                        undisturbed):
     study = make_walks(tmp_path)
     process = start_batch(study)
@@ -271,7 +271,7 @@ def test_a_killed_driver_takes_its_cells_along_and_a_restart_continues(tmp_path,
     assert {state for state, _ in states(study).values()} == {"waiting"}
     (study.root / "go").touch()
     process = start_batch(study)
-    assert "5 of 5 cells are done" in process.communicate(timeout=240)[0]
+    assert "5 of 5 jobs are done" in process.communicate(timeout=240)[0]
     assert outcomes(study) == undisturbed
     assert counts(study, "end") == {"ok-0": 1, "ok-1": 1, "fine-0": 1, "fine-1": 1}
 
@@ -282,23 +282,23 @@ def test_failures_are_named_as_they_are_here_and_retry_failed_runs_just_them(tmp
     study = make_walks(tmp_path, BROKEN)
     (study.root / "go").touch()
     process = start_batch(study, "--time-limit", "30")
-    assert "1 of 4 cells are done" in process.communicate(timeout=240)[0]
+    assert "1 of 4 jobs are done" in process.communicate(timeout=240)[0]
     assert process.returncode == 1
     found = states(study)
     assert found["walk method=raise seed=0"] == ("failed", "ValueError: this method cannot walk")
     assert found["walk method=hang seed=0"] == ("failed", "time limit of 30 s")
     (study.root / "mended").touch()
     process = start_batch(study, "--retry-failed")
-    assert "4 of 4 cells are done" in process.communicate(timeout=240)[0]
+    assert "4 of 4 jobs are done" in process.communicate(timeout=240)[0]
     assert counts(study, "start") == {"ok-0": 1, "raise-0": 2, "hang-0": 2}
 
 
 @pytest.mark.slow
-def test_gpu_cells_get_a_gpu_each_and_what_no_node_has_is_refused(tmp_path, node, start_batch):
+def test_gpu_jobs_get_a_gpu_each_and_what_no_node_has_is_refused(tmp_path, node, start_batch):
     study = make_walks(tmp_path, GPUS)
     (study.root / "go").touch()
     out = start_batch(study).communicate(timeout=240)[0]
-    assert "3 of 3 cells are done" in out
+    assert "3 of 3 jobs are done" in out
     lines = (study.root / "counter.txt").read_text().splitlines()
     # there is one GPU: one after the other
     assert [line.split()[0] for line in lines] == ["start", "end"] * 2
@@ -306,7 +306,7 @@ def test_gpu_cells_get_a_gpu_each_and_what_no_node_has_is_refused(tmp_path, node
     greedy = make_walks(tmp_path / "greedy", GPUS.replace("gpus: 1", "gpus: 2"))
     out = start_batch(greedy).communicate(timeout=60)[0]
     assert (
-        "error: Stage 'walk' asks for {gpus: 2, cpus: 1} a cell, which no node of the Ray cluster "
+        "error: Stage 'walk' asks for {gpus: 2, cpus: 1} a job, which no node of the Ray cluster "
         "has"  # noqa: E501
         in out
     )
@@ -347,14 +347,14 @@ def test_names_of_executors_and_ignored_addresses_are_refused_before_anything(tm
 
 
 def test_a_node_sees_the_batch_only_while_another_process_holds_the_study(tmp_path):
-    job = Job(tmp_path / "tiny" / "walk" / "abc", tmp_path, {}, Resources(), None)
+    job = JobSpec(tmp_path / "tiny" / "walk" / "abc", tmp_path, {}, Resources(), None)
     job.run_dir.mkdir(parents=True)
     lock = tmp_path / "tiny" / ".lock"
     assert not sees_the_batch(job)  # storage that is not shared: there is no such file
     lock.touch()
     # nobody holds it: the batch is gone, or locks stay on one machine
     assert not sees_the_batch(job)
-    code = f"from mentor_kit.runs.locks import hold_lock; lock = hold_lock({str(lock)!r}); print(1, flush=True); input()"  # noqa: E501
+    code = f"from mentor_kit.runs.locks import acquire_lock; lock = acquire_lock({str(lock)!r}); print(1, flush=True); input()"  # noqa: E501
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "1\n"

@@ -1,4 +1,4 @@
-"""GPUs, CPUs and memory of cells: read from a study, found on this machine, leased to one cell at a
+"""GPUs, CPUs and memory of jobs: read from a study, found on this machine, leased to one job at a
 time."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_project import make_project, write_notebook
 
-from mentor_kit.batch.executors.process import cell_environment
+from mentor_kit.batch.executors.process import job_environment
 from mentor_kit.batch.resources import Resources, gpu_devices, parse_listing, read_resources
 from mentor_kit.batch.run import run_batch
 from mentor_kit.batch.study import load_study
@@ -76,7 +76,7 @@ def test_wrong_resources_are_named_with_their_line(tmp_path, entry, message):
 
 def test_resources_are_no_part_of_a_key(tmp_path):
     texts = (STUDY, STUDY.replace("gpus: 1", "gpus: 2"))
-    assert len({tuple(cell.key for cell in see_study(tmp_path, text).cells) for text in texts}) == 1
+    assert len({tuple(job.key for job in see_study(tmp_path, text).jobs) for text in texts}) == 1
 
 
 @pytest.mark.parametrize("value, devices",
@@ -100,18 +100,18 @@ def test_without_the_variable_nvidia_smi_is_asked(tmp_path, monkeypatch):
     assert gpu_devices() == ["GPU-aaaa-1", "MIG-cccc-3", "MIG-dddd-4", "GPU-eeee-5"]
 
 
-def test_a_cell_sees_its_own_gpus_and_as_many_threads_as_cpus_unless_told_otherwise(monkeypatch):
+def test_a_job_sees_its_own_gpus_and_as_many_threads_as_cpus_unless_told_otherwise(monkeypatch):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    assert cell_environment(Resources(cpus=3), "7")["OMP_NUM_THREADS"] == "3"
-    assert cell_environment(Resources(), "")["MKL_NUM_THREADS"] == "1"
+    assert job_environment(Resources(cpus=3), "7")["OMP_NUM_THREADS"] == "3"
+    assert job_environment(Resources(), "")["MKL_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert cell_environment(Resources(cpus=3), "")["OMP_NUM_THREADS"] == "2"
-    assert cell_environment(Resources(cpus=3), "")["CUDA_VISIBLE_DEVICES"] == ""
+    assert job_environment(Resources(cpus=3), "")["OMP_NUM_THREADS"] == "2"
+    assert job_environment(Resources(cpus=3), "")["CUDA_VISIBLE_DEVICES"] == ""
 
 
-def test_each_gpu_belongs_to_one_cell_at_a_time(tmp_path, monkeypatch):
+def test_each_gpu_belongs_to_one_job_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,9")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     study = see_study(tmp_path)
@@ -129,7 +129,7 @@ def test_a_stage_that_asks_for_more_gpus_than_there_are_is_refused_before_anythi
                                                                                    monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     study = see_study(tmp_path, STUDY.replace("gpus: 1", "gpus: 2"))
-    with pytest.raises(UserError, match="Stage 'see' asks for 2 GPUs a cell and this machine has "
+    with pytest.raises(UserError, match="Stage 'see' asks for 2 GPUs a job and this machine has "
                                         "1"):
         run_batch(study)
     assert not study.results.exists()
@@ -141,7 +141,7 @@ def test_gpus_are_hidden_from_a_study_that_asks_for_none_and_it_is_told(tmp_path
     study = see_study(tmp_path, STUDY.replace("gpus: 1, ", "").replace("[0, 1, 2, 3]", "[0]"))
     assert run_batch(study) == 0
     assert (
-        "2 GPUs are hidden from every cell: no stage says `resources: {gpus: 1}`"
+        "2 GPUs are hidden from every job: no stage says `resources: {gpus: 1}`"
         in capsys.readouterr().out
     )
     assert "start []" in (tmp_path / "told.txt").read_text()

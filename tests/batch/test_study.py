@@ -1,4 +1,4 @@
-"""Studies: expansion into cells, and everything that is refused before a kernel starts."""
+"""Studies: expansion into jobs, and everything that is refused before a kernel starts."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ def project(tmp_path):
 
 
 def labels(study) -> list[str]:
-    return [str(cell) for cell in study.cells]
+    return [str(job) for job in study.jobs]
 
 
-def test_cells_are_stages_times_grid_times_seeds_in_order(project):
+def test_jobs_are_stages_times_grid_times_seeds_in_order(project):
     study = load_study(project / "params/tiny.yaml")
     assert labels(study) == ["make", "fit method=ok seed=0", "fit method=ok seed=1",
                              "fit method=fine seed=0",
                              "fit method=fine seed=1", "figures"]
-    make, fit, *_, figures = study.cells
+    make, fit, *_, figures = study.jobs
     assert dict(make.given) == {"size": 4, "run_dir": f"results/tiny/make/{make.key}"}
     assert fit.params == {"seed": 0, "method": "ok", "rate": 0.5, "names": ["a"]}
     assert fit.given["data_run"] == f"results/tiny/make/{make.key}"
     assert len(figures.given["runs"]) == 5
-    assert len({cell.key for cell in study.cells}) == 6
+    assert len({job.key for job in study.jobs}) == 6
 
 
 def test_keys_follow_the_parameters_and_the_inputs(project):
-    before = {str(c): c.key for c in load_study(project / "params/tiny.yaml").cells}
+    before = {str(c): c.key for c in load_study(project / "params/tiny.yaml").jobs}
     rate = {str(c): c.key
-            for c in load_study(project / "params/tiny.yaml", overrides=["rate=0.25"]).cells}
+            for c in load_study(project / "params/tiny.yaml", overrides=["rate=0.25"]).jobs}
     size = {str(c): c.key
-            for c in load_study(project / "params/tiny.yaml", overrides=["make.size=5"]).cells}
+            for c in load_study(project / "params/tiny.yaml", overrides=["make.size=5"]).jobs}
     assert before["make"] == rate["make"]
     assert not {k for k in before if k != "make" and before[k] == rate[k]}
     assert not set(before.values()) & set(size.values())
@@ -59,17 +59,17 @@ SCORED = """
 """
 
 
-def test_a_scalar_input_from_several_stages_makes_a_cell_for_each_run_of_the_same_seed(project):
+def test_a_scalar_input_from_several_stages_makes_a_job_for_each_run_of_the_same_seed(project):
     write_notebook(project / "notebooks/score.ipynb", SCORE)
     study = load_study(write_study(project, SCORED, "scored"))
-    scores = [cell for cell in study.cells if cell.stage == "score"]
+    scores = [job for job in study.jobs if job.stage == "score"]
     assert [str(c) for c in scores] == [
         "score of start seed=0", "score of fit method=ok seed=0", "score of fit method=fine seed=0",
         "score of start seed=1", "score of fit method=ok seed=1", "score of fit method=fine seed=1"]
     assert all(c.params["seed"] == c.inputs["student_run"].params["seed"] for c in scores)
-    figures = next(cell for cell in study.cells if cell.stage == "figures")
-    assert len(figures.given["runs"]) == len(study.cells) - 1
-    assert [c.stage for c in study.cells].index("start") < [c.stage for c in study.cells].index(
+    figures = next(job for job in study.jobs if job.stage == "figures")
+    assert len(figures.given["runs"]) == len(study.jobs) - 1
+    assert [c.stage for c in study.jobs].index("start") < [c.stage for c in study.jobs].index(
         "score"
     )
 
@@ -86,15 +86,15 @@ def test_a_study_extends_another_and_uses_fragments(project):
     """, "more")
     study = load_study(file)
     assert labels(study) == ["make", "fit method=ok seed=7", "fit method=fine seed=7", "figures"]
-    assert study.cells[1].params == {"seed": 7, "method": "ok", "rate": 0.125, "names": ["b", "c"]}
+    assert study.jobs[1].params == {"seed": 7, "method": "ok", "rate": 0.125, "names": ["b", "c"]}
 
 
 def test_overrides_set_fixed_values_axes_seeds_and_single_stages(project):
     overrides = ["rate=1e-6", "method=[a, b, c]", "seeds=[3]", "fit.names=[x]"]
     study = load_study(project / "params/tiny.yaml", overrides=overrides)
     assert labels(study)[1:-1] == [f"fit method={m} seed=3" for m in "abc"]
-    assert study.cells[1].params["rate"] == 1e-6
-    assert study.cells[1].params["names"] == ["x"]
+    assert study.jobs[1].params["rate"] == 1e-6
+    assert study.jobs[1].params["names"] == ["x"]
     assert labels(load_study(project / "params/tiny.yaml",
                              overrides=["method=a", "seeds=2"]))[1:-1] == [
         "fit method=a seed=2"]
@@ -113,7 +113,7 @@ REFUSED = [
     ("size: 4", "size: 4, run_dir: x", "'run_dir' is set by the batch"),
     ("method: [ok, fine]", "method: []", r"tiny.yaml:8: grid.method = \[\] is empty"),
     ("method: [ok, fine]", "method: [ok, ok]",
-     "lists 'ok' twice, which would make duplicate cells"),
+     "lists 'ok' twice, which would make duplicate jobs"),
     ("method: [ok, fine]", "method: [ok, 3]", "method = 3 is of type int, not str"),
     ("seeds: [0, 1]", "seeds: [0, 0]", "seeds lists 0 twice"),
     ("seeds: [0, 1]", "seeds: []", "seeds = .* is empty"),
@@ -123,7 +123,7 @@ REFUSED = [
     ("data_run: make", "data_rn: make",
      r"fit.ipynb declares no 'data_rn'; did you mean 'data_run'\?"),
     ("data_run: make", "data_run: [make, make]",
-     r"tiny.yaml:4: stage 'fit' makes the same cell twice"),
+     r"tiny.yaml:4: stage 'fit' makes the same job twice"),
     ("data_run: make", "data_run: fit", "wait for each other in a circle"),
     ("{notebook: make}", "{notebook: mke}", r"there is no notebook 'mke'; did you mean 'make'\?"),
     ("{notebook: make}", "{book: make}", r"stage 'make' needs at least"),
@@ -195,10 +195,10 @@ def test_null_removes_what_a_study_inherits(project):
         labels(child("stages: {figures: null}"))
         == labels(load_study(project / "params/tiny.yaml"))[:-1]
     )
-    assert child("fixed: {rate: null}").cells[1].params["rate"] == 0.1  # the notebook's default
+    assert child("fixed: {rate: null}").jobs[1].params["rate"] == 0.1  # the notebook's default
     one = child("grid: {method: null}\nstages: {fit: {grid: null}}\nfixed: {method: one}")
     assert labels(one) == ["make", "fit seed=0", "fit seed=1", "figures"]
-    assert {cell.params["method"] for cell in one.cells if cell.stage == "fit"} == {"one"}
+    assert {job.params["method"] for job in one.jobs if job.stage == "fit"} == {"one"}
     with pytest.raises(
         UserError,
         match=r"tiny.yaml:4: stage 'fit' is run over 'method', which is no axis .*: \[\]`",
@@ -237,17 +237,17 @@ def test_a_missing_file_and_a_circle_of_files_are_refused(project):
 
 
 def test_a_results_folder_of_another_study_is_refused(project):
-    load_study(project / "params/tiny.yaml").claim()
-    load_study(project / "params/tiny.yaml").claim()
+    load_study(project / "params/tiny.yaml").reserve()
+    load_study(project / "params/tiny.yaml").reserve()
     copy = write_study(project, STUDY, "copy")
     with pytest.raises(
         UserError, match=r"belongs to the study tiny.yaml, not to copy.yaml; change `name: tiny`"
     ):
-        load_study(copy).claim()
+        load_study(copy).reserve()
     (project / "elsewhere/tiny").mkdir(parents=True)
     (project / "elsewhere/tiny/notes.txt").write_text("mine")
     with pytest.raises(UserError, match="is not empty and holds no study"):
-        load_study(copy, results=project / "elsewhere").claim()
+        load_study(copy, results=project / "elsewhere").reserve()
 
 
 def test_a_notebook_without_literal_defaults_is_refused(project):

@@ -1,4 +1,4 @@
-"""Named subsets: some cells of a study, with the keys that they have in the whole, so that work is
+"""Named subsets: some jobs of a study, with the keys that they have in the whole, so that work is
 shared."""
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ def file(tmp_path):
 
 
 def labels(study) -> list[str]:
-    return [str(cell) for cell in study.cells]
+    return [str(job) for job in study.jobs]
 
 
-def test_its_cells_have_the_keys_of_the_whole_study(file):
-    whole = {str(cell): cell.key for cell in load_study(file).cells}
+def test_its_jobs_have_the_keys_of_the_whole_study(file):
+    whole = {str(job): job.key for job in load_study(file).jobs}
     quick = load_study(file, subset="quick")
     assert labels(quick) == ["make", "fit method=fine seed=1", "figures"]
-    assert [cell.key for cell in quick.cells[:2]] == [whole["make"],
+    assert [job.key for job in quick.jobs[:2]] == [whole["make"],
                                                       whole["fit method=fine seed=1"]]
-    assert [cell.key for cell in quick.cells[2].inputs["runs"]] == [cell.key
-                                                                    for cell in quick.cells[:2]]
-    assert quick.cells[2].key != whole["figures"]  # it gathers the subset's runs alone
+    assert [job.key for job in quick.jobs[2].inputs["runs"]] == [job.key
+                                                                    for job in quick.jobs[:2]]
+    assert quick.jobs[2].key != whole["figures"]  # it gathers the subset's runs alone
     assert quick.folder == load_study(file).folder
     fits = load_study(file, subset="fits")
-    assert [cell.key for cell in fits.cells] == [key for label, key in whole.items()
+    assert [job.key for job in fits.jobs] == [key for label, key in whole.items()
                                                  if label != "figures"]
 
 
@@ -68,12 +68,12 @@ def test_a_study_that_extends_another_has_its_subsets_too(file):
 
 def test_the_whole_study_does_not_repeat_what_a_subset_did(file, capsys):
     assert run_batch(load_study(file, subset="quick"), only=["fit"]) == 0
-    assert "2 of 2 cells are done" in capsys.readouterr().out
+    assert "2 of 2 jobs are done" in capsys.readouterr().out
     whole = load_study(file)
-    done = {cell.run_dir for cell in whole.cells if (cell.run_dir / "DONE").is_file()}
+    done = {job.run_dir for job in whole.jobs if (job.run_dir / "DONE").is_file()}
     assert len(done) == 2
     assert run_batch(whole, dry_run=True) == 0
-    assert "dry run: 4 of 6 cells would run" in capsys.readouterr().out
+    assert "dry run: 4 of 6 jobs would run" in capsys.readouterr().out
 
 
 def test_the_command_line_takes_a_subset(file):
@@ -85,5 +85,5 @@ def test_the_command_line_takes_a_subset(file):
 
 
 def test_a_stage_outside_the_subset_is_refused(file):
-    with pytest.raises(UserError, match="--only figures: no cell of that stage is in this subset"):
+    with pytest.raises(UserError, match="--only figures: no job of that stage is in this subset"):
         run_batch(load_study(file, subset="fits"), only=["figures"], dry_run=True)

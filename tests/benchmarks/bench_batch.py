@@ -2,13 +2,13 @@
 
     python tests/benchmarks/bench_batch.py
 
-1. 24 tiny cells on two workers against one, beside two bare one-thread processes of the same work
+1. 24 tiny jobs on two workers against one, beside two bare one-thread processes of the same work
 against one, in the
    same run: at least 0.9 of their speed-up.
-2. A batch of 3 cells on one worker, its own start included, against 3 executions of the same
+2. A batch of 3 jobs on one worker, its own start included, against 3 executions of the same
 notebook by papermill's
-   command line: at most 1.1 times as long a cell, median of 7 alternating pairs.
-3. `mentor-kit batch --dry-run` of the 82-cell reference study: at most 3 s of a CPU.
+   command line: at most 1.1 times as long a job, median of 7 alternating pairs.
+3. `mentor-kit batch --dry-run` of the 82-job reference study: at most 3 s of a CPU.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 from tiny_project import write_notebook, write_study  # noqa: E402
 
-CELLS, WORKERS, LEAST_SHARE = 24, 2, 0.9
+JOBS, WORKERS, LEAST_SHARE = 24, 2, 0.9
 BATCH, PAIRS, MOST = 3, 7, 1.1
 DRY_RUN_SECONDS = 3.0
 WORK = "total = sum(i * i for i in range({rounds}))"
 ROUNDS = 8_000_000  # about half a second
 NOTEBOOK = f"""
 run_dir: str = ""  # where it writes
-seed: int = 0  # tells the cells apart
+seed: int = 0  # tells the jobs apart
 rounds: int = 0  # additions
 # %%
 from mentor_kit.runs.open import init_run
@@ -47,9 +47,9 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
                "OPENBLAS_NUM_THREADS": "1"}
 
 
-def study(root: Path, name: str, cells: int, rounds: int) -> Path:
+def study(root: Path, name: str, jobs: int, rounds: int) -> Path:
     return write_study(root, f"name: {name}\nstages: {{work: {{notebook: work}}}}\n"
-                             f"fixed: {{rounds: {rounds}}}\nseeds: {list(range(cells))}", name)
+                             f"fixed: {{rounds: {rounds}}}\nseeds: {list(range(jobs))}", name)
 
 
 def seconds(*commands: list[str], cwd: Path) -> float:
@@ -66,8 +66,8 @@ def seconds(*commands: list[str], cwd: Path) -> float:
     return taken
 
 
-def batch_seconds(root: Path, name: str, cells: int, rounds: int, workers: int) -> float:
-    file = study(root, name, cells, rounds)
+def batch_seconds(root: Path, name: str, jobs: int, rounds: int, workers: int) -> float:
+    file = study(root, name, jobs, rounds)
     return seconds([sys.executable, "-m", "mentor_kit", "batch", str(file), "--workers",
                     str(workers)], cwd=root)
 
@@ -78,20 +78,20 @@ def bare_seconds(root: Path, units: int, processes: int) -> float:
     return seconds(*[[sys.executable, "-c", code]] * processes, cwd=root)
 
 
-def papermill_seconds(root: Path, pair: int, cells: int) -> float:
+def papermill_seconds(root: Path, pair: int, jobs: int) -> float:
     command = [sys.executable, "-m", "papermill", "-k", "python3", "--no-progress-bar",
                "--no-log-output"]
     return sum(seconds([*command, "notebooks/work.ipynb", f"out-{pair}-{seed}.ipynb", "-p",
                         "run_dir",
                         f"alone/{pair}-{seed}", "-p", "seed", str(seed)], cwd=root)
-               for seed in range(cells))
+               for seed in range(jobs))
 
 
 def speed_up(root: Path) -> bool:
-    bare = [bare_seconds(root, CELLS, n) for n in (1, WORKERS)]
-    batch = [batch_seconds(root, f"workers{n}", CELLS, ROUNDS, n) for n in (1, WORKERS)]
+    bare = [bare_seconds(root, JOBS, n) for n in (1, WORKERS)]
+    batch = [batch_seconds(root, f"workers{n}", JOBS, ROUNDS, n) for n in (1, WORKERS)]
     gain, possible = batch[0] / batch[1], bare[0] / bare[1]
-    print(f"{CELLS} cells: 1 worker {batch[0]:.1f} s, {WORKERS} workers {batch[1]:.1f} s, speed-up "
+    print(f"{JOBS} jobs: 1 worker {batch[0]:.1f} s, {WORKERS} workers {batch[1]:.1f} s, speed-up "
           f"{gain:.2f}")
     print(f"bare processes of their work: one {bare[0]:.1f} s, {WORKERS} {bare[1]:.1f} s, speed-up "
           f"{possible:.2f}")
@@ -106,7 +106,7 @@ def overhead(root: Path) -> bool:
                   "alone": lambda p=pair: papermill_seconds(root, p, BATCH)}
         taken = {name: timers[name]() / BATCH for name in sorted(timers, reverse=pair % 2 == 1)}
         ratios.append(taken["batch"] / taken["alone"])
-        print(f"pair {pair + 1}: batch {taken['batch']:.2f} s a cell, papermill alone "
+        print(f"pair {pair + 1}: batch {taken['batch']:.2f} s a job, papermill alone "
               f"{taken['alone']:.2f} s, {ratios[-1]:.2f} times")
     median = statistics.median(ratios)
     print(f"overhead: median {median:.2f} times papermill alone (at most {MOST})")

@@ -74,10 +74,10 @@ STUDY = """
 """
 
 
-def study_of(cells: int, *methods: str, table: bool = False) -> str:
-    """A study of so many cells: one `make`, fits by these methods and others, and with `table` one
+def study_of(jobs: int, *methods: str, table: bool = False) -> str:
+    """A study of so many jobs: one `make`, fits by these methods and others, and with `table` one
     that gathers all."""
-    others = [f"m{i:02d}" for i in range(cells - 1 - table - len(methods))]
+    others = [f"m{i:02d}" for i in range(jobs - 1 - table - len(methods))]
     last = "\n      figures: {notebook: table, needs: {runs: all}}" * table
     return f"""
     name: tiny

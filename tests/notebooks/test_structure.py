@@ -112,7 +112,7 @@ def test_it_starts_one_run_and_finishes_it_last(name):
 @pytest.mark.parametrize("file", STUDIES, ids=lambda p: p.stem)
 def test_every_study_of_the_repository_fits_the_notebooks(file):
     study = load_study(file)
-    check_values(study, study.cells)
+    check_values(study, study.jobs)
 
 
 def test_no_two_studies_share_a_results_folder():

@@ -1,13 +1,13 @@
 """Kill a study's runner and kernels at random, restart, and compare what is left with an
 undisturbed run.
 
-    python tests/tools/chaos.py [--study params/smoke.yaml | --cells 24] [--kills 10] [--seed 0]
+    python tests/tools/chaos.py [--study params/smoke.yaml | --jobs 24] [--kills 10] [--seed 0]
         [--workers 2] [--log FILE]
 
-With --cells the study is one of so many tiny but real cells (tests/helpers/tiny_project.py). The
+With --jobs the study is one of so many tiny but real jobs (tests/helpers/tiny_project.py). The
 moments are drawn uniformly over the time the undisturbed run took; each victim, the runner or one
 of its kernels, drawn too. After a kill of the runner the same command is started again; a killed
-kernel's cell fails, and the command is started again with --retry-failed once it ends. Then every
+kernel's job fails, and the command is started again with --retry-failed once it ends. Then every
 artefact of every run must have the same bytes (as on one kind of CPU it has), and `mentor-kit
 status` must show the same table.
 """
@@ -69,7 +69,7 @@ class Chaos:
         return True
 
     def table(self) -> list[str]:
-        """The rows of `mentor-kit status`: the state of each cell."""
+        """The rows of `mentor-kit status`: the state of each job."""
         command = [sys.executable, "-m", "mentor_kit", "status", str(self.options.study),
                    "--results",
                    str(self.results)]
@@ -128,16 +128,16 @@ def outcomes(results: Path) -> dict[str, dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--study", type=Path, default=ROOT / "params" / "smoke.yaml")
-    parser.add_argument("--cells", type=int, default=0,
-                        help="a study of so many tiny cells instead of --study")
+    parser.add_argument("--jobs", type=int, default=0,
+                        help="a study of so many tiny jobs instead of --study")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--log", type=Path, default=None, help="also write the log to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        options.study = (make_project(Path(folder) / "project", study_of(options.cells, table=True))
-                         if options.cells
+        options.study = (make_project(Path(folder) / "project", study_of(options.jobs, table=True))
+                         if options.jobs
                          else options.study.resolve())
         lines, good = campaign(options, Path(folder))
     if options.log:

@@ -1,7 +1,7 @@
-"""Where the cells of a batch run. An executor starts cells, says which have ended, and kills them.
+"""Where the jobs of a batch run. An executor starts jobs, says which have ended, and kills them.
 
 `local`: processes of this machine. `ray`: tasks of a Ray cluster. Both run the same process for a
-cell (`executors/process.py`), so a run folder is the same wherever it was made.
+job (`executors/process.py`), so a run folder is the same wherever it was made.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from mentor_kit.errors import UserError
 
 if TYPE_CHECKING:
-    from mentor_kit.batch.executors.process import Ended, Job
-    from mentor_kit.batch.plan import Cell
+    from mentor_kit.batch.executors.process import Ended, JobSpec
+    from mentor_kit.batch.plan import Job
     from mentor_kit.batch.resources import Resources
 
 NAMES = ("local", "ray")
@@ -21,23 +21,23 @@ NAMES = ("local", "ray")
 
 class Executor(Protocol):
     def check(self, wanted: Mapping[str, Resources]) -> str:
-        """`wanted`: stage -> what its cells need. Returns what the user should know first, or "".
+        """`wanted`: stage -> what its jobs need. Returns what the user should know first, or "".
 
         Raises:
             UserError: a stage that could never run here.
         """
 
     def has_room(self, resources: Resources) -> bool:
-        """Whether a cell that needs this may be started now."""
+        """Whether a job that needs this may be started now."""
 
-    def start(self, cell: Cell, job: Job) -> None:
-        """Start a cell; returns at once."""
+    def start(self, job: Job, spec: JobSpec) -> None:
+        """Start a job; returns at once."""
 
-    def poll(self) -> list[tuple[Cell, Ended]]:
-        """The cells that ended since the last call."""
+    def poll(self) -> list[tuple[Job, Ended]]:
+        """The jobs that ended since the last call."""
 
     def kill(self) -> None:
-        """End every cell that still runs, and let go of what the executor holds."""
+        """End every job that still runs, and let go of what the executor holds."""
 
 
 def check_names(executor: str, address: str | None) -> None:
@@ -59,7 +59,7 @@ def open_executor(executor: str, workers: int | None, address: str | None) -> Ex
 
     Args:
         executor: local or ray.
-        workers: cells at a time; None is 2 (on one core 1) locally, and as many as fit on Ray.
+        workers: jobs at a time; None is 2 (on one core 1) locally, and as many as fit on Ray.
         address: HOST:PORT of the Ray cluster; None is the one of RAY_ADDRESS, else the one of this
             machine.
 

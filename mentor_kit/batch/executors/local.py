@@ -1,29 +1,29 @@
-"""Cells as processes of this machine, a few at a time; each GPU belongs to one cell at a time."""
+"""Jobs as processes of this machine, a few at a time; each GPU belongs to one job at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mentor_kit.batch.executors.process import CellProcess, Ended, Job
-from mentor_kit.batch.plan import Cell
+from mentor_kit.batch.executors.process import Ended, JobProcess, JobSpec
+from mentor_kit.batch.plan import Job
 from mentor_kit.batch.resources import Resources, gpu_devices, hidden_gpus
 from mentor_kit.errors import UserError
 from mentor_kit.runs.machine import usable_cores
 
 
 class LocalExecutor:
-    """`free`: the GPUs that no running cell has leased."""
+    """`free`: the GPUs that no running job has leased."""
 
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or min(2, usable_cores())
         self.free = gpu_devices()
-        self.running: dict[Cell, tuple[CellProcess, list[str]]] = {}
+        self.running: dict[Job, tuple[JobProcess, list[str]]] = {}
 
     def check(self, wanted: Mapping[str, Resources]) -> str:
         for stage, resources in wanted.items():
             if resources.gpus > len(self.free):
                 raise UserError(f"Stage {stage!r} asks for {resources.gpus} "
-                                f"GPU{'s' * (resources.gpus > 1)} a cell and this machine has "
+                                f"GPU{'s' * (resources.gpus > 1)} a job and this machine has "
                                 f"{len(self.free)} (CUDA_VISIBLE_DEVICES, else nvidia-smi -L); ask "
                                 "for less in its `resources:`, or run where there are more.")
         return hidden_gpus(len(self.free), wanted)
@@ -31,16 +31,16 @@ class LocalExecutor:
     def has_room(self, resources: Resources) -> bool:
         return len(self.running) < self.workers and resources.gpus <= len(self.free)
 
-    def start(self, cell: Cell, job: Job) -> None:
-        count = job.resources.gpus
+    def start(self, job: Job, spec: JobSpec) -> None:
+        count = spec.resources.gpus
         leased, self.free = self.free[:count], self.free[count:]
-        self.running[cell] = CellProcess(job, ",".join(leased)), leased
+        self.running[job] = JobProcess(spec, ",".join(leased)), leased
 
-    def poll(self) -> list[tuple[Cell, Ended]]:
-        ended = [(cell, end) for cell, (process, _) in self.running.items()
+    def poll(self) -> list[tuple[Job, Ended]]:
+        ended = [(job, end) for job, (process, _) in self.running.items()
                  if (end := process.poll())]
-        for cell, _ in ended:
-            self.free += self.running.pop(cell)[1]
+        for job, _ in ended:
+            self.free += self.running.pop(job)[1]
         return ended
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""The process of one cell, on whatever machine it runs: started, watched, its end put into
+"""The process of one job, on whatever machine it runs: started, watched, its end put into
 words."""
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mentor_kit.batch.job import OCCUPIED, cell_state, settle
+from mentor_kit.batch.job import LOCKED, finalize, job_state
 from mentor_kit.batch.resources import Resources
 from mentor_kit.runs.files import write_atomic
-from mentor_kit.runs.locks import hold_lock
+from mentor_kit.runs.locks import acquire_lock
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
                     "NUMEXPR_NUM_THREADS")
-# between looks at whether another start of the same cell has taken the run folder over
+# between looks at whether another start of the same job has taken the run folder over
 LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Job:
-    """What it takes to run a cell; plain values, for they may travel to another machine.
+class JobSpec:
+    """What it takes to run a job; plain values, for they may travel to another machine.
 
-    `asked` becomes the run folder's cell.json; `time_limit` is in wall seconds from the cell's own
+    `request` becomes the run folder's cell.json; `time_limit` is in wall seconds from the job's own
     start.
     """
 
     run_dir: Path
     root: Path
-    asked: Mapping[str, Any]
+    request: Mapping[str, Any]
     resources: Resources
     time_limit: float | None
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a cell ended: `state` is done, failed, or lost (it did not end by itself: start it
+    """How a job ended: `state` is done, failed, or lost (it did not end by itself: start it
     again)."""
 
     state: str
@@ -51,31 +51,31 @@ class Ended:
     seconds: float
 
 
-class CellProcess:
-    """A running cell. `devices`: the GPUs it sees, as CUDA_VISIBLE_DEVICES writes them; "" is none.
+class JobProcess:
+    """A running job. `devices`: the GPUs it sees, as CUDA_VISIBLE_DEVICES writes them; "" is none.
 
-    It writes a token into the run folder's lock file. Finding another there, it ends its cell: the
-    batch gave this node up and started the cell elsewhere.
+    It writes a token into the run folder's lock file. Finding another there, it ends its job: the
+    batch gave this node up and started the job elsewhere.
     """
 
-    def __init__(self, job: Job, devices: str) -> None:
-        self.job, self.started = job, time.monotonic()
+    def __init__(self, spec: JobSpec, devices: str) -> None:
+        self.spec, self.started = spec, time.monotonic()
         self.token, self.looked = secrets.token_hex(8), self.started
-        job.run_dir.mkdir(parents=True, exist_ok=True)
-        _write_in_place(job.run_dir / ".lock", self.token)
-        write_atomic(job.run_dir / "cell.json",
-                     json.dumps(job.asked, indent=1, ensure_ascii=False) + "\n")
-        command = [sys.executable, "-m", "mentor_kit.batch.job", str(job.run_dir), str(job.root),
+        spec.run_dir.mkdir(parents=True, exist_ok=True)
+        _write_in_place(spec.run_dir / ".lock", self.token)
+        write_atomic(spec.run_dir / "cell.json",
+                     json.dumps(spec.request, indent=1, ensure_ascii=False) + "\n")
+        command = [sys.executable, "-m", "mentor_kit.batch.job", str(spec.run_dir), str(spec.root),
                    str(os.getpid())]
-        with open(job.run_dir / "cell.log", "wb") as log:
+        with open(spec.run_dir / "cell.log", "wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=job.root, env=cell_environment(job.resources, devices),
+                command, cwd=spec.root, env=job_environment(spec.resources, devices),
                 stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
     def poll(self) -> Ended | None:
         """None while it runs; at its time limit it is killed."""
-        seconds, limit = time.monotonic() - self.started, self.job.time_limit
+        seconds, limit = time.monotonic() - self.started, self.spec.time_limit
         late = ""
         if self.process.poll() is None:
             if self._superseded():
@@ -92,21 +92,21 @@ class CellProcess:
             return False
         self.looked = time.monotonic()
         try:
-            return (self.job.run_dir / ".lock").read_text(encoding="utf-8") != self.token
+            return (self.spec.run_dir / ".lock").read_text(encoding="utf-8") != self.token
         except OSError:  # the storage is gone
             return True
 
     def _outcome(self, late: str) -> tuple[str, str]:
         """(state, cause). A process that was killed left no verdict: it is written here, but never
         beside another."""
-        code, run_dir = self.process.returncode, self.job.run_dir
+        code, run_dir = self.process.returncode, self.spec.run_dir
         if late or code not in (0, 1):
-            lock = hold_lock(run_dir / ".lock", patience=5.0) if code != OCCUPIED else None
+            lock = acquire_lock(run_dir / ".lock", timeout=5.0) if code != LOCKED else None
             if lock is None:
                 return "lost", "another process still writes into its run folder"
             with lock:
-                settle(run_dir, late or f"the cell's process ended with code {code}; see cell.log")
-        state, cause = cell_state(run_dir)
+                finalize(run_dir, late or f"the job's process ended with code {code}; see cell.log")
+        state, cause = job_state(run_dir)
         return ("done", "") if state == "done" else ("failed", cause
                                                      or "its run folder changed while it ran")
 
@@ -124,9 +124,9 @@ def _write_in_place(path: Path, text: str) -> None:
     os.close(file)
 
 
-def cell_environment(resources: Resources, devices: str) -> dict[str, str]:
-    """The machine's environment, with as many threads as the cell has CPUs unless it says
-    otherwise, without progress bars, and with exactly the GPUs of the cell.
+def job_environment(resources: Resources, devices: str) -> dict[str, str]:
+    """The machine's environment, with as many threads as the job has CPUs unless it says
+    otherwise, without progress bars, and with exactly the GPUs of the job.
     """
     defaults = {**dict.fromkeys(THREAD_VARIABLES, str(resources.cpus)),
                 "TOKENIZERS_PARALLELISM": "false",

@@ -1,28 +1,28 @@
-"""Cells as tasks of a Ray cluster that is up, whose nodes share the project's folder and its
+"""Jobs as tasks of a Ray cluster that is up, whose nodes share the project's folder and its
 results.
 
-The task on a node does what the local executor does: it starts the cell's process and watches it.
+The task on a node does what the local executor does: it starts the job's process and watches it.
 Ray gives it CPUs, GPUs and memory, and tells when its node or worker is lost; the batch then starts
-the cell again, and it continues from its last checkpoint. Ray's own retries are off, as they would
+the job again, and it continues from its last checkpoint. Ray's own retries are off, as they would
 be endless where memory runs out.
 
-What keeps a cell on a node that is given up from writing beside its successor, each by itself:
+What keeps a job on a node that is given up from writing beside its successor, each by itself:
 
 - Its process holds a lock on the run folder for as long as it lives; the successor waits for it,
-  and finds the cell done if the orphan ends it first. On a dead machine the storage frees the lock
+  and finds the job done if the orphan ends it first. On a dead machine the storage frees the lock
   (NFS 4: when the lost client's lease runs out, commonly after 90 s); where only Ray died, its
-  worker takes the cell along.
+  worker takes the job along.
 - A new start writes its token into the lock file; the task of an orphan that still sees the storage
-  finds it within two seconds and kills its cell.
+  finds it within two seconds and kills its job.
 - Ray on a node that learns it was given up, or finds the connection to the head broken for a
-  minute, ends itself and with it its cells.
+  minute, ends itself and with it its jobs.
 
 The gap that is left: a node cut off from the storage for longer than its lock's lease writes
 nothing meanwhile, but
-when the network comes back before Ray ended itself, its cell may write until its task has looked:
+when the network comes back before Ray ended itself, its job may write until its task has looked:
 two seconds at most.
 
-The locks are POSIX record locks. Each node proves before a cell that it sees the lock which the
+The locks are POSIX record locks. Each node proves before a job that it sees the lock which the
 batch holds on the study, so storage that is not shared, or whose locks stay on one machine, is
 refused. A lost head ends the batch; the same command continues it.
 """
@@ -37,29 +37,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mentor_kit.batch.executors.process import CellProcess, Ended, Job
-from mentor_kit.batch.plan import Cell
+from mentor_kit.batch.executors.process import Ended, JobProcess, JobSpec
+from mentor_kit.batch.plan import Job
 from mentor_kit.batch.resources import Resources, hidden_gpus
 from mentor_kit.errors import UserError
-from mentor_kit.runs.locks import hold_lock
+from mentor_kit.runs.locks import acquire_lock
 
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 2.0  # between looks at which nodes are alive
 
 
-def run_cell(job: Job) -> Iterator[str | Ended]:
-    """The task, on a node of the cluster: yields the node's id at its start and how the cell ended
+def run_job(spec: JobSpec) -> Iterator[str | Ended]:
+    """The task, on a node of the cluster: yields the node's id at its start and how the job ended
     at its end."""
     import ray
 
     yield ray.get_runtime_context().get_node_id()
-    if not sees_the_batch(job):
+    if not sees_the_batch(spec):
         cause = (f"node {platform.node()} does not see the batch's lock on "
-                 f"{job.run_dir.parents[1]}: mount the same storage there at the same path, with "
+                 f"{spec.run_dir.parents[1]}: mount the same storage there at the same path, with "
                  "POSIX locks that reach all nodes")
         yield Ended("failed", cause, 0.0)
         return
-    process = CellProcess(job, os.environ.get("CUDA_VISIBLE_DEVICES", "") if job.resources.gpus
+    process = JobProcess(spec, os.environ.get("CUDA_VISIBLE_DEVICES", "") if spec.resources.gpus
                           else "")
     try:
         while (ended := process.poll()) is None:
@@ -69,11 +69,11 @@ def run_cell(job: Job) -> Iterator[str | Ended]:
         process.kill()
 
 
-def sees_the_batch(job: Job) -> bool:
+def sees_the_batch(spec: JobSpec) -> bool:
     """Whether the study's lock is here, and held: the storage is shared, its locks are, and the
     batch is alive."""
-    path = job.run_dir.parents[1] / ".lock"
-    lock = hold_lock(path) if path.is_file() else None
+    path = spec.run_dir.parents[1] / ".lock"
+    lock = acquire_lock(path) if path.is_file() else None
     if lock is not None:
         lock.close()
     return lock is None and path.is_file()
@@ -81,9 +81,9 @@ def sees_the_batch(job: Job) -> bool:
 
 @dataclass
 class Task:
-    """A submitted cell. `node`: the id of its node, once it has started there."""
+    """A submitted job. `node`: the id of its node, once it has started there."""
 
-    cell: Cell
+    job: Job
     submitted: float
     node: str = ""
 
@@ -94,7 +94,7 @@ class RayExecutor:
     def __init__(self, workers: int | None = None, address: str | None = None) -> None:
         self.ray = connect(address)
         self.workers = workers
-        self.remote = self.ray.remote(run_cell)
+        self.remote = self.ray.remote(run_job)
         self.running: dict[Any, Task] = {}
         self.looked = 0.0
 
@@ -105,7 +105,7 @@ class RayExecutor:
                      "memory": resources.memory_gb * 1e9}
             if not any(all(node.get(name, 0) >= amount for name, amount in needs.items())
                        for node in nodes):
-                raise UserError(f"Stage {stage!r} asks for {{{resources}}} a cell, which no node "
+                raise UserError(f"Stage {stage!r} asks for {{{resources}}} a job, which no node "
                                 "of the Ray cluster has; ask for less in its `resources:`, or "
                                 "start a node that has it first.")
         return hidden_gpus(int(sum(node.get("GPU", 0) for node in nodes)), wanted)
@@ -113,22 +113,22 @@ class RayExecutor:
     def has_room(self, resources: Resources) -> bool:
         return self.workers is None or len(self.running) < self.workers
 
-    def start(self, cell: Cell, job: Job) -> None:
-        wants = job.resources
+    def start(self, job: Job, spec: JobSpec) -> None:
+        wants = spec.resources
         options = {"num_cpus": wants.cpus, "num_gpus": wants.gpus, "max_retries": 0,
-                   "name": str(cell)}
+                   "name": str(job)}
         if wants.memory_gb:
             options["memory"] = int(wants.memory_gb * 1e9)
-        self.running[self.remote.options(**options).remote(job)] = Task(cell, time.monotonic())
+        self.running[self.remote.options(**options).remote(spec)] = Task(job, time.monotonic())
 
-    def poll(self) -> list[tuple[Cell, Ended]]:
+    def poll(self) -> list[tuple[Job, Ended]]:
         if not self.running:
             return []
         ready, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
         ends = {stream: end for stream in ready if (end := self._hear(stream))}
         ends |= {stream: self._lost(stream, "NodeDied") for stream in self._on_dead_nodes()
                  if stream not in ends}
-        return [(self.running.pop(stream).cell, end) for stream, end in ends.items()]
+        return [(self.running.pop(stream).job, end) for stream, end in ends.items()]
 
     def _hear(self, stream: Any) -> Ended | None:
         """Take the next thing that a task yields, or the error it ended with."""
