@@ -26,20 +26,19 @@ from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record, load_records, save_records
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
-KEPT = (".png", ".csv", ".md", ".json", ".tex")
+KEPT = (".png", ".csv", ".md", ".json")
 CURVES = {"val/accuracy": "accuracy", "val/set_match": "set_match"}
-NOT_KEPT = ("wall_times.csv",)  # of one machine
+ALSO, NOT_KEPT = "numbers.tex", "wall_times.csv"  # wall times are of one machine
 
 
 def store(results: Results, target: Path) -> None:
     """Write everything that results/reference/NAME holds, but its README."""
     with TemporaryDirectory() as folder:
         for path in write_report(results, folder):
-            if path.suffix in KEPT and path.name not in NOT_KEPT:
+            if path.name == ALSO or path.suffix in KEPT and path.name != NOT_KEPT:
                 shutil.copy(path, target / path.name)
-    curves = results.training.dropna(subset=list(CURVES)).rename(columns=CURVES)
-    curves[["method", "seed", "step", *CURVES.values()]].to_csv(
-        target / "curves.csv", index=False, lineterminator="\n")
+    curves = results.training.dropna(subset=list(CURVES))[["method", "seed", "step", *CURVES]]
+    curves.rename(columns=CURVES).to_csv(target / "curves.csv", index=False, lineterminator="\n")
     save_records(target / "before_after.parquet", before_and_after(results))
 
 

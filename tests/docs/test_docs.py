@@ -15,9 +15,11 @@ import pandas as pd
 import pytest
 import typer
 import yaml
+from synthetic_results import write_study
 from test_layers import FLOORS
 
 import mentor_kit
+from mentor_kit.analysis.frame import load_results
 from mentor_kit.batch.study import load_study
 from mentor_kit.cli.app import commands
 from mentor_kit.core.records import load_records
@@ -26,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 import fill  # noqa: E402  (scripts beside the pages)
 import make_hero  # noqa: E402
+import store_reference  # noqa: E402
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "params/README.md",
                                   "results/reference/README.md")]
@@ -122,7 +125,7 @@ def test_objects_that_are_named_exist(page):
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names)
-        assert all(hasattr(mentor_kit, name) for name in re.findall(r"\bmk\.(\w+)", block))
+        assert set(re.findall(r"\bmk\.(\w+)", block)) <= set(mentor_kit.__all__)
 
 
 @pages
@@ -210,6 +213,22 @@ def test_the_hero_is_drawn_from_stored_results():
     shown = " ".join(words.get_text() for axes in figure.axes for words in axes.texts)
     assert "✗ wrong" in shown and "✓ right" in shown
     assert (ROOT / "docs" / "hero.png").stat().st_size < 300_000
+
+
+def test_a_study_is_stored_with_what_the_pages_need(tmp_path):
+    write_study(tmp_path / "results", methods=("cold_start", "sft", "sparse", "mentor"),
+                seeds=(0,), items=6, steps=10)
+    store_reference.store(load_results(tmp_path / "results"), tmp_path)
+    curves = pd.read_csv(tmp_path / "curves.csv")
+    assert list(curves) == ["method", "seed", "step", "accuracy", "set_match"]
+    assert len(curves) == 3 * 2  # methods, validations
+    before, after = load_records(tmp_path / "before_after.parquet")
+    assert before.problem == after.problem
+    assert not before.trajectory.meta["correct"] and after.trajectory.meta["correct"]
+    assert make_hero.hero([before, after], curves).axes
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert {"main_table.csv", "differences.csv", "summary.md", "numbers.tex"} <= kept
+    assert "wall_times.csv" not in kept
 
 
 def test_the_examples_of_a_study_are_studies(tmp_path, monkeypatch):
