@@ -245,7 +245,7 @@ def test_the_examples_of_a_study_are_studies(tmp_path, monkeypatch):
     for content in studies:
         file = tmp_path / "params" / "mine.yaml"
         file.write_text(content)
-        assert load_study(file).cells
+        assert load_study(file).jobs
 
 
 def test_the_snippets_of_the_readme_have_at_most_five_lines():
