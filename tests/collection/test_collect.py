@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fault_server import running
-from small_student import by_heart, new_run
+from small_student import by_heart, new_run, steady_seed
 
 from mentor_kit.collection.collect import Asked, as_record, collect, prepare
 from mentor_kit.collection.collection import as_references, load_collection
@@ -24,6 +24,7 @@ from mentor_kit.errors import UserError
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.runs.open import load_run
 from mentor_kit.runs.parameters import configure, parse_options
+from mentor_kit.students import rollout
 from mentor_kit.teachers.attempt import Attempt, reject_reason
 from mentor_kit.training.config import TrainConfig
 
@@ -178,16 +179,18 @@ def test_a_local_model_teaches_in_batches(tmp_path):
     """The kit's own tiny student as the teacher; it knows these problems by heart."""
     by_heart(8).save(tmp_path / "model")
 
-    def collected(name, size):
+    def collected(name, size, seed):
         options = [f"model:{tmp_path / 'model'}", "temperature:0.7", f"batch_size:{size}",
-                   "max_new_tokens:200"]
+                   "max_new_tokens:200", f"seed:{seed}"]
         config = configure(CollectConfig, problems="arithmetic_stories", teacher="local_model",
                            split_sizes=["train:8"],
                            teacher_options=options)
         return collect(config, new_run(tmp_path / name, "collect"))
 
-    found = collected("run", 4)
-    assert found.records == collected("other", 3).records  # sampled, and yet the same in any batch
+    seed = steady_seed(rollout, lambda seed: collected(str(seed), 4, seed))
+    found = collected("run", 4, seed)
+    # sampled, and yet the same in any batch
+    assert found.records == collected("other", 3, seed).records
     assert len(found.records) == 8 and found.tokens()["completion_tokens"] > 0
     assert {r.trajectory.producer for r in found.records} == {"teacher:model"}
     assert set(found.reasons().columns) - {"accepted"} or found.accepted()

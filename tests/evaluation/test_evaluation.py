@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_student import by_heart, new_run, teacher_records
+from small_student import by_heart, new_run, steady_seed, teacher_records
 
 from mentor_kit.analysis.tables import teacher_rows
 from mentor_kit.cli.evaluate import evaluate_target
@@ -26,6 +26,7 @@ from mentor_kit.evaluation.evaluate import evaluate, sample_groups, validation_m
 from mentor_kit.evaluation.report import interval_table
 from mentor_kit.judging.verdicts import failure_kind, judge_trajectory
 from mentor_kit.runs.parameters import configure
+from mentor_kit.students import rollout
 from mentor_kit.students.kv_decoder import KVDecoder
 from mentor_kit.students.rollout import Sampling
 from mentor_kit.teachers import load_teacher
@@ -97,9 +98,18 @@ def test_stage_evaluates_all_splits_and_stores_them(student, tmp_path):
 def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, tmp_path,
                                                                        monkeypatch, temperature):
     """And the same bytes come out on one kind of CPU, greedily and sampled."""
-    collection, under_way = Collection(tuple(TRAIN + TEST + LONGER)), 4
-    config = configure(EvaluateConfig, batch_size=under_way, temperature=temperature, samples=2
-                       if temperature else 1)
+    known = [replace(r, problem=replace(r.problem, split="in_domain")) for r in TRAIN[:10]]
+    collection, under_way = Collection(tuple(known)), 4
+
+    def config_of(seed):
+        return configure(EvaluateConfig, batch_size=under_way, temperature=temperature, seed=seed,
+                         samples=2 if temperature else 1)
+
+    def sample(seed):
+        run = new_run(tmp_path / str(seed), "evaluate")
+        stage.evaluate_splits(config_of(seed), student, collection, "test", run)
+
+    config = config_of(steady_seed(rollout, sample) if temperature else 0)
     whole, broken = new_run(tmp_path / "a", "evaluate"), new_run(tmp_path / "b", "evaluate")
     records = stage.evaluate_splits(config, student, collection, "test", whole)
     admitted, stored, stops, before = [], [], [1, 3, 5, 0], 0

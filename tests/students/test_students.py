@@ -168,7 +168,13 @@ def test_sampling_settings_are_applied_in_every_turn(student):
 
 
 def test_samples_of_a_problem_differ_and_are_numbered(student):
-    problem, settings = RECORDS[0].problem, Sampling(temperature=9.0, max_new_tokens=60)
+    problem = RECORDS[0].problem
+
+    def settings_of(seed):
+        return Sampling(temperature=9.0, max_new_tokens=60, seed=seed)
+
+    settings = settings_of(steady_seed(
+        rollout, lambda seed: student.rollout([problem] * 4, settings_of(seed)), margin=1e-5))
     four = student.rollout([problem] * 4, settings)
     assert [t.sample for t in four] == [0, 1, 2, 3] and len({t.to_text() for t in four}) == 4
     assert student.rollout([problem], settings, samples=[2]) == four[2:3]
