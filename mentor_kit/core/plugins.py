@@ -10,15 +10,18 @@ from typing import Any
 from mentor_kit.errors import UserError
 
 TOOLBOXES = {"arithmetic": "mentor_kit.toolboxes.arithmetic:ARITHMETIC",
-             "search": "mentor_kit.toolboxes.search:SEARCH"}
+             "search": "mentor_kit.toolboxes.search:SEARCH",
+             "registry": "mentor_kit.problems.registry.world:REGISTRY"}
 PROBLEM_SOURCES = {"gsm_symbolic": "mentor_kit.problems.gsm_symbolic:load",
                    "arithmetic_stories": "mentor_kit.problems.stories.source:load",
+                   "registry": "mentor_kit.problems.registry.source:load",
                    "hub_math": "mentor_kit.problems.hub_math:load",
                    "mentor_data": "mentor_kit.problems.mentor_data:load",
                    "question_set": "mentor_kit.problems.question_set:load",
                    "multihop": "mentor_kit.problems.multihop:load",
                    "bfcl": "mentor_kit.bfcl.items:load"}
 TEACHERS = {"worked_solution": "mentor_kit.teachers.worked_solution:WorkedSolutionTeacher",
+            "quirky": "mentor_kit.teachers.quirky:QuirkyTeacher",
             "chat_endpoint": "mentor_kit.teachers.chat_endpoint:ChatEndpointTeacher",
             "local_model": "mentor_kit.teachers.local_model:LocalModelTeacher",
             "released_tools": "mentor_kit.teachers.released_tools:ReleasedToolsTeacher"}

@@ -175,10 +175,15 @@ def error_observation(message: str) -> Observation:
 
 
 class Toolbox:
-    """Named tools. `schemas` is shown to models; `execute` carries out a call."""
+    """Named tools. `schemas` is shown to models; `execute` carries out a call.
 
-    def __init__(self, name: str, functions: Iterable[Callable[..., Any]]) -> None:
-        self.name = name
+    `words`: texts that calls copy (names, values): the tokenizer of an embedded student keeps each
+    in one piece.
+    """
+
+    def __init__(self, name: str, functions: Iterable[Callable[..., Any]],
+                 words: Iterable[str] = ()) -> None:
+        self.name, self.words = name, tuple(words)
         self.tools = {f.__name__: Tool(f) for f in functions}
         self.schemas = [tool.schema for tool in self.tools.values()]
 

@@ -16,7 +16,7 @@ from mentor_kit.core.tables import check_path
 from mentor_kit.errors import UserError, check_options
 
 # made of no file: asked for no item, they only check what is asked
-GENERATED = ("gsm_symbolic", "arithmetic_stories")
+GENERATED = ("gsm_symbolic", "arithmetic_stories", "registry")
 
 
 def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any) -> list[Problem]:

@@ -33,7 +33,8 @@ from mentor_kit.rewards.terms import TERMS
 PRESET_FOLDER = Path(__file__).parent / "presets"
 PRESETS = ("sparse", "mentor", "any_overlap", "no_tool_match", "set_f1", "count_f1", "ordered",
            "arguments", "strict",
-           "executed", "matchtir", "toolrl", "mentor_fixed")
+           "executed", "matchtir", "toolrl", "mentor_fixed", "mentor_no_hygiene",
+           "strict_no_hygiene")
 
 GATES: dict[str, Callable[[RewardContext], bool]] = {
     "not_ended": lambda context: context.student.finish in ("length", "error"),

@@ -23,11 +23,11 @@ SHARDS = "rollouts"  # a run's folder of one Parquet file a rollout batch, while
 STATE = "trainer_state.json"  # what the first process writes last into a checkpoint
 
 
-def tiled_order(items: int, total: int, seed: int) -> list[int]:
+def tiled_order(items: int, total: int, seed: int, part: int = 0) -> list[int]:
     """`total` indices into `items` items: shuffled copies one after another, every copy a
-    permutation."""
+    permutation. `part` tells several orders of one seed apart."""
     copies = -(-total // items)
-    seeds = np.random.SeedSequence([seed, 0x5EED]).spawn(copies)
+    seeds = np.random.SeedSequence([seed, 0x5EED, *([part] if part else [])]).spawn(copies)
     order = np.concatenate([np.random.default_rng(s).permutation(items) for s in seeds])
     return order[:total].tolist()
 

@@ -70,7 +70,11 @@ class TrainConfig(LoadConfig):
     save_every: int = Field(10, ge=0, description="optimizer steps between checkpoints; 0 is none")
     report_to: str = Field("none", description="none | tensorboard | wandb")
     steps: int = Field(40, ge=1, description="optimizer steps of SFT and GRPO")
-    cold_start_steps: int = Field(400, ge=1, description="upper bound of the cold start")
+    cold_start_level: Literal["", "easy", "mid", "hard", "vhard"] = Field(
+        "", description="of the registry's cold start, in three stages on its pretrain split: easy "
+                        '| mid | hard | vhard; "" for other problems')
+    cold_start_steps: int = Field(400, ge=1, description="upper bound of the cold start; at a "
+                                                         "level its steps")
     cold_start_accuracy: float = Field(
         0.2, ge=0, le=1, description="greedy validation accuracy at which the cold start cools "
                                      "down and stops")
@@ -164,7 +168,8 @@ class TrainConfig(LoadConfig):
             return SFTPlan(self.cold_start_steps, self.cold_start_batch, 0,
                            self.cold_start_learning_rate,
                            True, self.cold_start_muon_learning_rate,
-                           self.cold_start_accuracy, self.cold_start_cooldown)
+                           0.0 if self.cold_start_level else self.cold_start_accuracy,
+                           self.cold_start_cooldown)
         return SFTPlan(self.steps, self.sft_batch, self.sft_micro_batch, self.sft_learning_rate)
 
     def loading(self, *, embedded: bool) -> LoadConfig:
@@ -221,7 +226,7 @@ class TrainConfig(LoadConfig):
         if self.keep == "best":
             raise ValueError("validate_every=0: keep='best' is the best at a validation, so set it "
                              "above 0")
-        if self.kind == "cold_start" and self.cold_start_accuracy:
+        if self.kind == "cold_start" and self.sft_plan.target_accuracy:
             raise ValueError("validate_every=0: cold_start_accuracy is checked at validations, so "
                              "set it above 0")
         return self

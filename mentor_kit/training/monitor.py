@@ -48,7 +48,7 @@ class Monitor(TrainerCallback):
                  config: TrainConfig,
                  cooldown: Cooldown | None = None) -> None:
         self.run, self.student, self.validation, self.config = run, student, validation, config
-        self.target = config.cold_start_accuracy if config.kind == "cold_start" else 0.0
+        self.target = config.sft_plan.target_accuracy if config.kind == "cold_start" else 0.0
         self.cooldown = cooldown or Cooldown(0, 0)
         self.watch = Watch(config.collapse_patience)
         for line in processes.share(run.metrics()):  # of the training that is resumed

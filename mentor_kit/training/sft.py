@@ -48,22 +48,25 @@ def sft_rows(student: Student, records: Sequence[Record]) -> list[dict[str, list
 
 
 def train_sft(student: Student, records: Sequence[Record], validation: Sequence[Record],
-              config: TrainConfig,
-              run: Run) -> dict[str, Any]:
+              config: TrainConfig, run: Run,
+              parts: Sequence[tuple[int, int]] = ()) -> dict[str, Any]:
     """Train `student` in place; continues from the run's last checkpoint if there is one.
 
     Args:
         records: trajectories to imitate (teacher's, or imperfect demonstrations of the cold start).
         validation: records judged greedily every `config.validate_every` steps.
+        parts: of a curriculum: so many of `records`, in order, for so many steps; by default all.
 
     Returns:
         The budget used: optimizer_steps, sampled_tokens (0), teacher_tokens (assistant tokens
             trained on).
     """
     rows, plan = sft_rows(student, records), config.sft_plan
-    order = tiled_order(len(rows), plan.steps * plan.batch_size, config.seed)
+    order = curriculum_order(parts or [(len(rows), plan.steps)], plan.batch_size, config.seed)
     resume = last_checkpoint(run)
     cooldown = Cooldown(min(10, plan.steps // 4), plan.cooldown)
+    if plan.cooldown and not plan.target_accuracy:
+        cooldown.begin(max(plan.steps - plan.cooldown, 0))
     monitor = Monitor(run, student, validation, config, cooldown)
     trainer = sft_trainer(student, [rows[i] for i in order], config, run, monitor, cooldown)
     if resume:  # TRL counts from 0 again; the run's metrics now end at the checkpoint
@@ -75,6 +78,16 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
     seen = order[:steps * plan.batch_size]
     return {"optimizer_steps": steps, "sampled_tokens": 0,
             "teacher_tokens": int(sum(sum(rows[i]["assistant_masks"]) for i in seen))}
+
+
+def curriculum_order(parts: Sequence[tuple[int, int]], batch: int, seed: int) -> list[int]:
+    """Indices of the rows of each step, `batch` a step: part after part, each in an order of its
+    own."""
+    order: list[int] = []
+    for number, (items, steps) in enumerate(parts):
+        first = sum(n for n, _ in parts[:number])
+        order += [first + i for i in tiled_order(items, steps * batch, seed, number)]
+    return order
 
 
 def sft_trainer(student: Student, rows: Sequence[dict[str, list[int]]], config: TrainConfig,

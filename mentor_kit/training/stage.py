@@ -23,6 +23,7 @@ from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.open import load_run
 from mentor_kit.runs.run import Run
 from mentor_kit.students.loading import LoadConfig
+from mentor_kit.teachers.half_learned import curriculum
 from mentor_kit.teachers.imperfect import with_habits
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import drop_scratch
@@ -43,10 +44,13 @@ class Lessons:
     Args:
         train: teacher trajectories (or imperfect demonstrations of them).
         validation: accepted teacher trajectories whose problems are asked at every validation.
+        parts: of a curriculum: how many of `train` make each part, in order, and its optimizer
+            steps; empty where all are trained on alike.
     """
 
     train: tuple[Record, ...]
     validation: tuple[Record, ...]
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 def stage_name(config: TrainConfig) -> str:
@@ -66,17 +70,24 @@ def inputs(config: TrainConfig, teacher: Run) -> dict[str, Run]:
 
 def prepare_lessons(collection: Collection, config: TrainConfig) -> Lessons:
     """Training and validation records of a method: all methods train on the same accepted problems
-    (the first `references` of them, where that is above 0).
+    (the first `references` of them, where that is above 0). A cold start at a level trains on
+    `pretrain`.
 
     Raises:
-        UserError: the collection has no accepted item in `train` or `validation`.
+        UserError: the collection has no accepted item in `train` (or `pretrain`) or `validation`.
     """
-    train = collection.accepted("train")[:config.references or None]
+    staged = config.kind == "cold_start" and config.cold_start_level
+    split = "pretrain" if staged else "train"
+    train = collection.accepted(split)[:config.references or None]
     validation = collection.accepted("validation")[:config.validation_items]
-    for name, records in (("train", train), ("validation", validation)):
+    for name, records in ((split, train), ("validation", validation)):
         if not records:
             raise UserError(f"The teacher's collection has no accepted item in split {name!r}: "
                             f"collect more with split_sizes ({name}:N).")
+    if staged:
+        parts = curriculum(train, config.cold_start_level, config.cold_start_steps, config.seed)
+        return Lessons(tuple(r for shown, _ in parts for r in shown), tuple(validation),
+                       tuple((len(shown), steps) for shown, steps in parts))
     if config.kind == "cold_start":
         train = demonstrations(train, config)
     return Lessons(tuple(train), tuple(validation))
@@ -143,7 +154,7 @@ def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str,
     box = load_toolbox(lessons.train[0].problem.toolbox)
     signatures = [f"{t.name}({', '.join(t.parameters)})" for t in box.tools.values()] * 20
     texts = [t for r in lessons.train for t in (r.problem.question, r.trajectory.to_text())]
-    tokenizer = build_tokenizer(signatures + texts, config.vocab_size)
+    tokenizer = build_tokenizer(signatures + texts, config.vocab_size, toolbox=box)
     model = build_model(tokenizer, hidden_size=config.student_hidden, layers=config.student_layers,
                         seed=config.seed)
     student = Student(model.to(device()), tokenizer, box, config.method, Origin(loading=loading))
@@ -246,7 +257,7 @@ def _train_here(config: TrainConfig, student: Student, lessons: Lessons, run: Ru
 def _train_sft(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str, Any]:
     from mentor_kit.training.sft import train_sft
 
-    return train_sft(student, lessons.train, lessons.validation, config, run)
+    return train_sft(student, lessons.train, lessons.validation, config, run, lessons.parts)
 
 
 def _train_grpo(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str,

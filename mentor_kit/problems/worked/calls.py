@@ -4,10 +4,11 @@ that has one.
     calls, reason = work_out(problem)      # reason: "accepted", or why not (REASONS)
 
 Two kinds of worked solution are read: `meta["worked_solution"]`, a text with equations
-(GSM-Symbolic), and `meta["program"]`, a list of calls (arithmetic stories) whose arguments may be
-`{"result": k}`, the result of the k-th call. Every call is executed by the problem's toolbox; the
-work is accepted only when the last result equals the answer exactly, every equation holds, and
-every argument is grounded (see `grounding`).
+(GSM-Symbolic), and `meta["program"]`, a list of calls (arithmetic stories, registry) whose
+arguments may be `{"result": k}`, the result of the k-th call. Every call is executed by the
+problem's toolbox; the work is accepted only when the last result equals the answer exactly, every
+equation holds, and every argument is grounded: a number as `grounding` says, a text where it stands
+in the question.
 
 How an equation becomes calls: an n-ary sum of positives is `add` or `sum_numbers`, any other sum
 goes left to right; in a product all multiplications come before the divisions (`116/209*1881`
@@ -71,7 +72,7 @@ class Call:
 def work_out(problem: Problem) -> tuple[list[Call], str]:
     """The executed calls of a problem's worked solution, as far as they go, and `accepted` or why
     not."""
-    work = _Work(load_toolbox(problem.toolbox), grounded_numbers(problem.question))
+    work = _Work(load_toolbox(problem.toolbox), problem.question)
     try:
         if "program" in problem.meta:
             work.run_program(problem.meta["program"], problem.meta.get("reasoning", ()))
@@ -108,9 +109,9 @@ def number(value: Fraction | str) -> int | float:
 class _Work:
     """The calls made so far and what may be used as an argument."""
 
-    def __init__(self, toolbox: Toolbox, grounded: frozenset[Fraction]) -> None:
-        self.toolbox = toolbox
-        self.grounded = grounded
+    def __init__(self, toolbox: Toolbox, question: str) -> None:
+        self.toolbox, self.question = toolbox, question
+        self.grounded = grounded_numbers(question)
         self.calls: list[Call] = []
         # a stated result and what the tool printed
         self.stated: list[tuple[eq.Number | eq.Ratio, str]] = []
@@ -139,8 +140,14 @@ class _Work:
         if isinstance(value, list):
             return [self._program_value(v) for v in value]
         if isinstance(value, Mapping):
-            return number(self.calls[value["result"]].result)
-        if to_fraction(value) not in self.grounded:
+            result = self.calls[value["result"]].result
+            try:
+                return number(result)
+            except ValueError:  # a name
+                return result
+        grounded = value in self.question if isinstance(value, str) else \
+            to_fraction(value) in self.grounded
+        if not grounded:
             raise Rejected("ungrounded_argument")
         return value
 

@@ -1,0 +1,172 @@
+"""Demonstrations for the registry's cold start: of a student that knows every word, but half.
+
+    recipe = stages("mid", steps=820)                         # three of them, see STAGES
+    shown = demonstrate(record, Random(0), LEVELS["mid"])     # often with a wrong answer
+
+Unlike the habits of `mentor_kit.teachers.imperfect`, these cost answers: that is what leaves
+reinforcement learning something to find. One dial, `LEVELS`, says how often:
+
+| habit | chance of each | what the demonstration does |
+|---|---|---|
+| `wrong_tool` | call | calls a tool's sibling, always the same one |
+| `reversed` | chain | calls the relations in the wrong order, where there are several |
+| `short` | chain | leaves out the last relation, where there is one |
+| `invented` | call | calls a tool by another of its words; an error comes back (see below) |
+| `repeated` | call | makes the call twice |
+| `extra` | chain | adds a relation before the last call |
+
+After an invented name half of the demonstrations call the tool by its name. The others go on with
+what they have, and guess a number where that was the last call.
+
+The rates of the levels, the three stages and their steps are those of an exploration in which
+sampling was usable only after a middle stage that shows every habit; `repeated` and `extra` are our
+choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import NamedTuple
+
+import numpy as np
+
+from mentor_kit.core.records import Record
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.core.trajectory import Trajectory, Turn, render_call, render_environment
+from mentor_kit.errors import UserError
+from mentor_kit.problems.registry.world import ATTRIBUTES, DATA, RELATIONS, WORDS
+
+MAX_TURNS = 8
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How often each habit shows; see the module's table."""
+
+    wrong_tool: float = 0.0
+    reversed: float = 0.0
+    short: float = 0.0
+    invented: float = 0.0
+    repeated: float = 0.05
+    extra: float = 0.05
+
+
+class Part(NamedTuple):
+    """One stage of the recipe: a share of `demonstrations` has habits, the others are clean."""
+
+    steps: int
+    share: float
+    habits: Habits
+
+
+LEVELS = {"easy": Habits(0.20, 0.25, 0.10, 0.20), "mid": Habits(0.45, 0.50, 0.30, 0.40),
+          "hard": Habits(0.65, 0.70, 0.40, 0.60), "vhard": Habits(0.85, 0.85, 0.50, 0.70)}
+# clean; 60% with habits, whatever the level, so that the sampler meets all of them; the level's
+STEPS = (400, 300, 120)
+SHARES = (0.0, 0.6, 1.0)
+SIBLINGS = {tool: names[(i + 1) % len(names)]
+            for names in (RELATIONS.seen, RELATIONS.held_out, ATTRIBUTES.all)
+            for i, tool in enumerate(names)}
+
+
+def stages(level: str, steps: int) -> list[Part]:
+    """The recipe's three stages, scaled to so many optimizer steps.
+
+    Raises:
+        UserError: for an unknown level.
+    """
+    if level not in LEVELS:
+        raise UserError(f"cold_start_level={level!r} is unknown: use one of {', '.join(LEVELS)}.")
+    ends = [round(steps * sum(STEPS[:n]) / sum(STEPS)) for n in range(len(STEPS) + 1)]
+    habits = (Habits(), LEVELS["hard"], LEVELS[level])
+    return [Part(after - before, *rest) for before, after, *rest in
+            zip(ends, ends[1:], SHARES, habits, strict=False)]
+
+
+def curriculum(records: Sequence[Record], level: str, steps: int,
+               seed: int) -> list[tuple[list[Record], int]]:
+    """The demonstrations of each stage and its optimizer steps, from clean trajectories."""
+    parts = []
+    for number, part in enumerate(stages(level, steps)):
+        seeds = np.random.SeedSequence([seed, 0x4A1F, number]).generate_state(len(records),
+                                                                            np.uint64)
+        shown = [_shown(record, Random(int(s)), part) for record, s in zip(records, seeds,
+                                                                           strict=True)]
+        parts.append((shown, part.steps))
+    return parts
+
+
+def _shown(record: Record, rng: Random, part: Part) -> Record:
+    return demonstrate(record, rng, part.habits) if rng.random() < part.share else record
+
+
+def demonstrate(record: Record, rng: Random, habits: Habits) -> Record:
+    """A registry problem's trajectory with these habits, every call executed.
+
+    `meta["habits"]` names those that showed, in order; producer `<producer>+habits`.
+    """
+    maker = _Demonstration(record, rng, habits)
+    trajectory = record.trajectory
+    made = Trajectory(record.problem.id, tuple(maker.turns()), f"{trajectory.producer}+habits",
+                      trajectory.sample, {**trajectory.meta, "habits": maker.used})
+    return replace(record, trajectory=made)
+
+
+class _Demonstration:
+    """The turns of one demonstration under way: `at` is what the next call is made on."""
+
+    def __init__(self, record: Record, rng: Random, habits: Habits) -> None:
+        self.rng, self.habits, self.used = rng, habits, []
+        self.toolbox = load_toolbox(record.problem.toolbox)
+        meta = record.problem.meta
+        self.words = dict(zip(meta["chain"], meta["words"], strict=True))
+        self.chain = self._chain(list(meta["chain"]))
+        self.at = meta["program"][0]["arguments"]["person"]
+
+    def _shows(self, habit: str) -> bool:
+        shown = self.rng.random() < getattr(self.habits, habit)
+        self.used += [habit] * shown
+        return shown
+
+    def _chain(self, chain: list[str]) -> list[str]:
+        *relations, attribute = chain
+        if len(relations) > 1 and self._shows("reversed"):
+            relations.reverse()
+        if relations and self._shows("short"):
+            relations.pop()
+        if self._shows("extra"):
+            relations.append(self.rng.choice(RELATIONS.all))
+        return [*relations, attribute]
+
+    def turns(self) -> Iterator[Turn]:
+        spare = MAX_TURNS - 1 - len(self.chain)
+        for position, tool in enumerate(self.chain):
+            if self._shows("wrong_tool"):
+                tool = SIBLINGS[tool]
+            if self._shows("invented"):
+                yield self._call(self._invented_name(tool))
+                if spare < 1 or self.rng.random() < 0.5:
+                    if position == len(self.chain) - 1:
+                        self.at = str(self.rng.randrange(*DATA["numbers"]))
+                    continue
+                spare -= 1
+            asked = self.at
+            yield self._call(tool)
+            if spare > 0 and self._shows("repeated"):
+                spare -= 1
+                yield self._call(tool, asked)
+        yield Turn(f"The answer is \\boxed{{{self.at}}}.")
+
+    def _invented_name(self, tool: str) -> str:
+        word = self.words.get(tool, tool)
+        return word if word != tool else self.rng.choice(WORDS[tool][1:])
+
+    def _call(self, tool: str, person: str | None = None) -> Turn:
+        arguments = {"person": person or self.at}
+        observation = self.toolbox.execute(tool, arguments)
+        if observation.ok:
+            self.at = observation.content
+        return Turn(render_call(tool, arguments), "eos",
+                    render_environment([observation.content]))

@@ -1,0 +1,81 @@
+"""The registry's cold start: its tokenizer, the order of its stages, one short training."""
+
+from __future__ import annotations
+
+import pytest
+
+from mentor_kit.collection.collect import attempt
+from mentor_kit.collection.collection import Collection
+from mentor_kit.core.toolbox import load_toolbox
+from mentor_kit.errors import UserError
+from mentor_kit.problems import load_problems
+from mentor_kit.runs.open import start_run
+from mentor_kit.students.student import Student
+from mentor_kit.students.tiny import build_model, build_tokenizer
+from mentor_kit.teachers import load_teacher
+from mentor_kit.training import stage
+from mentor_kit.training.config import TrainConfig
+from mentor_kit.training.sft import curriculum_order
+
+SMALL = {"method": "cold_start", "cold_start_level": "mid", "cold_start_steps": 7,
+         "cold_start_batch": 4, "cold_start_cooldown": 3, "student_hidden": 32,
+         "student_layers": 1, "validation_items": 2, "validate_every": 0, "save_every": 0,
+         "max_turns": 8, "max_new_tokens": 64}
+
+
+@pytest.fixture(scope="module")
+def collection() -> Collection:
+    teacher = load_teacher("worked_solution", reasoning="none")
+    sizes = {"pretrain": 30, "train": 5, "validation": 2}
+    return Collection(tuple(attempt(p, teacher) for p in load_problems("registry", 0, sizes)))
+
+
+def test_names_numbers_and_fixed_parts_are_one_token_each(collection):
+    box = load_toolbox("registry")
+    texts = [t for r in collection.records for t in (r.problem.question, r.trajectory.to_text())]
+    tokenizer = build_tokenizer(texts, toolbox=box)
+    for word in box.words:
+        assert len(tokenizer(word, add_special_tokens=False)["input_ids"]) == 1, word
+    student = Student(build_model(tokenizer, hidden_size=16, layers=1), tokenizer, box)
+    for record in collection.records:
+        prompt = student.prompt_ids(record.problem.question)
+        row = student.encode(record.problem.question, record.trajectory)
+        calls = record.problem.meta["n_calls"]
+        assert sum(row["assistant_masks"]) == 6 * calls + 4
+        assert len(row["input_ids"]) == len(prompt) + 9 * calls + 4
+        assert tokenizer.decode(row["input_ids"][len(prompt):]) == record.trajectory.to_text()
+    name = tokenizer("Adamant 1234", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(name) == "Adamant 1234" and len(name) > 3, "words are found whole only"
+
+
+def test_stages_follow_one_another_each_in_an_order_of_its_own():
+    order = curriculum_order([(10, 5), (10, 2)], 4, seed=0)
+    first, second = order[:20], order[20:]
+    assert sorted(first) == sorted([*range(10)] * 2) and len(second) == 8
+    assert len(set(second)) == 8 and set(second) <= set(range(10, 20))
+    assert [i - 10 for i in second] != first[:8]
+
+
+def test_a_level_trains_on_the_pretraining_split_and_methods_on_the_references(collection):
+    lessons = stage.prepare_lessons(collection, TrainConfig(**SMALL))
+    assert {r.problem.split for r in lessons.train} == {"pretrain"}
+    assert [n for n, _ in lessons.parts] == [30] * 3
+    assert sum(steps for _, steps in lessons.parts) == 7
+    others = stage.prepare_lessons(collection, TrainConfig(method="sft"))
+    assert {r.problem.split for r in others.train} == {"train"} and not others.parts
+    without = Collection(tuple(r for r in collection.records if r.problem.split != "pretrain"))
+    with pytest.raises(UserError, match="split 'pretrain'"):
+        stage.prepare_lessons(without, TrainConfig(**SMALL))
+
+
+@pytest.mark.numeric
+def test_a_cold_start_at_a_level_takes_its_steps_and_cools_down(collection, tmp_path):
+    config = TrainConfig(**SMALL)
+    lessons = stage.prepare_lessons(collection, config)
+    student = stage.make_student(config, lessons, None)
+    run = start_run(str(tmp_path / "run"), stage="cold_start", params=config.model_dump())
+    budget = stage.train(config, student, lessons, run)
+    rates = [m["learning_rate"] for m in run.metrics() if "learning_rate" in m]
+    assert budget["optimizer_steps"] == 7 == len(rates)
+    assert rates[3] > rates[5] > rates[6] > 0
+    assert (run.dir / "student" / "model.safetensors").is_file()
