@@ -10,7 +10,7 @@ from mentor_kit.collection.collect import attempt
 from mentor_kit.core.records import Record
 from mentor_kit.core.trajectory import EOS
 from mentor_kit.errors import UserError
-from mentor_kit.judging.verdicts import verdict_facts
+from mentor_kit.judging.verdicts import judge_trajectory
 from mentor_kit.problems import load_problems
 from mentor_kit.problems.registry.world import WORDS
 from mentor_kit.teachers import load_teacher
@@ -93,7 +93,7 @@ def test_a_higher_level_is_right_less_often(records):
     rates = []
     for level in LEVELS.values():
         made = [demonstrate(r, Random(i), level) for i, r in enumerate(narrow * 5)]
-        rates.append(sum(verdict_facts(r.problem, r.trajectory)["correct"] for r in made)
+        rates.append(sum(judge_trajectory(r.problem, r.trajectory)["correct"] for r in made)
                      / len(made))
     assert rates == sorted(rates, reverse=True) and rates[0] > 0.2 and rates[-1] < 0.03, rates
 

@@ -9,7 +9,7 @@ from mentor_kit.collection.collection import Collection
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.problems import load_problems
-from mentor_kit.runs.open import start_run
+from mentor_kit.runs.open import init_run
 from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.teachers import load_teacher
@@ -73,7 +73,7 @@ def test_a_cold_start_at_a_level_takes_its_steps_and_cools_down(collection, tmp_
     config = TrainConfig(**SMALL)
     lessons = stage.prepare_lessons(collection, config)
     student = stage.make_student(config, lessons, None)
-    run = start_run(str(tmp_path / "run"), stage="cold_start", params=config.model_dump())
+    run = init_run(str(tmp_path / "run"), stage="cold_start", params=config.model_dump())
     budget = stage.train(config, student, lessons, run)
     rates = [m["learning_rate"] for m in run.metrics() if "learning_rate" in m]
     assert budget["optimizer_steps"] == 7 == len(rates)
