@@ -51,9 +51,9 @@ def try_collections(study: Study, retry_failed: bool = False) -> None:
     run. Writes nothing.
 
     Raises:
-        UserError: see `check_values` and `mentor_kit.collection.collect.prepare`.
+        UserError: see `check_values` and `mentor_kit.collection.collect.plan_collection`.
     """
-    from mentor_kit.collection.collect import prepare
+    from mentor_kit.collection.collect import plan_collection
 
     ended = ("done",) if retry_failed else ("done", "failed")
     jobs = [job for job in study.jobs if job.notebook.stem == COLLECT
@@ -61,7 +61,7 @@ def try_collections(study: Study, retry_failed: bool = False) -> None:
     check_values(study, jobs)
     with _where_jobs_run(study.root):
         for job in jobs:
-            prepare(configure(CollectConfig, **_own(job)), quick=True)
+            plan_collection(configure(CollectConfig, **_own(job)), probe=False)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Collection: problems of a source, a teacher's attempts at each, and everything stored with its
 reason.
 
-    asked = prepare(config)          # refuses what cannot be, before anything is written
-    collection = collect(config, run, asked)
+    plan = plan_collection(config)   # refuses what cannot work, before anything is written
+    collection = collect(config, run, plan)
 
 Attempts of a real teacher are kept one by one in `attempts.jsonl` (see
 `mentor_kit.collection.attempt_store`), so a collection that is killed continues; the run's outcome
@@ -36,7 +36,7 @@ from mentor_kit.teachers.attempt import Attempt
 
 
 @dataclass(frozen=True)
-class Asked:
+class CollectionPlan:
     """What is about to be collected: problems and teacher, both checked; `probe`: what an endpoint
     honours."""
 
@@ -45,18 +45,18 @@ class Asked:
     probe: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        splits = ", ".join(f"{split} {n}" for split,
-                           n in Counter(p.split for p in self.problems).items())
+        counts = Counter(p.split for p in self.problems)
+        splits = ", ".join(f"{split} {n}" for split, n in counts.items())
         lines = [f"{len(self.problems)} problems ({splits}), teacher {self.teacher.name}"]
         lines += [f"{name}: {seen}" for name, seen in self.probe.items()]
         return "\n".join(lines)
 
 
-def prepare(config: CollectConfig, *, quick: bool = False) -> Asked:
+def plan_collection(config: CollectConfig, *, probe: bool = True) -> CollectionPlan:
     """Load the problems and the teacher and see whether it answers. Writes nothing.
 
     Args:
-        quick: only see whether an endpoint answers, not what it honours.
+        probe: also see what an endpoint honours, by a few small questions.
 
     Raises:
         UserError: unknown source, teacher or toolbox, bad options, no problem, no key, or no answer
@@ -65,8 +65,8 @@ def prepare(config: CollectConfig, *, quick: bool = False) -> Asked:
     sizes = parse_options(config.split_sizes, "split_sizes")
     teacher = load_teacher(config.teacher,
                            **parse_options(config.teacher_options, "teacher_options"))
-    asks = getattr(teacher, "probe", False)
-    if asks:  # before the problems, which may be slow to come
+    is_probed = getattr(teacher, "probe", False)
+    if is_probed:  # before the problems, which may be slow to come
         run_async(_with_session(teacher, lambda session: session.ping()))
     problems = load_problems(config.problems, config.data_seed, sizes,
                              **parse_options(config.problem_options, "problem_options"))
@@ -77,10 +77,11 @@ def prepare(config: CollectConfig, *, quick: bool = False) -> Asked:
         problems = [replace(p, toolbox=config.toolbox) for p in problems]
     for toolbox in {p.toolbox: None for p in problems}:
         load_toolbox(toolbox)
-    toolbox = problems[0].toolbox
-    probed = run_async(_with_session(teacher,
-                                     lambda s: s.probe(toolbox))) if asks and not quick else {}
-    return Asked(tuple(problems), teacher, probed)
+    found = {}
+    if is_probed and probe:
+        toolbox = problems[0].toolbox
+        found = run_async(_with_session(teacher, lambda session: session.probe(toolbox)))
+    return CollectionPlan(tuple(problems), teacher, found)
 
 
 async def _with_session(teacher: Any, ask: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -98,28 +99,31 @@ def as_record(problem: Problem, sample: int, made: Attempt, name: str) -> Record
     """An attempt as a record, its outcome in the trajectory's meta."""
     trajectory = made.trajectory or Trajectory(problem.id, (Turn("", "error"),), f"teacher:{name}",
                                                sample)
-    return Record(problem, trajectory.with_meta(accepted=made.accepted, reason=made.reason))
+    outcome = {"accepted": made.accepted, "reason": made.reason}
+    if made.detail:
+        outcome["detail"] = made.detail
+    return Record(problem, trajectory.with_meta(**outcome))
 
 
-def collect(config: CollectConfig, run: Run, asked: Asked | None = None) -> Collection:
+def collect(config: CollectConfig, run: Run, plan: CollectionPlan | None = None) -> Collection:
     """Ask the teacher about each problem, `samples` times, and store all attempts in the run.
 
     An attempt that a killed or earlier collection in this folder made is not made again; in a
     study, nor one that a run beside it with the same teacher and sampling made.
 
     Raises:
-        UserError: see `prepare`; another collector at work in this folder; a teacher that stopped
-            answering.
+        UserError: see `plan_collection`; another collector at work in this folder; a teacher that
+            stopped answering.
     """
-    asked = asked or prepare(config)
-    tasks = [(p, sample) for p in asked.problems for sample in range(config.samples)]
-    if getattr(asked.teacher, "instant", False):
-        records = _ask_at_once(asked.teacher, tasks)
+    plan = plan or plan_collection(config)
+    tasks = [(p, sample) for p in plan.problems for sample in range(config.samples)]
+    if getattr(plan.teacher, "instant", False):
+        records = _ask_at_once(plan.teacher, tasks)
     else:
-        identity = _identity(config, asked.teacher)
+        identity = _identity(config, plan.teacher)
         take_over(run.path(ATTEMPTS), identity)
         with AttemptStore(run.path(ATTEMPTS), identity) as store:
-            records = _ask_and_keep(asked.teacher, tasks, store, run.path(PROGRESS))
+            records = _ask_and_store(plan.teacher, tasks, store, run.path(PROGRESS))
     records = select(records, config.selection)
     save_records(run.path(TRAJECTORIES), records)
     return Collection(tuple(records))
@@ -144,19 +148,18 @@ def _identity(config: CollectConfig, teacher: Any) -> dict[str, Any]:
     return {"teacher": config.teacher, **own}
 
 
-def _ask_and_keep(
+def _ask_and_store(
     teacher: Any, tasks: Sequence[Task], store: AttemptStore, progress: Path
 ) -> list[Record]:
     waiting = [task for task in tasks if not store.done(*task)]
     bar = CollectionBar(len(tasks), len(tasks) - len(waiting), teacher, progress)
 
-    def keep(problem: Problem, sample: int, made: Attempt) -> None:
-        store.add(as_record(problem, sample, made, teacher.name), made.failed, made.log)
-        bar.add(made)
+    def on_result(problem: Problem, sample: int, attempt: Attempt) -> None:
+        store.add(as_record(problem, sample, attempt, teacher.name), attempt.failed, attempt.log)
+        bar.add(attempt)
 
     try:
-        ask_all(teacher, waiting, keep)
+        ask_all(teacher, waiting, on_result, answered=len(waiting) < len(tasks))
     finally:
         bar.close()
     return [store.record(problem, sample) for problem, sample in tasks]
-

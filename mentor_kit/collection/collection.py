@@ -62,19 +62,25 @@ class Collection:
 
     def summary(self) -> str:
         """How many attempts became references, why the others did not; with none, what to do."""
-        found, asked = len(self.accepted()), len({r.problem.id for r in self.records})
-        reasons = Counter(
-            r.trajectory.meta["reason"] for r in self.records if not passed(r)
-        ).most_common()
-        line = "; rejected: ".join(filter(None, [
-            f"{len(self.records)} attempts at {asked} problems, {found} references",
-            ", ".join(f"{reason} {n}" for reason, n in reasons)]))
-        return (
-            line
-            if found
-            else f"{line}.\nWithout a reference nothing can be trained or evaluated with this run. "
-            f"{advice(reasons[0][0])}"
-        )
+        references, problems = len(self.accepted()), len({r.problem.id for r in self.records})
+        rejected: dict[str, Counter[str]] = {}
+        for record in self.records:
+            if not passed(record):
+                meta = record.trajectory.meta
+                rejected.setdefault(meta["reason"], Counter())[meta.get("detail", "")] += 1
+        line = f"{len(self.records)} attempts at {problems} problems, {references} references"
+        reasons = sorted(rejected, key=lambda reason: -rejected[reason].total())
+        details = {reason: rejected[reason].most_common(1)[0][0].rstrip(".") for reason in reasons}
+        told = []
+        for reason in reasons:
+            said = f" ({details[reason]})" if details[reason] else ""
+            told.append(f"{reason} {rejected[reason].total()}{said}")
+        if told:
+            line += f"; rejected: {', '.join(told)}"
+        if references:
+            return line
+        return (f"{line}.\nWithout a reference nothing can be trained or evaluated with this run. "
+                f"{advice(reasons[0], details[reasons[0]])}")
 
     def counts(self) -> dict[str, int]:
         """How many problems were asked and gave a reference, by split."""

@@ -15,6 +15,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,62 +23,109 @@ from typing import Any
 from mentor_kit.core.problem import Problem
 from mentor_kit.errors import UserError
 from mentor_kit.runs.progress import ProgressBar
+from mentor_kit.teachers import endpoint
 from mentor_kit.teachers.attempt import Attempt
 
 Task = tuple[Problem, int]
-Keep = Callable[[Problem, int, Attempt], None]
+OnResult = Callable[[Problem, int, Attempt], None]
 # unanswered attempts in a row after which the teacher counts as gone (or 3 x concurrency)
-PATIENCE = 50
+MAX_UNANSWERED = 50
+BLOCKED = {f"http_{status}" for status in endpoint.BLOCKED}
 
 
-def ask_all(teacher: Any, tasks: Iterable[Task], keep: Keep) -> None:
-    """Have every task attempted; `keep` is called with each attempt as soon as it is made, one at a
-    time.
+def ask_all(teacher: Any, tasks: Iterable[Task], on_result: OnResult, *,
+            answered: bool = False) -> None:
+    """Have every task attempted; `on_result` is called with each attempt, one at a time, as soon as
+    it is known what became of it.
+
+    Args:
+        answered: the teacher has answered attempts of this collection before.
 
     Raises:
-        UserError: the teacher refuses, or has stopped answering. What was kept until then stays.
+        UserError: the teacher refuses, or has stopped answering. What was stored until then stays.
     """
     tasks = iter(tasks)
     if hasattr(teacher, "session"):
-        run_async(_ask_many(teacher, tasks, _watched(keep, max(PATIENCE, 3 * teacher.concurrency))))
+        limit = max(MAX_UNANSWERED, 3 * teacher.concurrency)
+        run_async(_ask_many(teacher, tasks, _Watch(on_result, limit, answered)))
     elif hasattr(teacher, "solve_batch"):
         while batch := list(islice(tasks, teacher.batch_size)):
             for (problem, sample), attempt in zip(batch, teacher.solve_batch(batch), strict=True):
-                keep(problem, sample, attempt)
+                on_result(problem, sample, attempt)
     else:
         for problem, sample in tasks:
-            keep(problem, sample, teacher.solve(problem, sample))
+            on_result(problem, sample, teacher.solve(problem, sample))
 
 
-def _watched(keep: Keep, limit: int) -> Keep:
-    """`keep`, and a stop when attempt after attempt fails: a server that is down must not fail a
-    night's problems."""
-    row = 0
+class _Watch:
+    """What it means that an attempt was not answered.
 
-    def watch(problem: Problem, sample: int, attempt: Attempt) -> None:
-        nonlocal row
-        keep(problem, sample, attempt)
-        row = row + 1 if attempt.failed else 0
-        if row >= limit:
-            raise UserError(f"The teacher has not answered {row} attempts in a row (the last: "
-                            f"{attempt.reason}); what was collected is safe: see to the server, "
+    A server that is down must not fail the problems of a night: after `limit` attempts in a row
+    the collection stops. A server that refuses an attempt may refuse this one alone (a flagged
+    text, a dialogue longer than the context) or all of them (the key, the model, the options):
+    refused attempts are held back until another one is answered, and then count as answered; where
+    none is, they count as failed and are asked again at the next start.
+    """
+
+    def __init__(self, on_result: OnResult, limit: int, answered: bool) -> None:
+        self.on_result, self.limit, self.answered = on_result, limit, answered
+        self.held: list[tuple[Problem, int, Attempt]] = []
+        self.row = 0
+
+    def __call__(self, problem: Problem, sample: int, attempt: Attempt) -> None:
+        if not (attempt.failed or attempt.refused):
+            self.answered, self.row = True, 0
+            self.release()
+        else:
+            unclear = not self.answered and attempt.reason != "context"
+            self.row += attempt.failed or unclear or attempt.reason in BLOCKED
+        if attempt.refused:
+            self.held.append((problem, sample, attempt))
+        else:
+            self.on_result(problem, sample, attempt)
+        if self.row >= self.limit:
+            self.release(failed=True)
+            raise UserError(f"The teacher has not answered {self.row} attempts in a row (the last: "
+                            f"{_words(attempt)}); what was collected is safe: see to the server, "
                             "then start again to continue.")
 
-    return watch
+    def release(self, failed: bool = False) -> None:
+        for problem, sample, attempt in self.held:
+            self.on_result(problem, sample, replace(attempt, failed=failed))
+        self.held.clear()
+
+    def end(self) -> None:
+        """All tasks were attempted.
+
+        Raises:
+            UserError: the teacher refused every one of them.
+        """
+        last = self.held[-1][2] if self.held else None
+        self.release(failed=not self.answered)
+        if last and last.reason in BLOCKED and not self.answered:
+            raise UserError(f"The teacher refused every attempt ({_words(last)}): check base_url, "
+                            "model and the key's variable, then start again.")
 
 
-async def _ask_many(teacher: Any, tasks: Iterator[Task], keep: Keep) -> None:
+def _words(attempt: Attempt) -> str:
+    return f"{attempt.reason}: {attempt.detail}" if attempt.detail else attempt.reason
+
+
+async def _ask_many(teacher: Any, tasks: Iterator[Task], watch: _Watch) -> None:
     async with teacher.session() as session:
         async def work() -> None:
             for problem, sample in tasks:  # shared: each worker takes the next task
-                keep(problem, sample, await session.solve(problem, sample))
+                watch(problem, sample, await session.solve(problem, sample))
 
+        # not a TaskGroup: IPython does not report an exception with a group in its context
+        workers = [asyncio.create_task(work()) for _ in range(teacher.concurrency)]
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(teacher.concurrency):
-                    group.create_task(work())
-        except* UserError as refusals:
-            raise refusals.exceptions[0] from None
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+    watch.end()
 
 
 def run_async(main: Coroutine[Any, Any, Any]) -> Any:

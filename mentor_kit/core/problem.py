@@ -12,6 +12,9 @@ from typing import Any
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 
+# follows the question in the released prompt
+INSTRUCTION = "Put the final answer in \\boxed{}."
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -44,6 +47,12 @@ class Problem:
             if not getattr(self, name):
                 raise UserError(f"Problem {self.id!r} has an empty {name!r}: every problem needs "
                                 "one.")
+
+
+def prompt_messages(question: str) -> list[dict[str, str]]:
+    """The prompt of teachers, training and evaluation alike: the question and the instruction of
+    the released code."""
+    return [{"role": "user", "content": f"{question}\n{INSTRUCTION}"}]
 
 
 def sample_indices(problems: Sequence[Problem]) -> list[int]:

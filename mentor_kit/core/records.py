@@ -16,7 +16,7 @@ from typing import Any
 from mentor_kit.core.files import atomic_path
 from mentor_kit.core.html import record_html
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.trajectory import Trajectory, utf8
 from mentor_kit.errors import UserError
 
 COLUMNS = ("problem_id", "question", "answers", "source", "split", "toolbox", "problem_meta",
@@ -43,21 +43,15 @@ def to_json(value: Any) -> str:
 def record_to_row(record: Record) -> dict[str, Any]:
     problem, trajectory = record.problem, record.trajectory
     row = {"problem_id": problem.id, "question": problem.question,
-           "answers": [_utf8(a) for a in problem.answers],
+           "answers": [utf8(a) for a in problem.answers],
            "source": problem.source, "split": problem.split, "toolbox": problem.toolbox,
            "problem_meta": to_json(problem.meta), "producer": trajectory.producer,
            "sample": trajectory.sample,
            "response": trajectory.to_text(), "finish": trajectory.finish,
            "meta": to_json(trajectory.meta),
            "reference": record.reference.to_text() if record.reference else None}
-    return {column: _utf8(value) if isinstance(value, str) else value for column,
+    return {column: utf8(value) if isinstance(value, str) else value for column,
             value in row.items()}
-
-
-def _utf8(text: str) -> str:
-    """Parquet text is UTF-8: unpaired surrogates, which an endpoint's JSON may hold, become
-    question marks."""
-    return text.encode("utf-8", "replace").decode()
 
 
 # how files of earlier versions name the ways in which a trajectory ends

@@ -388,6 +388,11 @@ def render_user(text: str, eos: str = EOS) -> str:
 
 def escape_chat_markup(text: str) -> str:
     """A text that cannot speak for the chat: where it would open or close a turn, a call or a
-    result, `&lt;` stands for the `<`. Unpaired surrogates, which no tokenizer takes, become
-    question marks."""
-    return MARK_RE.sub("&lt;", text.encode("utf-8", "replace").decode())
+    result, `&lt;` stands for the `<`."""
+    return MARK_RE.sub("&lt;", utf8(text))
+
+
+def utf8(text: str) -> str:
+    """A text whose unpaired surrogates, which neither Parquet nor a tokenizer takes, are question
+    marks."""
+    return text.encode("utf-8", "replace").decode()

@@ -15,7 +15,7 @@ from transformers.utils import get_json_schema
 from transformers.utils import logging as transformers_logging
 
 from mentor_kit.core.files import atomic_path
-from mentor_kit.core.problem import Problem
+from mentor_kit.core.problem import Problem, prompt_messages
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
 from mentor_kit.core.trajectory import ASSISTANT, EOS, Trajectory
@@ -32,8 +32,6 @@ transformers_logging.disable_progress_bar()  # theirs would bury ours
 transformers_logging.set_verbosity_error()
 
 OURS = "Set student_template=kit to prompt it with our ChatML + Hermes template."
-# the released prompt: the question, then this instruction
-INSTRUCTION = "Put the final answer in \\boxed{}."
 
 
 @dataclass(frozen=True)
@@ -162,12 +160,6 @@ class Student:
             self.tokenizer.save_pretrained(temporary)
             (temporary / "README.md").write_text(card or model_card(self.name), encoding="utf-8")
         return folder
-
-
-def prompt_messages(question: str) -> list[dict[str, str]]:
-    """The prompt of training and evaluation alike: the question and the instruction of the released
-    code."""
-    return [{"role": "user", "content": f"{question}\n{INSTRUCTION}"}]
 
 
 def give_template(tokenizer: Any) -> None:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from random import Random
 from time import perf_counter
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import urlsplit
 
 from mentor_kit.core.environment import make_environment
@@ -29,16 +29,14 @@ from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.teachers.attempt import Attempt, judged
 from mentor_kit.teachers.dialogue import Dialogue, read_reply
-from mentor_kit.teachers.endpoint import Endpoint, Failure, Log, Patience
+from mentor_kit.teachers.endpoint import MAX_DETAIL, Endpoint, Log, RequestError, RetryPolicy
 from mentor_kit.teachers.probe import Asker, ping, probe
 
 TOOLS = ("native", "text")
 NO_KEY = "none"
-# Of the options, those that do not change what a teacher says: a collection may go on with other
-# values.
-HOW = ("key_env", "concurrency", "timeout", "retries", "backoff", "longest_wait", "deadline",
-       "price_in", "price_out",
-       "probe", "base_url")
+# Options that do not change what a teacher says: a collection may go on with other values.
+TRANSPORT_OPTIONS = ("key_env", "concurrency", "timeout", "retries", "backoff", "longest_wait",
+                     "deadline", "price_in", "price_out", "probe", "base_url")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class ChatEndpointTeacher:
         echo_reasoning: send `reasoning_content` back with each turn.
         concurrency: trajectories in flight.
         timeout: seconds a request may take; `deadline`: seconds a whole trajectory may take.
-        retries, backoff, longest_wait: see `mentor_kit.teachers.endpoint.Patience`.
+        retries, backoff, longest_wait: see `mentor_kit.teachers.endpoint.RetryPolicy`.
         price_in, price_out: money for a million prompt and completion tokens, for the estimate in
             the bar.
         probe: ask a few small questions first, to see whether the server answers and what it
@@ -97,18 +95,17 @@ class ChatEndpointTeacher:
         if find_spec("openai") is None:
             raise UserError("The teacher 'chat_endpoint' needs the package openai: pip install -e "
                             "'.[api]'.")
+        for name, kind in get_type_hints(type(self)).items():
+            _check_type(name, getattr(self, name), kind)
         _check_address(self.base_url, self.model)
         if self.tools not in TOOLS:
             raise UserError(f"Teacher option tools={self.tools!r} is unknown: use one of {TOOLS}.")
-        if not isinstance(self.extra, Mapping):
-            raise UserError(f"Teacher option extra={self.extra!r} is no mapping: write it as "
-                            f"extra:{{top_k: 20}}.")
         for name in ("timeout", "deadline", "max_turns", "concurrency"):
-            _check_number(name, getattr(self, name), above=0)
+            if not getattr(self, name) > 0:
+                raise UserError(f"Teacher option {name}={getattr(self, name)} must be above 0.")
         for name in ("retries", "backoff", "longest_wait", "price_in", "price_out"):
-            _check_number(name, getattr(self, name), above=-1e-9)
-        for name in ("temperature", "top_p", "max_tokens", "seed"):
-            _check_number(name, getattr(self, name), above=float("-inf"))
+            if not getattr(self, name) >= 0:
+                raise UserError(f"Teacher option {name}={getattr(self, name)} must be 0 or more.")
         self._key()
 
     def _key(self) -> str:
@@ -127,7 +124,8 @@ class ChatEndpointTeacher:
 
     def identity(self) -> dict[str, Any]:
         """What an attempt depends on; attempts of another identity are not mixed with these."""
-        return {name: value for name, value in asdict(self).items() if name not in HOW}
+        return {name: value for name, value in asdict(self).items()
+                if name not in TRANSPORT_OPTIONS}
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """The estimated price of tokens, in the money of `price_in` and `price_out`."""
@@ -136,8 +134,8 @@ class ChatEndpointTeacher:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
         """Open the connection, for use within one event loop."""
-        endpoint = Endpoint(self.base_url, self._key(),
-                            Patience(self.timeout, self.retries, self.backoff, self.longest_wait))
+        policy = RetryPolicy(self.timeout, self.retries, self.backoff, self.longest_wait)
+        endpoint = Endpoint(self.base_url, self._key(), policy)
         try:
             yield Session(self, endpoint)
         finally:
@@ -147,8 +145,8 @@ class ChatEndpointTeacher:
         """The request without messages and tools."""
         sampling = {"temperature": self.temperature, "top_p": self.top_p,
                     "max_tokens": self.max_tokens, "seed": seed}
-        asked = {n: v for n, v in sampling.items() if getattr(self, n) >= 0}
-        return {"model": self.model, **asked, **self.extra}
+        sent = {n: v for n, v in sampling.items() if getattr(self, n) >= 0}
+        return {"model": self.model, **sent, **self.extra}
 
 
 @dataclass(frozen=True)
@@ -159,50 +157,56 @@ class Session:
     endpoint: Endpoint
 
     async def solve(self, problem: Problem, sample: int = 0) -> Attempt:
-        """One attempt. What goes wrong on the way is its reason; only a refused key, model or
-        address is raised.
+        """One attempt. What goes wrong on the way is its reason.
 
         Raises:
-            UserError: see `Endpoint.ask`.
+            UserError: what no other question would change; see `Endpoint.ask`.
         """
         teacher, log, started = self.teacher, Log(), perf_counter()
         box = make_environment(problem) or load_toolbox(problem.toolbox)
         dialogue = Dialogue(problem, box, native=teacher.tools == "native",
                             max_turns=teacher.max_turns,
                             system=teacher.system, echo_reasoning=teacher.echo_reasoning)
-        failure = ""
+        error = None
         try:
             async with asyncio.timeout(teacher.deadline):
                 await self._converse(dialogue, log,
                                      zlib.crc32(f"{teacher.seed}/{problem.id}/{sample}".encode()))
         except TimeoutError:
-            failure = "deadline"
-        except Failure as error:
-            failure = error.reason
-            log.retried.append(str(error)[:200])
+            error = RequestError("deadline")
+        except RequestError as request_error:
+            error = request_error
+            log.retried.append(str(error)[:MAX_DETAIL])
         trajectory = dialogue.trajectory(f"teacher:{teacher.name}", sample,
                                          prompt_tokens=log.prompt_tokens,
                                          completion_tokens=log.completion_tokens)
         facts = {"seconds": round(perf_counter() - started, 3), "retried": log.retried,
                  "replies": log.replies}
-        if failure:
-            return Attempt(trajectory, False, failure, failed=True, log=facts)
+        if error:
+            return Attempt(trajectory, False, error.reason, failed=not error.refused,
+                           refused=error.refused, detail=error.detail, log=facts)
+        if dialogue.cut not in ("", "length"):
+            return Attempt(trajectory, False, f"finish_{dialogue.cut}", log=facts)
         return await asyncio.to_thread(judged, trajectory, problem, facts)
 
     async def _converse(self, dialogue: Dialogue, log: Log, seed: int) -> None:
-        body, random = self.teacher.body(seed % 2**31), Random(seed)
-        goes_on = True
+        body, random, goes_on = self.teacher.body(seed % 2**31), Random(seed), True
         while goes_on:
             if dialogue.native and dialogue.toolbox.schemas:
                 body["tools"] = dialogue.toolbox.schemas  # read each turn: a user may add tools
-            choice = await self.endpoint.ask({**body, "messages": dialogue.messages}, log, random)
+            try:
+                choice = await self.endpoint.ask(body | {"messages": dialogue.messages}, log,
+                                                 random)
+            except RequestError as error:
+                if not (error.refused and "content" in error.detail and dialogue.fill_content()):
+                    raise
+                continue
             reply = read_reply(choice)
             # own tools may run in another process: the other dialogues do not wait for it
-            goes_on = (
-                await asyncio.to_thread(dialogue.add, reply)
-                if dialogue.own
-                else dialogue.add(reply)
-            )
+            if dialogue.own:
+                goes_on = await asyncio.to_thread(dialogue.add, reply)
+            else:
+                goes_on = dialogue.add(reply)
 
     async def probe(self, toolbox: str) -> dict[str, str]:
         """What the server honours, from a few small questions. Findings, not proofs.
@@ -227,7 +231,7 @@ class Session:
 def _check_address(base_url: str, model: str) -> None:
     address = urlsplit(str(base_url))
     if address.scheme not in ("http", "https") or not address.hostname:
-        raise UserError(f"Teacher option base_url={base_url!r} is no address: write "
+        raise UserError(f"Teacher option base_url={base_url!r} is not an address: write "
                         "base_url:http://host:port/v1.")
     if address.username or address.password or address.query:
         raise UserError("Teacher option base_url holds a password or query: keys come from the "
@@ -237,7 +241,11 @@ def _check_address(base_url: str, model: str) -> None:
                         "server>.")
 
 
-def _check_number(name: str, value: Any, above: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > above:
-        raise UserError(f"Teacher option {name}={value!r} must be a "
-                        f"number{' above 0' if above == 0 else ''}.")
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    fits = {str: (isinstance(value, str), "a text; put it in quotes"),
+            bool: (isinstance(value, bool), "true or false"),
+            int: (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+            float: (isinstance(value, int | float) and not isinstance(value, bool), "a number")}
+    fit, wanted = fits.get(kind, (isinstance(value, Mapping), "a mapping, as in {top_k: 20}"))
+    if not fit:
+        raise UserError(f"Teacher option {name}={value!r} must be {wanted}.")

@@ -24,7 +24,7 @@ from mentor_kit.core.trajectory import Trajectory, Turn, render_call
 from mentor_kit.evaluation.evaluate import evaluate
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.attempt import reject_reason
-from mentor_kit.teachers.dialogue import CALCULATE, Dialogue, Reply
+from mentor_kit.teachers.dialogue import CALCULATE, Call, Dialogue, Reply
 
 needs_environment = pytest.mark.skipif(not bfcl.environment_folder().is_dir(),
                                        reason="the checker's environment is not in the cache; the "
@@ -52,7 +52,7 @@ def test_an_item_is_asked_with_its_own_messages_and_tools(native, system, first)
 
 def test_the_first_turn_answers_where_nobody_can_carry_out_the_tools():
     dialogue = Dialogue(SINGLE, make_environment(SINGLE), native=True, max_turns=5)
-    assert not dialogue.add(Reply("", calls=(("1", "area", {"b": 2}),)))
+    assert not dialogue.add(Reply("", calls=(Call("1", "area", {"b": 2}),)))
     trajectory = dialogue.trajectory("teacher:t", 0)
     assert trajectory.turns == (Turn(render_call("area", {"b": 2}), "max_turns"),)
     assert Environment(SINGLE).step(trajectory.turns[0]) is None

@@ -13,7 +13,7 @@ import yaml
 from fault_server import running
 from small_student import by_heart, new_run, steady_seed
 
-from mentor_kit.collection.collect import Asked, as_record, collect, prepare
+from mentor_kit.collection.collect import CollectionPlan, as_record, collect, plan_collection
 from mentor_kit.collection.collection import as_references, load_collection
 from mentor_kit.collection.config import CollectConfig
 from mentor_kit.collection.selection import select
@@ -142,16 +142,16 @@ def test_a_second_start_asks_only_what_is_new_or_failed(tmp_path):
     run = new_run(tmp_path, "collect")
     silent, teacher = ScriptedTeacher("silent"), ScriptedTeacher()
     problems = tuple(scripted(0, {}))
-    first = collect(config, run, Asked(problems, silent))
+    plan = CollectionPlan(problems, teacher)
+    first = collect(config, run, CollectionPlan(problems, silent))
     assert first.reasons().to_dict() == {"silent": {"train": 4}}
     assert first.records[0].trajectory.producer == "teacher:scripted"
-    assert len(collect(config, run,
-                       Asked(problems, teacher)).accepted()) == 2 and teacher.asked == 4
+    assert len(collect(config, run, plan).accepted()) == 2 and teacher.asked == 4
     more = configure(CollectConfig, samples=3, teacher="test_collect:ScriptedTeacher")
-    assert len(collect(more, run, Asked(problems, teacher)).records) == 6 and teacher.asked == 6
+    assert len(collect(more, run, plan).records) == 6 and teacher.asked == 6
     run.finish()
     again = new_run(tmp_path, "collect")  # a finished run starts over, what was answered stays
-    assert len(collect(more, again, Asked(problems, teacher)).records) == 6 and teacher.asked == 6
+    assert len(collect(more, again, plan).records) == 6 and teacher.asked == 6
 
 
 @pytest.mark.parametrize(("turns", "reason"), [
@@ -196,7 +196,7 @@ def test_a_local_model_teaches_in_batches(tmp_path):
     assert set(found.reasons().columns) - {"accepted"} or found.accepted()
     assert len((tmp_path / "run" / "attempts.jsonl").read_text().splitlines()) == 9
     with pytest.raises(UserError, match="needs a model"):
-        prepare(configure(CollectConfig, teacher="local_model"))
+        plan_collection(configure(CollectConfig, teacher="local_model"))
 
 
 def collect_command(folder: Path, *settings: str) -> subprocess.CompletedProcess:

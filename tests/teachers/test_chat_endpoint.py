@@ -12,7 +12,7 @@ import pytest
 from fault_server import HOSTILE, running
 from small_student import new_run
 
-from mentor_kit.collection.collect import collect, prepare
+from mentor_kit.collection.collect import collect, plan_collection
 from mentor_kit.collection.collection import Collection
 from mentor_kit.collection.config import CollectConfig
 from mentor_kit.collection.dispatch import CollectionBar, run_async
@@ -24,7 +24,7 @@ from mentor_kit.runs.parameters import configure
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.attempt import Attempt
 from mentor_kit.teachers.dialogue import Dialogue, Reply, read_reply, render_reply, split_thinking
-from mentor_kit.teachers.endpoint import Patience, retry_after
+from mentor_kit.teachers.endpoint import RetryPolicy, retry_after
 
 BOX = load_toolbox("arithmetic")
 PROBLEM = fault_server.load(0, {"train": 1})[0]
@@ -100,7 +100,7 @@ def test_what_failed_is_asked_again_and_what_was_answered_is_not(tmp_path):
 
 
 def test_retry_after_is_respected():
-    waits = Patience(backoff=1, longest_wait=8)
+    waits = RetryPolicy(backoff=1, longest_wait=8)
     assert retry_after({"retry-after": "7"}) == 7 and retry_after({"retry-after-ms": "500"}) == 0.5
     assert (
         retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"})
@@ -215,7 +215,7 @@ def test_reasoning_is_found_in_all_its_fields():
     assert split_thinking("<think>a</think>\n\nb") == split_thinking("a</think>b") == ("b", "a")
     assert split_thinking("no thought") == ("no thought", "")
     nothing = {"message": {"content": None, "tool_calls": "x"}, "finish_reason": "length"}
-    assert read_reply(nothing) == Reply("", cut=True)
+    assert read_reply(nothing) == Reply("", cut="length")
 
 
 def test_turn_limit_and_length():
@@ -228,16 +228,16 @@ def test_turn_limit_and_length():
         and not dialogue.trajectory("t", 0).calls[-1].executed
     )
     cut = Dialogue(PROBLEM, BOX, native=True, max_turns=2)
-    assert not cut.add(Reply("and so", cut=True)) and cut.trajectory("t", 0).finish == "length"
+    assert not cut.add(Reply("and so", cut="length")) and cut.trajectory("t", 0).finish == "length"
 
 
 def test_the_probe_says_what_is_honoured():
     with running() as url:
-        asked = prepare(asking(url, 1, "probe:true"))
-    assert asked.probe == {"tools": "honoured: structured calls", "seed": "honoured",
+        plan = plan_collection(asking(url, 1, "probe:true"))
+    assert plan.probe == {"tools": "honoured: structured calls", "seed": "honoured",
                            "reasoning": "none seen",
                            "temperature": "honoured: samples differ at 1, not at 0"}
-    assert "seed: honoured" in repr(asked)
+    assert "seed: honoured" in repr(plan)
 
 
 def test_the_key_comes_from_the_environment_and_is_stored_nowhere(tmp_path, monkeypatch):
@@ -258,9 +258,9 @@ def test_a_server_that_refuses_is_one_line_before_anything_is_written(tmp_path, 
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     monkeypatch.setattr("mentor_kit.teachers.probe.BACKOFF", 0.01)
     with running(style=style) as url:
-        for quick in (True, False):
+        for probe in (True, False):
             with pytest.raises(UserError, match=match) as error:
-                prepare(asking(url, 1, "probe:true", "key_env:MY_KEY"), quick=quick)
+                plan_collection(asking(url, 1, "probe:true", "key_env:MY_KEY"), probe=probe)
     assert "\n" not in str(error.value) and "sk-very" not in str(error.value)
 
 
@@ -269,28 +269,28 @@ def test_a_server_that_is_down_stops_the_collection(tmp_path):
         ask(tmp_path, "http://127.0.0.1:9/v1", 80, "retries:0", "concurrency:8")
     assert not (tmp_path / "trajectories.parquet").exists()
     with pytest.raises(UserError, match="does not answer .connection"):
-        prepare(asking("http://127.0.0.1:9/v1", 1, "probe:true", "retries:0"))
+        plan_collection(asking("http://127.0.0.1:9/v1", 1, "probe:true", "retries:0"))
 
 
 def test_where_nobody_listens_one_question_tells_at_once_and_before_the_problems(monkeypatch):
     monkeypatch.setattr("mentor_kit.teachers.probe.BACKOFF", 60)
     monkeypatch.setattr("mentor_kit.collection.collect.load_problems", None)
     with pytest.raises(UserError, match="does not answer .connection"):
-        prepare(asking("http://127.0.0.1:9/v1", 1, "probe:true"), quick=True)
+        plan_collection(asking("http://127.0.0.1:9/v1", 1, "probe:true"), probe=False)
 
 
 @pytest.mark.parametrize(("option", "match"), [
     ("key_env:NO_SUCH_KEY", "environment variable 'NO_SUCH_KEY' is not set"),
-    ("base_url:localhost", "is no address"),
+    ("base_url:localhost", "is not an address"),
     ("base_url:http://u:p@h/v1", "keys come from the environment"), ("model:' '", "needs a model"),
     ("tools:both", "tools='both' is unknown"),
-    ("concurrency:0", "concurrency=0 must be a number above 0"),
-    ("timeout:soon", "timeout='soon' must be a number"), ("extra:3", "extra=3 is no mapping"),
+    ("concurrency:0", "concurrency=0 must be above 0"),
+    ("timeout:soon", "timeout='soon' must be a number"), ("extra:3", "extra=3 must be a mapping"),
     ("modle:x", "Teacher 'chat_endpoint' has no option 'modle'; did you mean 'model'"),
     ("colour:red", "has no option 'colour'; known: backoff, base_url, ")])
 def test_bad_options_are_one_line(option, match):
     with pytest.raises(UserError, match=match) as error:
-        prepare(asking("http://127.0.0.1:9/v1", 1, option))
+        plan_collection(asking("http://127.0.0.1:9/v1", 1, option))
     assert "\n" not in str(error.value)
 
 
@@ -307,9 +307,9 @@ def test_a_coroutine_runs_where_a_loop_runs_already():
 def test_the_card_lists_model_and_sampling_and_neither_address_nor_key(tmp_path):
     with running() as url:
         config = asking(url, 2)
-        asked = prepare(config)
-        found = collect(config, new_run(tmp_path, "collect"), asked)
-    folder = export_mentor_data(found, tmp_path / "set", config, asked.teacher)
+        plan = plan_collection(config)
+        found = collect(config, new_run(tmp_path, "collect"), plan)
+    folder = export_mentor_data(found, tmp_path / "set", config, plan.teacher)
     card = (folder / "README.md").read_text()
     for words in ("`model:sums`", "`temperature:0.6`", "`max_turns:5`", "| train | 2 | 2 | `",
                   "sums: not known here"):

@@ -28,7 +28,7 @@ from urllib.request import urlopen
 import pytest
 from small_student import new_run
 
-from mentor_kit.collection.collect import collect, prepare
+from mentor_kit.collection.collect import collect, plan_collection
 from mentor_kit.collection.collection import Collection
 from mentor_kit.collection.config import CollectConfig
 from mentor_kit.core.problem import Problem
@@ -129,7 +129,7 @@ def test_the_probe_of_a_greedy_server(server, model):
     config = configure(CollectConfig, problems=f"{__name__}:load", teacher="chat_endpoint",
                        split_sizes=["train:1"],
                        teacher_options=options(server, model))
-    probed = prepare(config).probe
+    probed = plan_collection(config).probe
     told = re.fullmatch(
         r"the model made no call; its prompt holds the tools \((\d+) tokens\); a copied call gives "
         r"structured calls",
@@ -150,11 +150,11 @@ def test_the_probe_of_a_sampling_server(model, tmp_path):
     config = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps(config | {"do_sample": True}))
     with serving(folder) as url:
-        asked = prepare(configure(CollectConfig, problems=f"{__name__}:load",
+        plan = plan_collection(configure(CollectConfig, problems=f"{__name__}:load",
                                   teacher="chat_endpoint",
                                   split_sizes=["train:1"], teacher_options=options(url, folder)))
-    assert asked.probe["temperature"] == "honoured: samples differ at 1, not at 0"
-    assert asked.probe["seed"].startswith("honoured")
+    assert plan.probe["temperature"] == "honoured: samples differ at 1, not at 0"
+    assert plan.probe["seed"].startswith("honoured")
 
 
 def test_ten_problems_end_to_end(server, model, tmp_path):
