@@ -21,8 +21,7 @@ from typing import Any, Self
 
 from mentor_kit.core.files import atomic_path
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.records import Record, row_to_trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import canonical_json
 
@@ -143,10 +142,7 @@ class AttemptStore:
         """
         offset, length, _ = self.places[key(problem, sample)]
         row = json.loads(os.pread(self._file, length, offset))
-        return Record(problem,
-                      Trajectory.from_text(row["response"], problem.id, finish=row["finish"],
-                                           meta=row["meta"],
-                                                    producer=row["producer"], sample=sample))
+        return Record(problem, row_to_trajectory(row, problem.id, row["meta"]))
 
 
 def take_over(path: Path, identity: Mapping[str, Any]) -> None:

@@ -161,9 +161,9 @@ class CollectionBar:
         self.bar.skip(before)
         self.close = self.bar.close
 
-    def add(self, made: Attempt) -> None:
-        meta = made.trajectory.meta if made.trajectory else {}
-        self.counts.update(made=1, accepted=made.accepted, failed=made.failed,
+    def add(self, attempt: Attempt) -> None:
+        meta = attempt.trajectory.meta if attempt.trajectory else {}
+        self.counts.update(made=1, accepted=attempt.accepted, failed=attempt.failed,
                            prompt=meta.get("prompt_tokens", 0),
                            completion=meta.get("completion_tokens", 0))
         self.bar.update(note=self.text())
@@ -171,9 +171,12 @@ class CollectionBar:
     def text(self) -> str:
         """`accepted 71%, 120k tokens, cost 0.42, failed 3`; parts without content are left out."""
         counts = self.counts
-        tokens, cost = counts["prompt"] + counts["completion"], getattr(self.teacher, "cost", None)
-        spent = cost(counts["prompt"], counts["completion"]) if cost else 0
-        parts = [f"accepted {counts['accepted'] / max(counts['made'], 1):.0%}", tokens
-                 and f"{tokens:,} tokens",
-                 spent and f"cost {spent:.2f}", counts["failed"] and f"failed {counts['failed']}"]
-        return ", ".join(part for part in parts if part)
+        parts = [f"accepted {counts['accepted'] / max(counts['made'], 1):.0%}"]
+        if tokens := counts["prompt"] + counts["completion"]:
+            parts.append(f"{tokens:,} tokens")
+        if hasattr(self.teacher, "cost"):
+            spent = self.teacher.cost(counts["prompt"], counts["completion"])
+            parts += [f"cost {spent:.2f}"] if spent else []
+        if counts["failed"]:
+            parts.append(f"failed {counts['failed']}")
+        return ", ".join(parts)

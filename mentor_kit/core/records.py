@@ -8,7 +8,7 @@ without dates, so the same content gives the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,17 +62,22 @@ def row_to_record(row: dict[str, Any]) -> Record:
     problem = Problem(row["problem_id"], row["question"], tuple(row["answers"]), row["source"],
                       row["split"],
                       row["toolbox"], json.loads(row["problem_meta"]))
-    meta = json.loads(row["meta"])
-    for key in {"failure", "reason"} & set(meta):
-        if isinstance(meta[key], str):
-            meta[key] = OLD_NAMES.get(meta[key], meta[key])
-    trajectory = Trajectory.from_text(
-        row["response"], problem.id, finish=OLD_NAMES.get(row["finish"], row["finish"]),
-        producer=row["producer"], sample=row["sample"], meta=meta)
+    trajectory = row_to_trajectory(row, problem.id, json.loads(row["meta"]))
     reference = (
         Trajectory.from_text(row["reference"], problem.id) if row["reference"] is not None else None
     )
     return Record(problem, trajectory, reference)
+
+
+def row_to_trajectory(row: Mapping[str, Any], problem_id: str, meta: Mapping[str, Any]
+                      ) -> Trajectory:
+    """The trajectory of a stored row; names of earlier versions become today's."""
+    renamed = {key: OLD_NAMES.get(meta[key], meta[key]) for key in ("failure", "reason")
+               if isinstance(meta.get(key), str)}
+    return Trajectory.from_text(row["response"], problem_id,
+                                finish=OLD_NAMES.get(row["finish"], row["finish"]),
+                                producer=row["producer"], sample=row["sample"],
+                                meta={**meta, **renamed})
 
 
 def save_records(path: Path | str, records: Iterable[Record]) -> Path:

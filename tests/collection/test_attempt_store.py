@@ -75,6 +75,19 @@ def test_failed_attempts_are_made_again_and_the_last_line_counts(tmp_path):
         )
 
 
+def test_attempts_of_earlier_versions_are_read_with_todays_names(tmp_path):
+    path = filled(tmp_path / ATTEMPTS, 0)
+    call = '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call><|im_end|>'
+    with AttemptStore(path, {"model": "m"}) as store:
+        store.add(record(0), False, {})
+    old = {**json.loads(path.read_text().splitlines()[1]), "response": call, "finish": "tool_cap",
+           "meta": {"accepted": False, "reason": "turn_limit"}}
+    path.write_text(path.read_text().splitlines()[0] + "\n" + json.dumps(old) + "\n")
+    with AttemptStore(path, {"model": "m"}) as store:
+        read = store.record(PROBLEMS[0], 0).trajectory
+    assert read.finish == "max_turns" and read.meta == {"accepted": False, "reason": "max_turns"}
+
+
 def test_a_line_damaged_by_the_disk_is_left_out(tmp_path):
     path = filled(tmp_path / ATTEMPTS)
     lines = path.read_bytes().split(b"\n")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from itertools import count
 
 import fault_server
 import pytest
@@ -142,7 +143,9 @@ def test_a_busy_server_is_asked_again_when_it_said(tmp_path):
     assert len(retried) == 1 and retried[0].startswith("http_429")
 
 
-def test_the_bar_tells_rate_share_tokens_and_cost(tmp_path):
+def test_the_bar_tells_rate_share_tokens_and_cost(tmp_path, monkeypatch):
+    seconds = count(0, 2)
+    monkeypatch.setattr("mentor_kit.runs.progress.monotonic", lambda: next(seconds))
     teacher = load_teacher("chat_endpoint", base_url="http://h/v1", model="m", key_env="none",
                            price_in=2, price_out=10)
     bar = CollectionBar(4, 1, teacher, tmp_path / "progress.txt")
