@@ -445,16 +445,16 @@ def test_a_picture_shows_itself_with_its_caption(results):
 
 def test_main_table_has_the_teacher_and_bold_best_students(results):
     table = tables.main_table(results.main_items)
-    assert list(table.jobs.index) == ["Teacher", *(style.label(m) for m in METHODS)]
+    assert list(table.cells.index) == ["Teacher", *(style.label(m) for m in METHODS)]
     accuracy = results.items.groupby(["split", "method"])["correct"].mean()
-    assert table.jobs.iloc[1, 0].startswith(f"{100 * accuracy['in_domain', 'cold_start']:.1f} [")
+    assert table.cells.iloc[1, 0].startswith(f"{100 * accuracy['in_domain', 'cold_start']:.1f} [")
     best = table.best.iloc[:, 0]
     assert (
         best[best].index[0] == style.label(accuracy["in_domain"].idxmax())
         and not table.best.loc["Teacher"].any()
     )
     # rejected ones may be right
-    assert table.jobs.loc["Teacher"].tolist()[:6] == ["100.0"] * 5 + ["50.0"]
+    assert table.cells.loc["Teacher"].tolist()[:6] == ["100.0"] * 5 + ["50.0"]
     assert "rejected ones included; 83% of the items have an accepted one" in table.caption
     assert "2 seeds a method" in table.caption and "n = 8 items" in table.caption
 
@@ -476,15 +476,15 @@ def test_differences_are_paired_and_improvement_needs_two_seeds(results, single)
     table = tables.difference_table(results.main_items)
     found = summaries.paired_difference(results.items.query("split == 'in_domain'"), "correct",
                                         "mentor", "sft")
-    assert table.jobs.loc["SFT"].iloc[0] == tables.points(found)
-    assert re.fullmatch(r"0\.\d\d \[.*\]|1\.00 \[.*\]", table.jobs.loc["Cold start"].iloc[-1])
-    assert tables.difference_table(single.main_items).jobs.iloc[0, -1] == "n/a"
+    assert table.cells.loc["SFT"].iloc[0] == tables.points(found)
+    assert re.fullmatch(r"0\.\d\d \[.*\]|1\.00 \[.*\]", table.cells.loc["Cold start"].iloc[-1])
+    assert tables.difference_table(single.main_items).cells.iloc[0, -1] == "n/a"
 
 
 def test_budgets_are_printed_beside_each_other_without_wall_times(results):
     table = tables.budget_table(results.budgets)
-    assert table.jobs.loc["MENTOR"].tolist() == ["20", "90,000", "40,000"]
-    assert table.jobs.loc["SFT"].tolist() == ["20", "0", "40,000"]
+    assert table.cells.loc["MENTOR"].tolist() == ["20", "90,000", "40,000"]
+    assert table.cells.loc["SFT"].tolist() == ["20", "0", "40,000"]
 
 
 def test_macros_have_names_of_letters_only(results):
