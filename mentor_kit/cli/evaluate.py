@@ -23,10 +23,11 @@ from mentor_kit.collection.collection import TRAJECTORIES
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record, load_records
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.benchmarks.registry import benchmark_names, write_facts
+from mentor_kit.evaluation.benchmarks.registry import benchmark_names, write_provenance
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.report import interval_table
-from mentor_kit.evaluation.stage import headline, sampling
+from mentor_kit.evaluation.stage import accuracy_summary
+from mentor_kit.evaluation.students import sampling
 from mentor_kit.evaluation.tasks import benchmark_tasks, evaluate_tasks
 from mentor_kit.runs.files import file_sha256
 from mentor_kit.runs.locks import lock_folder
@@ -66,16 +67,16 @@ def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "",
     if (folder / "DONE").is_file() and load_run(folder).key == key:
         return load_run(folder), load_records(folder / TRAJECTORIES)
     solver = load_solver(target, method, teacher_options, backend, config.student_template)
-    tasks, facts = benchmark_tasks(config, solver, sampling(config))
+    tasks, provenance = benchmark_tasks(config, solver, sampling(config))
     with lock_folder(folder, f"Another evaluation is at work in {str(folder)!r}: wait for it, or "
                              "give --out another folder."):
         run = init_run(folder, stage="evaluate", params=_without_inputs(asked))
-        write_facts(facts, run)
+        write_provenance(provenance, run)
         tasks = [replace(t, attempts=_worked_solutions(t.problems)) for t in tasks]
         records = evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
-                                 facts={"method": method, "seed": config.seed},
+                                 meta={"method": method, "seed": config.seed},
                                  description=f"evaluate {method}")
-        run.finish(method=method, **headline(records))
+        run.finish(method=method, **accuracy_summary(records))
     return run, records
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mentor_kit.core.tables import check_path
-from mentor_kit.evaluation.benchmarks.registry import check_benchmark
+from mentor_kit.evaluation.benchmarks.registry import check_benchmark, check_each_once
 from mentor_kit.rewards.reward import load_reward
 from mentor_kit.runs.parameters import StageConfig, checked
 
@@ -61,6 +61,12 @@ class EvaluateConfig(StudentConfig):
     seed: int = Field(0, ge=0)
     passages: Annotated[str, AfterValidator(checked(check_path))] = ""
     retriever: Literal["bm25", "dense"] = "bm25"
+
+    @field_validator("benchmarks")
+    @classmethod
+    def _check_benchmarks(cls, specs: list[str]) -> list[str]:
+        check_each_once(specs)
+        return specs
 
     @model_validator(mode="after")
     def _check_samples(self) -> EvaluateConfig:

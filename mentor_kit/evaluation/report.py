@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,56 +11,52 @@ from mentor_kit.analysis.findings import Finding
 from mentor_kit.analysis.style import split_label
 from mentor_kit.core.records import Record
 from mentor_kit.core.trajectory import FAILURES
-from mentor_kit.metrics.bootstrap import bootstrap_interval
-from mentor_kit.metrics.trajectories import sample_metrics, summarise
+from mentor_kit.metrics.bootstrap import rate_interval
+from mentor_kit.metrics.trajectories import by_problem, by_split, sample_metrics, summarise
 
-COUNTS = {"boxed": "boxed %", "n_calls": "calls", "n_failed": "failed calls",
-          "n_unknown": "unknown tools",
+COUNTS = {"n_calls": "calls", "n_failed": "failed calls", "n_unknown": "unknown tools",
           "n_malformed": "malformed", "turns": "turns", "tokens": "tokens"}
 
 
-def by_split(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Split -> its records, in the order of the records."""
-    groups: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        groups[record.problem.split].append(record)
-    return dict(groups)
-
-
 def interval_table(records: Sequence[Record]) -> pd.DataFrame:
-    """One row a split: items, accuracy in percent with its 95% bootstrap interval over items, a
-    scorer's further numbers (percent), failures by kind (of all answers) and the means of calls,
-    turns and tokens.
+    """One row a split: items, accuracy in percent with its 95% interval over items, a scorer's
+    further numbers (percent), failures by kind (of all answers) and the means of calls, turns and
+    tokens.
 
-    With k samples an item counts with its mean@k; pass@k and maj@k stand beside it. Where the
-    teacher was asked the items, `teacher %` is its accuracy by the same judge, and `accepted %` how
-    many of the items have an accepted
-    attempt: fewer, because an attempt with a right answer is no reference if its calls should not
-    be learnt.
+    The interval is a bootstrap's, and Wilson's where every item is alike. With k samples an item
+    counts with its mean@k; pass@k and maj@k stand beside it. Where the teacher was asked the items,
+    `teacher %` is its accuracy by the same judge, and `accepted %` how many of the items have an
+    accepted attempt: fewer, because an attempt with a right answer is not a reference if its calls
+    should not be learnt.
     """
     rows = {split: _row(group) for split, group in by_split(records).items()}
     return pd.DataFrame.from_dict(rows, orient="index").dropna(axis=1, how="all")
 
 
 def _row(records: Sequence[Record]) -> dict[str, float]:
-    items: dict[str, list[bool]] = defaultdict(list)
-    for r in records:
-        items[r.problem.id].append(bool(r.trajectory.meta["correct"]))
-    found = bootstrap_interval(np.array([np.mean(right) for right in items.values()]))
+    right = [np.mean([r.trajectory.meta["correct"] for r in group])
+             for group in by_problem(records).values()]
+    estimate, low, high = rate_interval(np.array(right))
     summary, samples = summarise(records), sample_metrics(records)
-    row = {"items": len(items), "answers": len(records)} | {
-        name: round(100 * value, 1) for name,
-        value in zip(("accuracy %", "low", "high"), found, strict=True)}
+    row = {"items": len(right), "answers": len(records), "accuracy %": _percent(estimate),
+           "low": _percent(low), "high": _percent(high)}
     if samples["k"] > 1:
-        row |= {f"{n}@{samples['k']} %": round(100 * samples[f"{n}_at_k"], 1)
-                for n in ("pass", "maj")}
+        row[f"pass@{samples['k']} %"] = _percent(samples["pass_at_k"])
+        row[f"maj@{samples['k']} %"] = _percent(samples["maj_at_k"])
     row |= _teacher(records)
-    row |= {f"{n.removeprefix('score/')} %": round(100 * v, 1) for n, v in summary.items()
-            if n.startswith("score/")}
-    row |= {kind: round(summary.get(f"failure/{kind}", 0) * len(records)) for kind in FAILURES}
-    scale = {"boxed": 100}
-    return row | {shown: round(scale.get(name, 1) * summary[name], 2) for name,
-                  shown in COUNTS.items()}
+    for name, value in summary.items():
+        if name.startswith("score/"):
+            column = f"{name.removeprefix('score/')} %"
+            # a scorer's number never takes the place of ours, whatever its name
+            row[f"score {column}" if column in row else column] = _percent(value)
+    for kind in FAILURES:
+        row[kind] = round(summary.get(f"failure/{kind}", 0) * len(records))
+    row["boxed %"] = _percent(summary["boxed"])
+    return row | {shown: round(summary[name], 2) for name, shown in COUNTS.items()}
+
+
+def _percent(rate: float) -> float:
+    return round(100 * float(rate), 1)
 
 
 def _teacher(records: Sequence[Record]) -> dict[str, float]:
@@ -69,12 +64,11 @@ def _teacher(records: Sequence[Record]) -> dict[str, float]:
     share alone."""
     metas = [r.trajectory.meta for r in records]
     if all("accepted" in m for m in metas):
-        return {"accepted %": round(100 * float(np.mean([m["accepted"] for m in metas])), 1)}
+        return {"accepted %": _percent(np.mean([m["accepted"] for m in metas]))}
     if not all("teacher_correct" in m for m in metas):
         return {}
-    accepted = float(np.mean([r.reference is not None for r in records]))
-    return {"teacher %": round(100 * float(np.mean([m["teacher_correct"] for m in metas])), 1),
-            "accepted %": round(100 * accepted, 1)}
+    return {"teacher %": _percent(np.mean([m["teacher_correct"] for m in metas])),
+            "accepted %": _percent(np.mean([r.reference is not None for r in records]))}
 
 
 def failures(records: Sequence[Record], kind: str = "", split: str = "") -> list[Record]:

@@ -2,13 +2,14 @@
 there.
 
 A run that was killed repeats only what was under way, and ends with the same bytes as an
-undisturbed one: an answer depends on its problem and sample, never on what else is asked (float
-ties aside, where a device's sums depend on the batch; see `mentor_kit.students.kv_decoder`).
+undisturbed one: an answer depends on its problem and sample only, not on its batch (float ties
+aside, where a device's sums depend on the batch; see `mentor_kit.students.kv_decoder`).
 """
 
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,10 +21,11 @@ from mentor_kit.core.environment import OWN
 from mentor_kit.core.records import Record, load_records, save_records
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.registry import Benchmark, load_benchmark
 from mentor_kit.evaluation.benchmarks.scorers import load_scorer
 from mentor_kit.evaluation.config import EvaluateConfig
-from mentor_kit.evaluation.evaluate import Asked, Scorer, ask, scored, teacher_facts
+from mentor_kit.evaluation.evaluate import EvalRequest, Scorer, answer_all, scored, teacher_accuracy
 from mentor_kit.judging.verdicts import judge_answers
 from mentor_kit.runs.progress import PROGRESS, ProgressBar
 from mentor_kit.runs.run import Run
@@ -43,9 +45,9 @@ class Task:
         name: the split's name in tables; names the file of its answers.
         sampling: how each turn is sampled.
         solver: the student or teacher with this task's toolbox.
-        facts: added to every trajectory's meta (benchmark, its version).
-        attempts: the teacher's at these problems; the accepted ones are the references, and each
-            answer's meta tells how often the teacher itself was right (`teacher_facts`).
+        meta: added to every trajectory's meta (benchmark, its version).
+        attempts: the teacher's at these problems. The accepted ones are the references, and each
+            answer's meta tells how often the teacher itself was right (`teacher_correct`).
     """
 
     name: str
@@ -53,7 +55,7 @@ class Task:
     solver: Any
     sampling: Sampling
     scorer: Scorer = judge_answers
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
     attempts: Sequence[Record] = ()
 
 
@@ -63,7 +65,7 @@ def evaluate_tasks(
     *,
     samples: int = 1,
     batch_size: int = 128,
-    facts: Mapping[str, Any] | None = None,
+    meta: Mapping[str, Any] | None = None,
     description: str = "evaluate",
 ) -> list[Record]:
     """Evaluate task by task; what an interrupted run has answers to is not asked again. Stores all
@@ -72,11 +74,18 @@ def evaluate_tasks(
     Args:
         samples: how often each problem is asked; the samples of a problem stand together.
         batch_size: the most rollouts of a student under way, and what a killed run repeats at most.
-        facts: added to every trajectory's meta (method, seed).
+        meta: added to every trajectory's meta (method, seed).
 
     Raises:
-        UserError: a scorer lacks what it needs; said before anything is asked.
+        UserError: no problem, two tasks of one name, two problems of one id in a task, or a scorer
+            that lacks what it needs; said before anything is asked.
     """
+    if not any(t.problems for t in tasks):
+        raise UserError("There is nothing to evaluate: the collection holds train and validation "
+                        "only, and no benchmark is named.")
+    _refuse_twice("Split", [t.name for t in tasks])
+    for task in tasks:
+        _refuse_twice(f"In split {task.name!r} problem", [p.id for p in task.problems])
     for scorer in dict.fromkeys(t.scorer for t in tasks):
         scorer([], [])
     bar = ProgressBar(samples * sum(len(t.problems) for t in tasks), description, "item",
@@ -85,20 +94,30 @@ def evaluate_tasks(
     for task in tasks:
         with run.time(f"evaluate/{task.name}"):
             answers = _answers(task, folder, samples, batch_size, bar)
-            records += scored(_with_facts(answers, task, facts or {}), task.scorer)
+            records += scored(_records(answers, task, meta or {}), task.scorer)
     bar.close()
     stored = load_records(save_records(run.path(TRAJECTORIES), records))
     shutil.rmtree(folder.parent)
     return stored
 
 
-def _with_facts(
-    answers: Sequence[tuple[Problem, Trajectory]], task: Task, facts: Mapping[str, Any]
+def _refuse_twice(what: str, names: Sequence[str]) -> None:
+    """Two of one name would be taken for two samples of one problem."""
+    twice = next((name for name, n in Counter(names).items() if n > 1), None)
+    if twice is not None:
+        raise UserError(f"{what} {twice!r} is there twice: give each a name of its own.")
+
+
+def _records(
+    answers: Sequence[tuple[Problem, Trajectory]], task: Task, meta: Mapping[str, Any]
 ) -> list[Record]:
-    references, teacher = as_references(task.attempts), teacher_facts(task.attempts)
-    return [Record(p, a.with_meta(**task.facts, **facts, **teacher.get(p.id, {})),
-                   references.get(p.id))
-            for p, a in answers]
+    references, accuracy = as_references(task.attempts), teacher_accuracy(task.attempts)
+    records = []
+    for problem, answer in answers:
+        teacher = {"teacher_correct": accuracy[problem.id]} if problem.id in accuracy else {}
+        answer = answer.with_meta(**task.meta, **meta, **teacher)
+        records.append(Record(problem, answer, references.get(problem.id)))
+    return records
 
 
 def _answers(task: Task, folder: Path, samples: int, batch_size: int,
@@ -111,18 +130,18 @@ def _answers(task: Task, folder: Path, samples: int, batch_size: int,
         left = [pair for pair in pairs if not store.done(*pair)]
         bar.skip(len(pairs) - len(left))
         # stored with the next answer, or at the end: until then the solver may be broken
-        raised: list[Record] = []
+        waiting: list[Record] = []
 
-        def keep(place: int, answer: Trajectory) -> None:
-            raised.append(Record(left[place][0], answer))
+        def keep(index: int, answer: Trajectory) -> None:
+            waiting.append(Record(left[index][0], answer))
             if "error" not in answer.meta:
-                _store(raised, store)
+                _store(waiting, store)
             bar.update()
 
-        asked = Asked(task.solver, [p for p, _ in left], [s for _, s in left], task.sampling,
-                      batch_size)
-        ask(asked, keep, before=len(pairs) - len(left))
-        _store(raised, store)
+        request = EvalRequest(task.solver, [p for p, _ in left], [s for _, s in left],
+                              task.sampling, batch_size)
+        answer_all(request, keep, before=len(pairs) - len(left))
+        _store(waiting, store)
         return [(p, store.record(p, s).trajectory) for p, s in pairs]
 
 
@@ -130,16 +149,17 @@ def _store(records: list[Record], store: AttemptStore) -> None:
     """Move records to the store. An attempt that a teacher did not make (no reply) is asked for
     again after a kill."""
     for record in records:
-        made = record.trajectory
-        store.add(record, made.finish == "error" and "error" not in made.meta, {})
+        answer = record.trajectory
+        no_reply = answer.finish == "error" and "error" not in answer.meta
+        store.add(record, no_reply, {})
     records.clear()
 
 
 def benchmark_tasks(
     config: EvaluateConfig, solver: Any, sampling: Sampling
 ) -> tuple[list[Task], list[dict[str, Any]]]:
-    """One task a split of every asked benchmark, and the facts of what was loaded
-    (`Benchmark.facts`). Writes nothing.
+    """One task a split of every benchmark of the configuration, and what was loaded
+    (`Benchmark.provenance`). Writes nothing.
 
     Raises:
         UserError: an unknown benchmark, or items, tools or a scorer that cannot be had.
@@ -148,13 +168,13 @@ def benchmark_tasks(
         from mentor_kit.toolboxes.search import open_index, use_index
 
         use_index(open_index(config.passages, config.retriever))
-    tasks, facts = [], []
+    tasks, provenance = [], []
     for spec in config.benchmarks:
         benchmark, splits = load_benchmark(spec)
         problems = benchmark.load(config.seed, config.benchmark_items, splits)
-        facts.append(benchmark.facts(problems))
+        provenance.append(benchmark.provenance(problems))
         tasks += _tasks(benchmark, problems, solver, sampling)
-    return tasks, facts
+    return tasks, provenance
 
 
 def _tasks(
@@ -162,10 +182,10 @@ def _tasks(
 ) -> list[Task]:
     scorer = load_scorer(benchmark.scorer)
     solver = with_toolbox(solver, benchmark.toolbox)
-    asked = replace(sampling, max_turns=benchmark.max_turns or sampling.max_turns)
-    facts = {"benchmark": benchmark.name, "benchmark_version": benchmark.version}
+    settings = replace(sampling, max_turns=benchmark.max_turns or sampling.max_turns)
+    meta = {"benchmark": benchmark.name, "benchmark_version": benchmark.version}
     splits = dict.fromkeys(p.split for p in problems)
-    return [Task(s, [p for p in problems if p.split == s], solver, asked, scorer, facts)
+    return [Task(s, [p for p in problems if p.split == s], solver, settings, scorer, meta)
             for s in splits]
 
 

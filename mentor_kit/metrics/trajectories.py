@@ -7,22 +7,48 @@ that have a reference (`n_reference` says how many those are).
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from math import comb
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import jensenshannon
 
 from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 
+# of answers that vote
+FRACTION_RE = re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
+THOUSANDS_RE = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+NUMBER_RE = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})|[+-]?\d{1,30}/0*[1-9]\d{0,29}")
+MATHEMATICS_RE = re.compile(r"[\d\\^_=+*/{}()\[\]|<>-]")
 UNKNOWN = "<unknown>"  # the one bin of all names that the toolbox does not have
 RATES = ("correct", "boxed", "set_match", "sequence_similarity", "similarity", "n_calls",
          "n_executed", "n_ok",
          "n_failed", "n_unknown", "n_malformed", "unknown_tool", "turns", "repeats_teacher_exactly")
+
+
+def by_split(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Split -> its records, in the order of the records."""
+    return _grouped(records, lambda r: r.problem.split)
+
+
+def by_problem(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Problem id -> its records, in the order of the records."""
+    return _grouped(records, lambda r: r.problem.id)
+
+
+def _grouped(records: Iterable[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[key(record)].append(record)
+    return dict(groups)
 
 
 def tool_names(trajectory: Trajectory, known_names: Iterable[str]) -> tuple[str, ...]:
@@ -42,25 +68,18 @@ def tool_counts(trajectories: Iterable[Trajectory], known_names: Iterable[str]) 
 def count_similarity(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
     """`tool_similarity` of count arrays of shape (..., tools); returns shape (...)."""
     p, q = np.asarray(teacher, float), np.asarray(student, float)
-    totals = p.sum(-1) * q.sum(-1)
-    p, q = (x / np.maximum(x.sum(-1, keepdims=True), 1e-300) for x in (p, q))
-    m = (p + q) / 2
-    divergence = (_relative_entropy(p, m) + _relative_entropy(q, m)) / 2
-    return np.where(totals > 0, np.clip(1 - divergence, 0, 1), 0.0)
-
-
-def _relative_entropy(p: np.ndarray, m: np.ndarray) -> np.ndarray:
-    ratio = np.divide(p, m, out=np.ones_like(p), where=p > 0)
-    return (p * np.log2(ratio)).sum(-1)
+    called = (p.sum(-1) > 0) & (q.sum(-1) > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):  # without calls; equal ones by rounding
+        distance = np.nan_to_num(jensenshannon(p, q, base=2, axis=-1))
+    return np.where(called, np.clip(1 - distance**2, 0, 1), 0.0)
 
 
 def tool_similarity(teacher_counts: Mapping[str, float],
                     student_counts: Mapping[str, float]) -> float:
     """1 - Jensen-Shannon divergence in bits of two tool distributions: 1 the same, 0 disjoint.
 
-    The divergence is scipy's `jensenshannon(p, q, base=2) ** 2`. Without any call on either side
-    the similarity is 0. The paper plots "1 - JSD" and is silent about base and bins: bits keep it
-    in 0..1.
+    Without any call on either side the similarity is 0. The paper plots "1 - JSD" and is silent
+    about base and bins: bits keep it in 0..1.
     """
     names = sorted(set(teacher_counts) | set(student_counts))
     p, q = ([counts.get(n, 0) for n in names] for counts in (teacher_counts, student_counts))
@@ -163,18 +182,18 @@ def record_metrics(record: Record, known_names: Iterable[str]) -> dict[str, Any]
         raise UserError(f"The trajectory of {record.problem.id!r} has no verdict: judge it before "
                         "measuring it.")
     counts = call_counts(trajectory, known)
-    facts = {"correct": bool(trajectory.meta["correct"]), "boxed": bool(final_answer(trajectory)),
+    metrics = {"correct": bool(trajectory.meta["correct"]), "boxed": bool(final_answer(trajectory)),
              "set_match": None, "sequence_similarity": None, "similarity": None, **counts,
              "unknown_tool": counts["n_unknown"] > 0, "turns": len(trajectory.turns),
              "finish": trajectory.finish,
              "failure": trajectory.meta.get("failure"),
              "repeats_teacher_exactly": repeats_teacher_exactly(record)}
     if reference is not None:
-        facts["set_match"] = set_match(reference, trajectory, known)
-        facts["sequence_similarity"] = sequence_similarity(reference, trajectory)
-        facts["similarity"] = tool_similarity(tool_counts([reference], known),
+        metrics["set_match"] = set_match(reference, trajectory, known)
+        metrics["sequence_similarity"] = sequence_similarity(reference, trajectory)
+        metrics["similarity"] = tool_similarity(tool_counts([reference], known),
                                               tool_counts([trajectory], known))
-    return facts
+    return metrics
 
 
 def summarise(records: Sequence[Record], known: Iterable[str] | None = None) -> dict[str, float]:
@@ -246,18 +265,39 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1 - comb(n - c, k) / comb(n, k)
 
 
-def maj_at_k(answers: Sequence[str | None], correct: Sequence[bool]) -> float:
-    """Whether the most frequent answer of one problem's samples is right; 0 when none answered.
+def maj_at_k(votes: Sequence[str | None], correct: Sequence[bool]) -> float:
+    """Whether the answer that most samples of one problem give is right; 0 when none answered.
 
-    Answers are compared as texts; samples without an answer do not vote; among tied answers the
-    result is the share that is right, i.e. what a fair random choice gives on average.
+    Right samples are one answer, however it is written: each equals the accepted one. Wrong samples
+    are compared by `vote`. A wrong sample that is None does not vote. Among tied answers the result
+    is the share that is right, i.e. what a fair random choice gives on average; the order of the
+    samples does not matter.
     """
-    votes = Counter(a for a in answers if a is not None)
-    if not votes:
-        return 0.0
-    verdict = {a: bool(ok) for a, ok in zip(answers, correct, strict=True)}
-    tied = [a for a, n in votes.items() if n == max(votes.values())]
-    return sum(verdict[a] for a in tied) / len(tied)
+    right = sum(map(bool, correct))
+    wrong = Counter(v for v, ok in zip(votes, correct, strict=True) if not ok and v is not None)
+    most = max([right, *wrong.values()], default=0)
+    tied = [n for n in wrong.values() if n == most]
+    return 1 / (1 + len(tied)) if right and right == most else 0.0
+
+
+def vote(trajectory: Trajectory) -> str | None:
+    """A judged answer in the form in which wrong samples are compared: a number by its value,
+    mathematics without blanks, other text without case, articles and punctuation; where nothing is
+    boxed, the calls. None for a sample without a judged answer (`meta["failure"]`)."""
+    from mentor_kit.judging.judge import final_answer
+
+    if trajectory.meta.get("failure"):
+        return None
+    answer = final_answer(trajectory)
+    if not answer:
+        return json.dumps([(c.name, c.arguments) for c in trajectory.calls], sort_keys=True)
+    text = THOUSANDS_RE.sub("", FRACTION_RE.sub(r"\1/\2", answer)).strip(" $%")
+    if NUMBER_RE.fullmatch(text):
+        return str(Fraction(text))
+    if MATHEMATICS_RE.search(text):
+        return "".join(text.split())
+    words = re.findall(r"\w+", text.casefold())
+    return " ".join(w for w in words if w not in ("a", "an", "the")) or text
 
 
 def sample_metrics(records: Iterable[Record]) -> dict[str, float]:
@@ -266,19 +306,15 @@ def sample_metrics(records: Iterable[Record]) -> dict[str, float]:
     Raises:
         UserError: the problems do not all have the same number of samples.
     """
-    from mentor_kit.judging.judge import final_answer
-
-    samples: dict[str, list[tuple[str | None, bool]]] = defaultdict(list)
-    for r in records:
-        samples[r.problem.id].append((final_answer(r.trajectory),
-                                      bool(r.trajectory.meta["correct"])))
+    samples = by_problem(records)
     sizes = {len(s) for s in samples.values()}
     if len(sizes) != 1:
         raise UserError(f"Problems with {sorted(sizes)} samples: every problem needs the same "
                         "number; ask them again.")
-    k = sizes.pop()
-    right = {p: [ok for _, ok in s] for p, s in samples.items()}
-    return {"k": k, "mean_at_k": float(np.mean([mean_at_k(ok) for ok in right.values()])),
-            "pass_at_k": float(np.mean([pass_at_k(k, sum(ok), k) for ok in right.values()])),
-            "maj_at_k": float(np.mean([maj_at_k([a for a, _ in s], right[p]) for p,
-                                       s in samples.items()]))}
+    k, rows = sizes.pop(), []
+    for group in samples.values():
+        right = [bool(r.trajectory.meta["correct"]) for r in group]
+        votes = [vote(r.trajectory) for r in group]
+        rows.append((mean_at_k(right), pass_at_k(k, sum(right), k), maj_at_k(votes, right)))
+    means = np.mean(rows, axis=0).tolist()
+    return {"k": k, **dict(zip(("mean_at_k", "pass_at_k", "maj_at_k"), means, strict=True))}

@@ -76,7 +76,7 @@ def test_irrelevance_is_always_reported(shelf):
                                            "bfcl/irrelevance"]
     assert set(benchmark.splits) == set(CATEGORIES)
     assert {p.toolbox for p in problems} == {"own"} and known_tools(problems[0]) == ("f",)
-    assert benchmark.facts(problems)["revisions"] == ["sha256:0"]
+    assert benchmark.provenance(problems)["revisions"] == ["sha256:0"]
 
 
 def test_an_unknown_category_is_refused(shelf):

@@ -274,7 +274,7 @@ def test_references_belong_to_their_task(adversary, tmp_path):
 
 
 def test_a_teacher_is_a_row_like_any_student():
-    records = evaluate(ShyTeacher(), problems()[:9], {}, facts={"method": "teacher"})
+    records = evaluate(ShyTeacher(), problems()[:9], {}, meta={"method": "teacher"})
     assert [r.trajectory.meta["failure"] for r in records] == ["error", None, None] * 3
     assert [r.trajectory.meta["correct"] for r in records] == [False, True, False] * 3
     assert {r.trajectory.meta["method"] for r in records} == {"teacher"}

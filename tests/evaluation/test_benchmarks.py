@@ -62,9 +62,10 @@ def test_offline_benchmarks_load_with_all_their_splits():
         assert {p.split for p in problems} == {f"{name}/{s}" for s in benchmark.splits} and len(
             problems
         ) == 2 * len(benchmark.splits)
-        facts = benchmark.facts(problems)
+        facts = benchmark.provenance(problems)
         assert facts["version"] == 1 and len(facts["items_sha256"]) == 64
-    assert load_benchmark("gsm_symbolic")[0].facts([])["revisions"] == ["reasoning-gym==0.1.25"]
+    provenance = load_benchmark("gsm_symbolic")[0].provenance([])
+    assert provenance["revisions"] == ["reasoning-gym==0.1.25"]
 
 
 def test_a_question_set_from_parquet_and_json(tmp_path):
@@ -82,7 +83,7 @@ def test_a_question_set_from_parquet_and_json(tmp_path):
                                                             ("mine/even", ("5",)),
                                                             ("mine/odd", ("2",)),
                                                             ("mine/odd", ("4",))]
-        assert benchmark.facts(problems)["revisions"] == [problems[0].meta["revision"]]
+        assert benchmark.provenance(problems)["revisions"] == [problems[0].meta["revision"]]
     with pytest.raises(UserError, match="no split 'prime'"):
         benchmark.load(splits=["prime"])
     with pytest.raises(UserError, match="no split_column"):
@@ -101,6 +102,54 @@ def test_what_cannot_be_had_is_one_clear_line(tmp_path):
         load_benchmark(str(tmp_path / "bad.yaml"))
     with pytest.raises(UserError, match="Name at least one benchmark"):
         evaluate_target("folder", configure(EvaluateConfig))
+
+
+@pytest.mark.parametrize(("change", "match"), [
+    ({"splits": ["b1"]}, "splits=.*dict"), ({"splits": {}}, "splits=.*at least 1"),
+    ({"splits": {"a": "all"}}, "splits.a='all'.*integer"), ({"splits": {"a": -1}}, "splits.a=-1"),
+    ({"version": "one"}, "version='one'"), ({"flavour": "odd"}, "flavour='odd'"),
+    ({"options": ["path"]}, "options="), ({"name": ""}, "name=''")])
+def test_a_field_that_does_not_fit_is_named(tmp_path, change, match):
+    declared = LOCAL | {"name": "b", "splits": {"a": 0}} | change
+    (tmp_path / "b.yaml").write_text(json.dumps(declared))
+    with pytest.raises(UserError, match=f"does not declare a benchmark .*{match}"):
+        load_benchmark(str(tmp_path / "b.yaml"))
+    (tmp_path / "list.yaml").write_text("- name: b")
+    with pytest.raises(UserError, match="not a mapping of fields"):
+        load_benchmark(str(tmp_path / "list.yaml"))
+
+
+def declare(folder: Path, file: str, **fields: object) -> str:
+    (folder / "rows.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    declared = LOCAL | {"name": "b", "splits": {"b": 0},
+                        "options": {"path": str(folder / "rows.jsonl")}} | fields
+    (folder / file).write_text(json.dumps(declared))
+    return str(folder / file)
+
+
+def test_an_option_that_the_source_does_not_take_is_named(tmp_path):
+    spec = declare(tmp_path, "b.yaml", options={"path": str(tmp_path / "rows.jsonl"), "columns": 1})
+    with pytest.raises(UserError, match="question_set' has no option 'columns'"):
+        configure(EvaluateConfig, benchmarks=[spec])
+    with pytest.raises(UserError, match="no option 'columns'"):
+        load_benchmark(spec)[0].load()
+
+
+def test_a_level_of_numbers_names_splits(tmp_path):
+    spec = declare(tmp_path, "b.yaml", splits={1: 0})
+    (tmp_path / "b.yaml").write_text((tmp_path / "b.yaml").read_text().replace('"1": 0', "1: 0"))
+    assert load_benchmark(spec)[0].splits == {"1": 0}
+
+
+def test_what_is_asked_twice_is_refused_before_anything_is_asked(tmp_path):
+    twice = "gsm_symbolic:in_domain"
+    for specs in ([twice, twice], ["gsm_symbolic", twice], ["bfcl", "bfcl:simple_python"]):
+        with pytest.raises(UserError, match="asked twice, by"):
+            configure(EvaluateConfig, benchmarks=specs)
+    one, other = declare(tmp_path, "one.yaml"), declare(tmp_path, "other.yaml", version=2)
+    with pytest.raises(UserError, match="'b' is asked twice.*name of its own"):
+        configure(EvaluateConfig, benchmarks=[one, other])
+    assert configure(EvaluateConfig, benchmarks=[one, "gsm_symbolic"]).benchmarks[0] == one
 
 
 ASKED = {"benchmark_items": 6, "batch_size": 2, "max_new_tokens": 64, "temperature": 0.7,

@@ -20,10 +20,11 @@ from mentor_kit.collection.config import CollectConfig
 from mentor_kit.core.records import Record, load_records
 from mentor_kit.core.trajectory import EOS, Trajectory, Turn, render_call, render_environment
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation import stage
+from mentor_kit.evaluation import stage, students
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.evaluate import evaluate, sample_groups, validation_metrics
 from mentor_kit.evaluation.report import interval_table
+from mentor_kit.evaluation.tasks import Task, evaluate_tasks
 from mentor_kit.judging.verdicts import failure_kind, judge_trajectory
 from mentor_kit.runs.parameters import configure
 from mentor_kit.students import rollout
@@ -62,7 +63,7 @@ def test_failures_have_a_kind_and_count_as_wrong(text, finish, kind):
 
 def test_every_asked_item_is_in_the_result(student):
     problems = [r.problem for r in TRAIN]
-    records = evaluate(student, problems, {}, Sampling(max_new_tokens=4), facts={"method": "cut"})
+    records = evaluate(student, problems, {}, Sampling(max_new_tokens=4), meta={"method": "cut"})
     assert [r.problem for r in records] == problems
     assert {(r.trajectory.finish, r.trajectory.meta["failure"]) for r in records} == {("length",
                                                                                        "length")}
@@ -138,6 +139,21 @@ def test_stopped_after_any_item_only_what_was_under_way_is_asked_again(student, 
     assert not told.exists()
 
 
+def test_splits_and_problems_that_are_there_twice_are_refused_or_asked_once(student, tmp_path):
+    collection = Collection(tuple(TRAIN + TEST))
+    assert stage.evaluation_splits(collection, ["in_domain", "in_domain"]) == ["in_domain"]
+    problems, run = [r.problem for r in TEST], new_run(tmp_path, "evaluate")
+    task = Task("in_domain", problems, student, Sampling())
+    with pytest.raises(UserError, match="Split 'in_domain' is there twice"):
+        evaluate_tasks([task, task], run)
+    with pytest.raises(UserError, match=f"'in_domain' problem '{problems[0].id}' is there twice"):
+        evaluate_tasks([replace(task, problems=[*problems, problems[0]])], run)
+    with pytest.raises(UserError, match="nothing to evaluate"):
+        stage.evaluate_splits(configure(EvaluateConfig), student, Collection(tuple(TRAIN)), "test",
+                              run)
+    assert not (run.dir / "answers").exists()
+
+
 def test_unknown_split_is_refused():
     with pytest.raises(UserError, match="not in the collection; it holds train"):
         stage.evaluation_splits(Collection(tuple(TRAIN)), ["nowhere"])
@@ -145,7 +161,7 @@ def test_unknown_split_is_refused():
 
 def test_rows_of_the_control():
     trained = (("cold_start", False), ("cold_start", True), ("sft", False))
-    assert [stage.method_label(m, masked) for m, masked in trained] == ["cold_start",
+    assert [students.method_label(m, masked) for m, masked in trained] == ["cold_start",
                                                                         "cold_start_constrained",
                                                                         "sft"]
 
@@ -154,7 +170,7 @@ def test_an_untrained_student_is_a_row_of_its_own(student, tmp_path):
     config = configure(EvaluateConfig, student_run="none",
                        student_source=str(student.save(tmp_path / "student")),
                        student_template="kit", splits=["in_domain"], max_new_tokens=8)
-    asked, method = stage.load_asked(config, None, Collection(tuple(TRAIN)))
+    asked, method = students.load_evaluated_student(config, None, Collection(tuple(TRAIN)))
     assert (
         method == asked.name == "base"
         and asked.model.num_parameters() == student.model.num_parameters()
@@ -211,7 +227,7 @@ def test_the_teachers_accuracy_is_the_judges_over_every_item_wherever_it_is_told
     collect = configure(CollectConfig, split_sizes=["in_domain:4", "teacher_rejected:12"])
     collection = run_collection(collect, new_run(tmp_path / "c", "collect"))
     problems = [r.problem for r in collection.records]
-    asked = evaluate(load_teacher("worked_solution"), problems, {}, facts={"method": "teacher"})
+    asked = evaluate(load_teacher("worked_solution"), problems, {}, meta={"method": "teacher"})
     config = configure(EvaluateConfig, max_new_tokens=2)
     beside = stage.evaluate_splits(config, student, collection, "test",
                                    new_run(tmp_path / "e", "evaluate"))

@@ -16,9 +16,11 @@ def values():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 5), (5, 7), (3, 8)])
-def test_iqm_is_scipys_trimmed_mean(shape):
+def test_iqm_is_the_mean_without_a_quarter_at_each_end(shape):
     scores = np.random.default_rng(0).random(shape)
-    assert s.iqm(scores) == pytest.approx(stats.trim_mean(scores, 0.25, axis=None))
+    values = np.sort(scores, axis=None)
+    cut = len(values) // 4
+    assert s.iqm(scores) == pytest.approx(values[cut:len(values) - cut].mean(), abs=1e-12)
 
 
 def test_iqm_by_hand():
@@ -55,9 +57,28 @@ def test_same_seed_same_interval_in_chunks_too(values, monkeypatch):
     assert s.bootstrap_interval(values, seed=1) != whole
 
 
-def test_another_statistic(values):
-    found = s.bootstrap_interval(values, np.median, resamples=500)
-    assert found.estimate == np.median(values) and found.low < found.estimate < found.high
+@pytest.mark.parametrize(("right", "n"), [(0, 16), (3, 16), (16, 16), (199, 200), (1, 1)])
+def test_wilson_is_scipys(right, n):
+    theirs = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
+    assert s.wilson_interval(right / n, n) == pytest.approx((right / n, theirs.low, theirs.high),
+                                                            abs=1e-12)
+
+
+def test_a_rate_that_is_the_same_for_all_items_is_not_certain():
+    assert s.rate_interval(np.ones(16)) == s.wilson_interval(1.0, 16)
+    assert s.rate_interval(np.zeros(4)).high > 0.4
+    mixed = np.array([0.0, 1.0] * 8)
+    assert s.rate_interval(mixed) == s.bootstrap_interval(mixed)
+
+
+def test_methods_that_agree_on_every_item_may_still_differ():
+    # Newcombe (1998): 0 of 16 against 0 of 16, each Wilson's [0, .194]
+    found = s.paired_rates(np.zeros(16), np.zeros(16))
+    assert found == pytest.approx((0, -0.1936, 0.1936), abs=1e-4)
+    apart = s.paired_rates(np.ones(16), np.zeros(16))
+    assert apart.high == 1 and 0.6 < apart.low < 1
+    a, b = np.array([0.0, 1.0] * 8), np.zeros(16)
+    assert s.paired_rates(a, b) == s.paired_bootstrap(a, b)
 
 
 def test_pairing_removes_what_the_items_share(values):
@@ -80,7 +101,7 @@ def test_stratified_bootstrap_resamples_seeds_within_tasks():
     assert s.stratified_bootstrap(constant_tasks, np.mean) == pytest.approx((0.55, 0.55, 0.55))
     # means of a resample: 5 to 6; across tasks they would spread to 11
     two = np.array([[0.0, 10.0], [1.0, 11.0]])
-    found = s.stratified_bootstrap(two, np.mean, confidence=0.999)
+    found = s.stratified_bootstrap(two, np.mean)
     assert (found.estimate, found.low, found.high) == (5.5, 5.0, 6.0)
 
 

@@ -57,7 +57,21 @@ def test_similarity_is_scipys_distance_squared_base_two(p, q):
     assert 0 <= found <= 1 and found == pytest.approx(m.tool_similarity(q, p))
     if sum(p.values()) and sum(q.values()):
         distance = jensenshannon([p.get(n, 0) for n in names], [q.get(n, 0) for n in names], base=2)
-        assert found == pytest.approx(1 - np.nan_to_num(distance) ** 2, abs=1e-7)
+        assert found == pytest.approx(1 - np.nan_to_num(distance) ** 2, abs=1e-12)
+
+
+def test_similarity_is_the_definition_to_1e_12():
+    def entropy(p, m):
+        ratio = np.divide(p, m, out=np.ones_like(p), where=p > 0)
+        return (p * np.log2(ratio)).sum(-1)
+
+    rng = np.random.default_rng(0)
+    p, q = rng.integers(0, 4, size=(2, 2000, 6))
+    x, y = (c / np.maximum(c.sum(-1, keepdims=True), 1e-300) for c in (p, q))
+    mean = (x + y) / 2
+    wanted = 1 - (entropy(x, mean) + entropy(y, mean)) / 2
+    called = (p.sum(-1) > 0) & (q.sum(-1) > 0)
+    assert np.allclose(m.count_similarity(p, q), np.where(called, wanted, 0), atol=1e-12, rtol=0)
 
 
 def test_set_match_ignores_order_and_counts_and_the_reward_ignores_unknown_names():
@@ -155,9 +169,37 @@ def test_pass_mean_and_majority_at_k():
     assert m.mean_at_k([True, False, False, True]) == 0.5
     assert m.maj_at_k(["7", "7", "8"], [True, True, False]) == 1
     assert m.maj_at_k(["7", "8"], [True, False]) == 0.5
+    assert m.maj_at_k(["8", "7", "9"], [False, True, False]) == pytest.approx(1 / 3)
     assert m.maj_at_k([None, None, "8"], [False, False, False]) == m.maj_at_k([None], [False]) == 0
+    # right samples are one answer, however it is written, and also without a box
+    assert m.maj_at_k(["Paris", "the Paris", "London", "London"], [True, True, False, False]) == 0.5
+    assert m.maj_at_k([None, None, "8"], [True, True, False]) == 1
     with pytest.raises(UserError, match="pass@6"):
         m.pass_at_k(5, 2, 6)
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [
+    ("1/2", "0.50", True), ("\\frac{1}{2}", "0.5", True), ("1,024", "1024.0", True),
+    ("1,2", "12", False), ("$7", "7", True), ("50%", "50", True), ("x+1", "x-1", False),
+    ("x + 1", "x+1", True), ("The Hague", "the hague.", True), ("X_1", "x_1", False),
+    ("1e999999999", "2e999999999", False), ("1/0", "2/0", False)])
+def test_wrong_answers_are_one_vote_where_they_are_equal(one, other, same):
+    votes = [m.vote(trajectory("p", [], answer)) for answer in (one, other)]
+    assert (votes[0] == votes[1]) == same
+
+
+def test_samples_without_a_box_vote_by_their_calls_and_failed_ones_do_not_vote():
+    calls = [[TWICE], [TWICE], [PLUS]]
+    votes = [m.vote(trajectory("p", c, None)) for c in calls]
+    assert votes[0] == votes[1] != votes[2]
+    assert m.vote(trajectory("p", [TWICE], "7").with_meta(failure="length")) is None
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), min_size=1, max_size=8),
+       st.randoms())
+def test_the_order_of_samples_does_not_matter(samples, random):
+    shuffled = random.sample(samples, len(samples))
+    assert m.maj_at_k(*zip(*samples, strict=True)) == m.maj_at_k(*zip(*shuffled, strict=True))
 
 
 @given(st.integers(1,

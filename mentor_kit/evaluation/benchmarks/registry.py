@@ -11,8 +11,7 @@ would change.
     scorer: judge                              # one of mentor_kit.evaluation.benchmarks.scorers
     licence: ...
 
-A benchmark of your own is a YAML file anywhere: name it by its path. What was really loaded is
-recorded when it is
+A benchmark of your own is a YAML file anywhere: name it by its path. Its run records what was
 loaded: the resolved revision (a hub commit, a file's hash or a package's version) and a hash of the
 items.
 """
@@ -22,54 +21,63 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from mentor_kit.core.environment import OWN
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.scorers import load_scorer
-from mentor_kit.problems import find_source
+from mentor_kit.problems import bind_source
 from mentor_kit.runs.files import canonical_json, write_atomic
 from mentor_kit.runs.run import Run
 
-FACTS = "benchmarks.json"
+PROVENANCE = "benchmarks.json"
+# YAML reads a level or a year as a number
+Name = Annotated[str, Field(min_length=1),
+                 BeforeValidator(lambda v: str(v) if type(v) is int else v)]
+Size = Annotated[int, Field(ge=0, strict=True)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Benchmark:
     """A declared task. See the module's docstring for the fields; `always` are splits that cannot
     be left out, `package` is the distribution that carries the items, `max_turns` replaces the
     asked number of turns (0: does not)."""
 
-    name: str
-    version: int
-    problems: str
-    splits: Mapping[str, int]
-    toolbox: str
-    scorer: str
-    licence: str
+    name: Name
+    version: Annotated[int, Field(ge=1, strict=True)]
+    problems: Name
+    splits: Annotated[dict[Name, Size], Field(min_length=1)]
+    toolbox: Name
+    scorer: Name
+    licence: Name
     prompt: str = "training"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    always: Sequence[str] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    always: list[str] = field(default_factory=list)
     package: str = ""
-    max_turns: int = 0
+    max_turns: Size = 0
     about: str = ""
 
     def load(self, seed: int = 0, items: int = 0, splits: Sequence[str] = ()) -> list[Problem]:
         """The items, first to last of each split; `items` > 0 is the most taken of a split.
 
         Raises:
-            UserError: an unknown split, or a source that cannot be read.
+            UserError: an unknown split, a source that cannot be read, or an option that it does
+                not take.
         """
         sizes = {s: min(filter(None, (items, self.splits[s])), default=0)
                  for s in self.chosen(splits)}
-        source = find_source(self.problems)
-        return [self._named(p) for p in source(seed, sizes, **self.options)]
+        source = bind_source(self.problems, sizes, self.options)
+        return [replace(p, split=self.split_name(p.split), toolbox=self.toolbox)
+                for p in source(seed, sizes, **self.options)]
 
     def chosen(self, splits: Sequence[str]) -> list[str]:
         """The splits to load: the named ones (all when none is named) and those that are always
@@ -84,13 +92,12 @@ class Benchmark:
                             f"{', '.join(self.splits)}.")
         return [s for s in self.splits if not splits or s in splits or s in self.always]
 
-    def _named(self, problem: Problem) -> Problem:
-        """The problem with the benchmark's toolbox, its split named so that no other benchmark's
-        can be mixed up."""
-        split = problem.split if problem.split == self.name else f"{self.name}/{problem.split}"
-        return replace(problem, split=split, toolbox=self.toolbox)
+    def split_name(self, split: str) -> str:
+        """A split's name in tables: with the benchmark's, so that no other one's can be mixed
+        up."""
+        return split if split == self.name else f"{self.name}/{split}"
 
-    def facts(self, problems: Sequence[Problem]) -> dict[str, Any]:
+    def provenance(self, problems: Sequence[Problem]) -> dict[str, Any]:
         """What was declared and what was really loaded, for the run's benchmarks.json."""
         revisions = sorted({p.meta["revision"] for p in problems if "revision" in p.meta})
         if self.package:
@@ -130,26 +137,42 @@ def load_benchmark(spec: str) -> tuple[Benchmark, list[str]]:
     path = Path(name) if own else _folder() / f"{name}.yaml"
     try:
         declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(declared, dict):
+            raise TypeError("it is not a mapping of fields")
         return Benchmark(**declared), [s for s in splits.split(",") if s]
-    except (OSError, TypeError, yaml.YAMLError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}"
+    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{str(path)!r} does not declare a benchmark ({reason}); see {__name__}."
-        ) from error
+    raise UserError(f"{str(path)!r} does not declare a benchmark ({reason}); see {__name__}.")
 
 
-def write_facts(facts: Sequence[Mapping[str, Any]], run: Run) -> None:
+def write_provenance(provenance: Sequence[Mapping[str, Any]], run: Run) -> None:
     """Store what was loaded in the run's benchmarks.json."""
-    write_atomic(run.path(FACTS),
-                 json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_atomic(run.path(PROVENANCE),
+                 json.dumps(provenance, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def check_benchmark(spec: str) -> None:
-    """Raise UserError where a benchmark, its splits, problem source, toolbox or scorer does not
-    exist."""
+    """Raise UserError where a benchmark, its splits, problem source, options, toolbox or scorer
+    does not exist."""
     benchmark, splits = load_benchmark(spec)
-    benchmark.chosen(splits)
-    find_source(benchmark.problems)
+    bind_source(benchmark.problems, dict.fromkeys(benchmark.chosen(splits), 0), benchmark.options)
     if benchmark.toolbox != OWN:
         load_toolbox(benchmark.toolbox)
     load_scorer(benchmark.scorer)
+
+
+def check_each_once(specs: Sequence[str]) -> None:
+    """Raise UserError where two of the asked benchmarks hold the same split: its answers would be
+    taken for samples."""
+    first: dict[str, str] = {}
+    for spec in specs:
+        benchmark, splits = load_benchmark(spec)
+        for split in map(benchmark.split_name, benchmark.chosen(splits)):
+            if split in first:
+                raise UserError(f"Split {split!r} is asked twice, by {first[split]!r} and "
+                                f"{spec!r}: name it once (NAME:split,split), and give every "
+                                "benchmark a name of its own.")
+            first[split] = spec

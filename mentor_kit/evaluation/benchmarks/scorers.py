@@ -22,7 +22,7 @@ from mentor_kit.evaluation.evaluate import Scorer
 from mentor_kit.judging.judge import final_answer
 from mentor_kit.judging.verdicts import failure_kind, judge_answers
 
-QA_SCORES = ("em", "f1", "accuracy", "precision", "recall")
+QA_SCORES = ("em", "f1", "contains", "precision", "recall")
 ARTICLES_RE = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 TEXT_RE = re.compile(r"\\(?:text|textbf|mathrm|textit)\{([^{}]*)\}")
@@ -36,24 +36,28 @@ def normalise_answer(text: str) -> str:
 
 
 def answer_scores(prediction: str, gold: str) -> dict[str, float]:
-    """EM, token F1, precision, recall, and accuracy (the gold answer occurs in the prediction),
-    each 0..1.
+    """EM, token F1, precision, recall, and `contains` (the gold answer occurs in the prediction;
+    others call it accuracy), each 0..1.
 
     As in the evaluators of FlashRAG and of HotpotQA: where gold or prediction is yes, no or
-    noanswer and they differ, no partial credit is given.
+    noanswer and they differ, no partial credit is given. A gold answer of which normalisation
+    leaves nothing ("The The") is compared as it is written, case aside.
     """
     p, g = normalise_answer(prediction), normalise_answer(gold)
+    if not g:
+        p, g = (" ".join(text.lower().split()) for text in (prediction, gold))
     special = {p, g} & {"yes", "no", "noanswer"}
     common = 0 if special and p != g else sum((Counter(p.split()) & Counter(g.split())).values())
     precision, recall = (common / max(len(x.split()), 1) for x in (p, g))
     f1 = 2 * precision * recall / (precision + recall) if common else 0.0
-    inside = f" {g} " in f" {p} " if g else False
-    return {"em": float(p == g), "f1": f1, "accuracy": float(inside), "precision": precision,
+    inside = bool(g) and f" {g} " in f" {p} "
+    return {"em": float(p == g), "f1": f1, "contains": float(inside), "precision": precision,
             "recall": recall}
 
 
-def qa_verdicts(problems: Sequence[Problem], trajectories: Sequence[Trajectory]) -> list[dict[str,
-                                                                                              Any]]:
+def qa_verdicts(
+    problems: Sequence[Problem], trajectories: Sequence[Trajectory]
+) -> list[dict[str, Any]]:
     """Question answering: the best score over the accepted answers, metric by metric; `correct` is
     exact match."""
     return [_qa_verdict(p, t) for p, t in zip(problems, trajectories, strict=True)]
