@@ -19,12 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.batch.kernel import ForkedKernel, fork_kernel
 from mentor_kit.batch.params import import_papermill
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.locks import JOB_BYTE, acquire_lock
 from mentor_kit.runs.open import load_run
-from mentor_kit.runs.processes import die_with_parent
+from mentor_kit.runs.processes import die_with_parent, name_process
 from mentor_kit.runs.run import Run
 
 START_TIMEOUT = 120  # seconds for a kernel to answer on a loaded machine
@@ -34,26 +35,39 @@ LOCKED = 75  # exit code (sysexits' EX_TEMPFAIL): the lock was not to be had
 
 
 def main() -> None:
-    run_dir, root, parent = (
-        Path(sys.argv[1]).resolve(),
-        Path(sys.argv[2]).resolve(),
-        int(sys.argv[3]),
-    )
+    run_dir, root, parent = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     die_with_parent(parent)
+    sys.exit(run(run_dir.resolve(), root.resolve()))
+
+
+def run_forked(run_dir: Path, root: Path) -> int:
+    """The job in a process that the fork server forked; its kernel is a fork too."""
+    log = os.open(run_dir / "cell.log", os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    return run(run_dir, root, fork=True)
+
+
+def run(run_dir: Path, root: Path, fork: bool = False) -> int:
+    """Execute the notebook under the run folder's lock. Returns the exit code."""
+    name_process("mentor-job")
     lock = acquire_lock(run_dir / ".lock", LOCK_TIMEOUT, JOB_BYTE)
     if lock is None:
-        sys.exit(LOCKED)
+        return LOCKED
     if job_state(run_dir)[0] == "done":  # ended by another while this one waited
-        return
+        return 0
     reset(run_dir)
     started = time.perf_counter()
-    cause = execute(run_dir, root)
-    job = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
-    Run(run_dir, job["stage"], job["key"]).log_time("job", time.perf_counter() - started)
-    sys.exit(0 if finalize(run_dir, cause) is None else 1)
+    request = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
+    kernel = fork_kernel() if fork else None
+    cause = execute(request, run_dir, root, kernel)
+    Run(run_dir, request["stage"], request["key"]).log_time("job", time.perf_counter() - started)
+    return 0 if finalize(run_dir, cause) is None else 1
 
 
-def execute(run_dir: Path, root: Path) -> str | None:
+def execute(request: dict[str, Any], run_dir: Path, root: Path,
+            kernel: ForkedKernel | None) -> str | None:
     """Run the notebook. Returns None, or why it could not be run to its end (an exception in it is
     in the notebook)."""
     papermill = import_papermill()
@@ -61,32 +75,25 @@ def execute(run_dir: Path, root: Path) -> str | None:
 
     for again in (True, False):
         try:
-            papermill.execute_notebook(**_execution(run_dir, root))
+            papermill.execute_notebook(
+                str(root / request["notebook"]), str(run_dir / "notebook.partial.ipynb"),
+                parameters=request["parameters"], kernel_name="python3", cwd=str(root),
+                progress_bar=False, log_output=False, start_timeout=START_TIMEOUT,
+                kernel_manager_class=_kernel_manager(run_dir / ".lock", kernel))
         except papermill.PapermillExecutionError:
             return None
         except DeadKernelError:
             return "the kernel died (killed, or out of memory)"
         except RuntimeError as error:
-            if again and str(error).startswith("Kernel "
-                                               # died or did not respond at its start: ports, load
-                                               "d"):
+            # "died" or "did not respond" at its start: ports, load
+            if again and str(error).startswith("Kernel d"):
+                kernel = None
                 continue
             return f"the kernel did not start: {error}; see cell.log"
         return None
 
 
-def _execution(run_dir: Path, root: Path) -> dict[str, Any]:
-    """What papermill is asked: its keyword arguments."""
-    job = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
-    return {"input_path": str(root / job["notebook"]),
-            "output_path": str(run_dir / "notebook.partial.ipynb"),
-            "parameters": job["parameters"], "kernel_name": "python3", "cwd": str(root),
-            "progress_bar": False,
-            "log_output": False, "start_timeout": START_TIMEOUT,
-            "kernel_manager_class": _kernel_manager(run_dir / ".lock")}
-
-
-def _kernel_manager(lock: Path) -> type:
+def _kernel_manager(lock: Path, forked: ForkedKernel | None) -> type:
     """A manager whose kernel is ours, whatever `python3` kernels are installed for the user."""
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
@@ -96,6 +103,13 @@ def _kernel_manager(lock: Path) -> type:
 
     class JobKernelManager(AsyncKernelManager):
         kernel_spec = KernelSpec(argv=argv, display_name="Python 3 (ipykernel)", language="python")
+
+        async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+            if forked is None:
+                return await super()._async_launch_kernel(kernel_cmd, **options)
+            forked.launch(kernel_cmd[2:])
+            self.provisioner.process, self.provisioner.pid = forked, forked.pid
+            self.provisioner.pgid = forked.pid
 
     return JobKernelManager
 

@@ -85,7 +85,7 @@ class Chaos:
             if self.runner.poll() is None
             else []
         )
-        return [p for p in children if "mentor_kit.batch.kernel" in _command(p)]
+        return [p for p in children if _name(p) == "mentor-kernel"]
 
     def kill(self, victim: str, chance: random.Random) -> str:
         """kill -9 the runner or one of its kernels, the next to live if none does now. Returns what
@@ -96,18 +96,18 @@ class Chaos:
             kernels = self.kernels()
         if kernels:
             target = chance.choice(kernels)
-            name = next((part for part in _command(target).split() if part.endswith(".lock")), "?")
+            held = [Path(f.path) for f in target.open_files() if f.path.endswith("/.lock")]
             target.kill()
-            return f"the kernel of {Path(name).parent.parent.name}/{Path(name).parent.name}"
+            return f"the kernel of {'/'.join(held[0].parts[-3:-1]) if held else '?'}"
         self.runner.kill()
         self.runner.wait()
         self.stopped()
         return "the runner"
 
 
-def _command(process: psutil.Process) -> str:
+def _name(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        return process.name()
     except psutil.Error:
         return ""
 

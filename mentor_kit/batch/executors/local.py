@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mentor_kit.batch.executors.process import Ended, JobProcess, JobSpec
+from mentor_kit.batch.executors.process import (
+    THREAD_VARIABLES,
+    Ended,
+    JobProcess,
+    JobSpec,
+    job_environment,
+)
+from mentor_kit.batch.forkserver import ForkServer, can_fork
 from mentor_kit.batch.plan import Job
 from mentor_kit.batch.resources import Resources, gpu_devices, hidden_gpus
 from mentor_kit.errors import UserError
@@ -17,6 +24,7 @@ class LocalExecutor:
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or min(2, usable_cores())
         self.free = gpu_devices()
+        self.server: ForkServer | None = None
         self.running: dict[Job, tuple[JobProcess, list[str]]] = {}
 
     def check(self, wanted: Mapping[str, Resources]) -> str:
@@ -34,7 +42,18 @@ class LocalExecutor:
     def start(self, job: Job, spec: JobSpec) -> None:
         count = spec.resources.gpus
         leased, self.free = self.free[:count], self.free[count:]
-        self.running[job] = JobProcess(spec, ",".join(leased)), leased
+        devices = ",".join(leased)
+        self.running[job] = JobProcess(spec, devices, self._server(spec, devices)), leased
+
+    def _server(self, spec: JobSpec, devices: str) -> ForkServer | None:
+        """The fork server, started with the first job that may be forked; None for other jobs, and
+        once it has ended."""
+        environment = job_environment(spec.resources, devices)
+        if not can_fork(environment, THREAD_VARIABLES):
+            return None
+        if self.server is None:
+            self.server = ForkServer(spec.root, environment)
+        return self.server if self.server.alive else None
 
     def poll(self) -> list[tuple[Job, Ended]]:
         ended = [(job, end) for job, (process, _) in self.running.items()
@@ -44,6 +63,8 @@ class LocalExecutor:
         return ended
 
     def kill(self) -> None:
+        if self.server:
+            self.server.kill()
         for process, _ in self.running.values():
             process.kill()
         self.running.clear()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.batch.forkserver import ForkedJob, ForkServer
 from mentor_kit.batch.job import LOCKED, finalize, job_state
 from mentor_kit.batch.resources import Resources
 from mentor_kit.runs.files import write_atomic
@@ -52,32 +53,43 @@ class Ended:
 
 
 class JobProcess:
-    """A running job. `devices`: the GPUs it sees, as CUDA_VISIBLE_DEVICES writes them; "" is none.
+    """A running job: forked by a server where one is given, else a process started afresh.
+    `devices`: the GPUs it sees, as CUDA_VISIBLE_DEVICES writes them; "" is none.
 
     It writes a token into the run folder's lock file. Finding another there, it ends its job: the
     batch gave this node up and started the job elsewhere.
     """
 
-    def __init__(self, spec: JobSpec, devices: str) -> None:
+    def __init__(self, spec: JobSpec, devices: str, server: ForkServer | None = None) -> None:
         self.spec, self.started = spec, time.monotonic()
+        self.environment = job_environment(spec.resources, devices)
         self.token, self.looked = secrets.token_hex(8), self.started
         spec.run_dir.mkdir(parents=True, exist_ok=True)
         _write_in_place(spec.run_dir / ".lock", self.token)
         write_atomic(spec.run_dir / "cell.json",
                      json.dumps(spec.request, indent=1, ensure_ascii=False) + "\n")
-        command = [sys.executable, "-m", "mentor_kit.batch.job", str(spec.run_dir), str(spec.root),
-                   str(os.getpid())]
-        with open(spec.run_dir / "cell.log", "wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=spec.root, env=job_environment(spec.resources, devices),
-                stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        (spec.run_dir / "cell.log").write_bytes(b"")
+        self.process: subprocess.Popen[bytes] | ForkedJob = (
+            server.start(spec.run_dir, spec.root, spec.request["notebook"]) if server
+            else self._start_afresh())
+
+    def _start_afresh(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "mentor_kit.batch.job", str(self.spec.run_dir),
+                   str(self.spec.root), str(os.getpid())]
+        with open(self.spec.run_dir / "cell.log", "ab") as log:
+            return subprocess.Popen(command, cwd=self.spec.root, env=self.environment,
+                                    stdin=subprocess.DEVNULL, stdout=log,
+                                    stderr=subprocess.STDOUT, start_new_session=True)
 
     def poll(self) -> Ended | None:
         """None while it runs; at its time limit it is killed."""
         seconds, limit = time.monotonic() - self.started, self.spec.time_limit
         late = ""
         if self.process.poll() is None:
+            if isinstance(self.process, ForkedJob) and self.process.lost:
+                if self.process.pid:
+                    return Ended("lost", "the process that forked it has ended", seconds)
+                self.process = self._start_afresh()
             if self._superseded():
                 self.kill()
                 return Ended("lost", "it was started elsewhere meanwhile", seconds)
