@@ -82,7 +82,7 @@ def sample_rollout(student, problem: mk.Problem, number: int, seed: int, s: Sett
         response = render_environment([r.content for r in results]) if results else ""
         ids = student.tokenizer(response, add_special_tokens=False)["input_ids"] if response else []
         if not ids or len(rollout.completion) + len(ids) > s.max_new_tokens:
-            rollout.turns.append(mk.Turn(text, "tool_cap" if calls else "eos"))
+            rollout.turns.append(mk.Turn(text, "max_turns" if calls else "eos"))
             return rollout
         rollout.turns.append(mk.Turn(text, "eos", response))
         rollout.completion += ids

@@ -112,9 +112,9 @@ def _open(asked: _Asked) -> Run:
 
 def _train(run: Run, asked: _Asked, *, finish: bool) -> None:
     config, inputs = asked.config, asked.inputs
-    lessons = stage.prepare_lessons(load_collection(inputs["teacher_run"]), config)
-    student = stage.make_student(config, lessons, inputs.get("start_run"))
-    budget = stage.train(config, student, lessons, run, inputs)
+    data = stage.load_training_data(load_collection(inputs["teacher_run"]), config)
+    student = stage.make_student(config, data, inputs.get("start_run"))
+    budget = stage.train(config, student, data, run, inputs)
     if finish and processes.is_first():
         from mentor_kit.analysis import figures
 

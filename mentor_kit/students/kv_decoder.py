@@ -1,14 +1,14 @@
 """Decoding of many multi-turn rollouts with one key-value cache; rows come and go.
 
 `generate` reads the whole conversation again at every turn and waits for the slowest row. Here a
-row reads only what
-is new: its last token, or tool results. The cache of one layer, by row and position:
+row reads only what is new: its last token, or tool results. The cache of one layer, by row and
+position:
 
-              0 ...... shared ................................ kv_length ... capacity
-     row 0    | tool block | question | turn | results | turn |
-     row 1    | tool block | question | turn |                     lengths[row]: how much of its row
-     row 2    | tool block | question | turn | results |             a rollout has read
-     spare    | tool block |
+            0 ...... shared ................................ kv_length ... capacity
+    row 0   | tool block | question | turn | results | turn |
+    row 1   | tool block | question | turn |             lengths[row]: how many positions
+    row 2   | tool block | question | turn | results |   of its row a rollout has read
+    spare   | tool block |
 
 - The tokens with which all prompts begin (the tool block) are read once, for all rows.
 - `prefill` reads what is longer than one token, a new prompt or tool results. A prompt that several
@@ -24,9 +24,9 @@ differ in the last bit, and texts in float ties).
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
@@ -36,42 +36,36 @@ from transformers import AttentionInterface, Cache, PreTrainedModel
 from mentor_kit.students.adapters import has_adapters
 
 GROUPED = "mentor_kit_grouped"
-# plain attention: scaled products, one softmax
-ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")  # attention is scaled products, one softmax
 BLOCK = 128  # positions
 MIN_TOKENS = 16  # of a pass on a CPU
 MAX_TOKENS = 2048  # of a pass over prompts or tool results: more gain nothing and need memory
 
 
 def plain_model(model: Any) -> Any:
-    """The transformers model itself, inside its LoRA adapters where it has some; they stay
-    active."""
+    """The model itself, inside its LoRA adapters where it has some; they stay active."""
     return model.get_base_model() if has_adapters(model) else model
 
 
 def can_keep_cache(model: Any) -> bool:
-    """Whether the model is a plain full-attention transformer of transformers itself, LoRA adapters
-    aside.
+    """Whether the model is a plain full-attention transformer of transformers itself, perhaps with
+    LoRA adapters.
 
-    Others use `generate`: patched models bring their own forward, and a sliding window is not kept
-    here.
+    Others use `generate`: patched models (Unsloth's) bring their own forward, and a sliding window
+    is not kept here.
     """
+    inner, forward = plain_model(model), type(plain_model(model)).forward
     if has_adapters(model) and any(c.peft_type != "LORA" for c in model.peft_config.values()):
         return False
-    inner = plain_model(model)
-    # Unsloth's: its layers may be compiled
-    if hasattr(model, "for_inference") or hasattr(inner, "for_inference"):
+    if hasattr(model, "for_inference") or hasattr(inner, "for_inference"):  # Unsloth's
         return False
-    if not isinstance(inner, PreTrainedModel) or not type(inner).forward.__module__.startswith(
-        "transformers."
-    ):
+    if not isinstance(inner, PreTrainedModel) or not forward.__module__.startswith("transformers."):
         return False
-    config = inner.config
-    layers = getattr(config, "layer_types", None) or ["full_attention"]
-    slides = not hasattr(config, "layer_types") and getattr(config, "sliding_window",
-                                                            None) is not None
-    return (config.model_type in ARCHITECTURES and set(layers) == {"full_attention"} and not slides
-            and "logits_to_keep" in inspect.signature(type(inner).forward).parameters)
+    layers = getattr(inner.config, "layer_types", None)
+    full = not getattr(inner.config, "sliding_window", None) if layers is None \
+        else set(layers) == {"full_attention"}
+    return (full and inner.config.model_type in ARCHITECTURES
+            and "logits_to_keep" in signature(forward).parameters)
 
 
 def grouped_attention(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
@@ -87,9 +81,9 @@ def grouped_attention(module: Any, query: torch.Tensor, key: torch.Tensor, value
     rows, heads, width, size = query.shape
     groups = heads // key.shape[1]
     mask = attention_mask if width == 1 else attention_mask.repeat(1, 1, groups, 1)
-    read = scaled_dot_product_attention(query.reshape(rows, key.shape[1], groups * width, size),
-                                        key, value,
-                                        attn_mask=mask.to(query.dtype), scale=scaling)
+    stacked = query.reshape(rows, key.shape[1], groups * width, size)
+    read = scaled_dot_product_attention(stacked, key, value, attn_mask=mask.to(query.dtype),
+                                        scale=scaling)
     return read.reshape(rows, heads, width, size).transpose(1, 2), None
 
 
@@ -97,9 +91,9 @@ AttentionInterface.register(GROUPED, grouped_attention)
 
 
 @contextmanager
-def grouped(config: Any) -> Iterator[None]:
-    """Within, the model attends by `grouped_attention`; its masks are ours."""
-    usual, config._attn_implementation = config._attn_implementation, GROUPED
+def attending(config: Any, implementation: str = GROUPED) -> Iterator[None]:
+    """Within, the model attends by `grouped_attention` or another way; its masks are ours."""
+    usual, config._attn_implementation = config._attn_implementation, implementation
     try:
         yield
     finally:
@@ -107,15 +101,14 @@ def grouped(config: Any) -> Iterator[None]:
 
 
 def added_mask(visible: torch.Tensor) -> torch.Tensor:
-    """What is added to attention's scores: 0 where `visible`, minus infinity elsewhere; (rows, 1,
-    width, positions)."""
-    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible,
-                                                                          float("-inf"))[:, None]
+    """What is added to attention's scores, (rows, 1, width, positions): 0 where `visible`, minus
+    infinity elsewhere."""
+    mask = torch.zeros(visible.shape, device=visible.device)
+    return mask.masked_fill_(~visible, float("-inf"))[:, None]
 
 
 class RowCache(Cache):
-    """Keys and values of every layer, (rows, key heads, positions, size); grows as rows get
-    longer."""
+    """Keys and values of every layer, (rows, key heads, positions, size); grows with its rows."""
 
     def __init__(self, rows: int) -> None:
         super().__init__(layers=[])
@@ -126,17 +119,13 @@ class RowCache(Cache):
         """Say what the next pass reads: which rows, where its tokens go, (rows, width), and how far
         it looks back."""
         self.rows, self.positions, self.kv_length = rows, positions, kv_length
-        self.numbers = (
-            torch.arange(len(positions), device=positions.device)
-            if isinstance(rows, slice)
-            else rows
-        )
+        whole = torch.arange(self.row_count, device=positions.device)
+        self.numbers = whole[rows] if isinstance(rows, slice) else rows
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any,
-               **__: Any
-               ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store a pass's keys and values, (rows, key heads, width, size); all those that its rows
-        may look at."""
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int,
+               *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store a pass's keys and values, (rows, key heads, width, size). Returns all those that
+        its rows may look at."""
         if layer_idx == len(self.tensors):
             self.tensors.append([new[:0, :, :0] for new in (key_states, value_states)])
         return self._store(layer_idx, 0, key_states), self._store(layer_idx, 1, value_states)
@@ -218,12 +207,11 @@ class KVDecoder:
                 for row in others:
                     self.lengths[row], self.pending[row] = self.lengths[first], []
             counts = torch.tensor([len(rows) for rows in together], device=scores.device)
-            yield [row for rows in together for row in rows], scores.repeat_interleave(counts,
-                                                                                       dim=0)
+            scores = scores.repeat_interleave(counts, dim=0)
+            yield [row for rows in together for row in rows], scores
 
     def decode_step(self) -> torch.Tensor:
-        """Read the one pending token of every row; the scores of the next ones, (rows,
-        vocabulary)."""
+        """Read every row's one pending token; the scores of the next ones, (rows, vocabulary)."""
         count = len(self.pending)
         spare = max(self.min_tokens - count, 0)
         tokens = [ids[0] for ids in self.pending] + [0] * spare
@@ -235,10 +223,10 @@ class KVDecoder:
         return self._forward(rows, self._tensor(tokens)[:, None], positions, kv_length)[:count]
 
     def _alike(self, widths: Sequence[int]) -> int:
-        """How many of these widths, smallest first, are read in one pass: those less than twice the
+        """How many of these widths, smallest first, are read in one pass: those up to twice the
         first."""
-        fit = [n for n, w in enumerate(widths, 1) if w <= max(2 * widths[0], MIN_TOKENS)
-               and n * w <= MAX_TOKENS]
+        widest = max(2 * widths[0], MIN_TOKENS)
+        fit = [n for n, w in enumerate(widths, 1) if w <= widest and n * w <= MAX_TOKENS]
         return max(fit, default=1)
 
     def _read(self, rows: list[int]) -> torch.Tensor:
@@ -259,18 +247,15 @@ class KVDecoder:
 
     @torch.no_grad()
     def _forward(self, rows: slice | torch.Tensor, ids: torch.Tensor, positions: torch.Tensor,
-                 kv_length: int
-                 ) -> torch.Tensor:
-        """One pass over tokens (rows, width); a token looks at its own position and those before
-        it."""
+                 kv_length: int) -> torch.Tensor:
+        """One pass over tokens (rows, width); each looks at its own position and before it."""
         visible = torch.arange(kv_length, device=ids.device) <= positions[..., None]
         self.cache.select(rows, positions, kv_length)
-        # positions: scores are a matrix product too
-        scored = min(ids.shape[1], -(-self.min_tokens // len(ids)))
-        with grouped(self.model.config):
-            output = self.model(input_ids=ids, attention_mask=added_mask(visible),
-                                position_ids=positions,
-                                past_key_values=self.cache, use_cache=True, logits_to_keep=scored)
+        scored = min(ids.shape[1], -(-self.min_tokens // len(ids)))  # a matrix product too
+        with attending(self.model.config):
+            output = self.model(
+                input_ids=ids, attention_mask=added_mask(visible), position_ids=positions,
+                past_key_values=self.cache, use_cache=True, logits_to_keep=scored)
         return output.logits[:, -1].float()
 
     def _tensor(self, numbers: Sequence[Any]) -> torch.Tensor:

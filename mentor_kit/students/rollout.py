@@ -1,14 +1,5 @@
-"""Multi-turn rollouts: write a turn, execute its calls, go on. Evaluation, validation and training
-use this engine.
-
-The rules, which TRL's tool loop follows too where it samples in training:
-
-- Token ids are joined and never encoded again.
-- A turn whose calls cannot all be parsed ends the rollout (`Turn.runnable_calls`; a call inside
-  `<think>` is a draft).
-- At most `max_turns` assistant turns; the calls of the last one are not executed.
-- All turns and tool results share one token budget. Results that pass it, or the model's last
-  position, are dropped, and the rollout ends with the calls that asked for them.
+"""Multi-turn rollouts: write a turn, execute its calls, go on. The one engine of evaluation,
+validation and training; its rules are those of `mentor_kit.students.turns`.
 
 A problem with tools of its own is answered by its Environment instead, which may also speak for the
 user (`mentor_kit.core.environment`).
@@ -28,8 +19,8 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 from mentor_kit.core.environment import Environment, make_environment
 from mentor_kit.core.problem import Problem, sample_indices
-from mentor_kit.core.toolbox import MAX_NAME, NOT_AN_OBJECT, Toolbox
-from mentor_kit.core.trajectory import EOS, Finish, Trajectory, Turn, render_environment
+from mentor_kit.core.toolbox import Toolbox
+from mentor_kit.core.trajectory import Trajectory, Turn, render_environment
 from mentor_kit.students.constrained import KnownToolNames
 from mentor_kit.students.kv_decoder import KVDecoder, can_keep_cache
 from mentor_kit.students.sampling import (
@@ -41,6 +32,7 @@ from mentor_kit.students.sampling import (
     sampling_processors,
     turn_generator,
 )
+from mentor_kit.students.turns import execute_turn, last_turn
 
 # a share of 1/REFILL of the rows is free before new prompts are read: together they are read faster
 REFILL = 16
@@ -90,16 +82,15 @@ class Rollout:
 
 
 def rollout(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *,
-            batch_size: int = 128,
-            samples: Sequence[int] | None = None) -> list[Trajectory]:
+            batch_size: int = 128, samples: Sequence[int] | None = None) -> list[Trajectory]:
     """One trajectory per problem, in order; see `rollouts`."""
     found = dict(rollouts(student, problems, sampling, batch_size=batch_size, samples=samples))
     return [found[number] for number in range(len(problems))]
 
 
 def rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *,
-             batch_size: int = 128,
-             samples: Sequence[int] | None = None) -> Iterator[tuple[int, Trajectory]]:
+             batch_size: int = 128, samples: Sequence[int] | None = None
+             ) -> Iterator[tuple[int, Trajectory]]:
     """Yields each problem's place and trajectory as soon as it is finished.
 
     What is written depends on the problem, its sample index and the settings, not on what else is
@@ -118,8 +109,8 @@ def rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling,
 
 
 def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *,
-                 batch_size: int = 128,
-                 samples: Sequence[int] | None = None, logprobs: bool = False) -> Iterator[Rollout]:
+                 batch_size: int = 128, samples: Sequence[int] | None = None,
+                 logprobs: bool = False) -> Iterator[Rollout]:
     """`rollouts` with their token ids.
 
     Args:
@@ -159,15 +150,13 @@ def prompt_ids(student: Answerer, problem: Problem) -> list[int]:
 
 
 def _run_cached(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, slots: int,
-                logprobs: bool
-                ) -> Iterator[Rollout]:
+                logprobs: bool) -> Iterator[Rollout]:
     """Finished rows, with a cache kept between turns. A row's number in the decoder is its place in
     `active`."""
     waiting, active, slots = deque(rows), [], min(slots, len(rows))
     prompts = [r.prompt for r in rows]
-    # each has at least one token more
-    shared = min(len(commonprefix(prompts)), min(map(len, prompts), default=1) - 1)
-    decoder = KVDecoder(student.model, slots, rows[0].prompt[:shared] if rows else ())
+    shared = commonprefix([*prompts, *(p[:-1] for p in prompts)])  # each has one token more
+    decoder = KVDecoder(student.model, slots, shared)
     while waiting or active:
         if len(active) + max(slots // REFILL, 1) <= slots:
             for _ in range(min(slots - len(active), len(waiting))):
@@ -179,9 +168,8 @@ def _run_cached(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, 
             read = [active[n] for n in numbers]
             tokens = _choose(student, read, scores, sampling)
             if logprobs:
-                for row, logprob in zip(read,
-                                        log_probabilities(scores, tokens, sampling.temperature),
-                                        strict=True):
+                found = log_probabilities(scores, tokens, sampling.temperature)
+                for row, logprob in zip(read, found, strict=True):
                     row.logprobs.append(logprob)
             for n, row, token in zip(numbers, read, tokens, strict=True):
                 decoder.pending[n] = _write(student, row, token, sampling)
@@ -192,19 +180,21 @@ def _run_cached(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, 
             active.pop()
 
 
-def _processors(
-    student: Answerer, rows: Sequence[Rollout], sampling: Sampling
-) -> LogitsProcessorList:
-    """What changes the scores of these rows' next tokens before they are chosen, given the last
-    tokens."""
-    processors = LogitsProcessorList(sampling_processors(sampling.temperature, sampling.top_k,
-                                                         sampling.top_p))
+def _processors(student: Answerer, rows: Sequence[Rollout], sampling: Sampling
+                ) -> LogitsProcessorList:
+    """What changes the scores of these rows' next tokens before they are chosen."""
+    processors = LogitsProcessorList(
+        sampling_processors(sampling.temperature, sampling.top_k, sampling.top_p))
     if sampling.constrain_tool_names:
-        names = [tuple(s["function"]["name"] for s in r.environment.schemas) if r.environment
-                 else student.toolbox.names
-                 for r in rows]
+        names = [_tools_on_offer(student, row) for row in rows]
         processors.insert(0, KnownToolNames(student.tokenizer, names))
     return processors
+
+
+def _tools_on_offer(student: Answerer, row: Rollout) -> tuple[str, ...]:
+    if row.environment is None:
+        return student.toolbox.names
+    return tuple(schema["function"]["name"] for schema in row.environment.schemas)
 
 
 def _begin_turn(row: Rollout, sampling: Sampling) -> Rollout:
@@ -214,9 +204,8 @@ def _begin_turn(row: Rollout, sampling: Sampling) -> Rollout:
     return row
 
 
-def _choose(
-    student: Answerer, rows: Sequence[Rollout], scores: torch.Tensor, sampling: Sampling
-) -> list[int]:
+def _choose(student: Answerer, rows: Sequence[Rollout], scores: torch.Tensor, sampling: Sampling
+            ) -> list[int]:
     """Each row's next token."""
     check_finite(scores)
     if processors := _processors(student, rows, sampling):
@@ -228,8 +217,7 @@ def _choose(
 
 
 def _write(student: Answerer, row: Rollout, token: int, sampling: Sampling) -> list[int]:
-    """Add a token to a row, and end its turn where that is over. Returns what the row reads
-    next."""
+    """Add a token to a row, and end its turn where that is over. Returns what it reads next."""
     row.completion.append(token)
     row.written.append(1)
     read = len(row.completion) - 1
@@ -242,9 +230,8 @@ def _max_turns(row: Rollout, sampling: Sampling) -> int:
     return row.environment.max_turns if row.environment else sampling.max_turns
 
 
-def _run_generate(
-    student: Answerer, rows: Sequence[Rollout], sampling: Sampling, slots: int
-) -> Iterator[Rollout]:
+def _run_generate(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, slots: int
+                  ) -> Iterator[Rollout]:
     """Finished rows, turn by turn through the model's own `generate`."""
     for start in range(0, len(rows), slots):
         active = [_begin_turn(row, sampling) for row in rows[start:start + slots]]
@@ -264,11 +251,11 @@ def _generate(student: Answerer, rows: Sequence[Rollout], sampling: Sampling) ->
     tokenizer, device = student.tokenizer, student.model.device
     contexts = [r.prompt + r.completion for r in rows]
     budgets = [sampling.max_new_tokens - len(r.completion) for r in rows]
-    batch = tokenizer.pad({"input_ids": contexts}, padding_side="left",
-                          return_tensors="pt").to(device)
-    config = GenerationConfig(max_new_tokens=max(budgets), do_sample=False,
-                              eos_token_id=tokenizer.eos_token_id,
-                              pad_token_id=tokenizer.pad_token_id)
+    padded = tokenizer.pad({"input_ids": contexts}, padding_side="left", return_tensors="pt")
+    batch = padded.to(device)
+    config = GenerationConfig(
+        max_new_tokens=max(budgets), do_sample=False, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id)
     processors = _processors(student, rows, sampling)
     if sampling.temperature > 0:
         processors.append(Draw([r.random for r in rows]))
@@ -292,11 +279,8 @@ def _end_turn(student: Answerer, row: Rollout, sampling: Sampling) -> None:
     response = _env_response(student, row, Turn(text)) if ended and not last else ""
     results = student.tokenizer(response, add_special_tokens=False)["input_ids"] if response else []
     length = len(row.completion) + len(results)
-    if (
-        not results
-        or length > sampling.max_new_tokens
-        or len(row.prompt) + length >= student.positions
-    ):
+    fits = length <= sampling.max_new_tokens and len(row.prompt) + length < student.positions
+    if not (results and fits):
         row.turns.append(last_turn(text, ended))
         row.done = True
         return
@@ -312,51 +296,10 @@ def _end_turn(student: Answerer, row: Rollout, sampling: Sampling) -> None:
     _begin_turn(row, sampling)
 
 
-def last_turn(text: str, ended: bool) -> Turn:
-    """A rollout's last turn, which nothing follows: where it holds calls that could have been
-    executed, they were not."""
-    finish: Finish = "eos" if ended else "length"
-    return Turn(text, "max_turns" if ended and Turn(text).runnable_calls else finish)
-
-
 def _env_response(student: Answerer, row: Rollout, turn: Turn) -> str:
-    """What follows a turn: the results of its calls, or what the user says next; "" ends the
-    rollout."""
+    """What follows a turn, tool results or what the user says next; "" ends the rollout."""
     if row.environment is not None:
         response = row.environment.step(turn)
         return response.text if response else ""
-    results = execute_turn(student, turn)
+    results = execute_turn(student.toolbox, turn)
     return render_environment(results) if results else ""
-
-
-def execute_turn(student: Answerer, turn: Turn) -> list[str]:
-    """Results of a turn's calls, in order; empty if there are none or one cannot be parsed."""
-    return [student.toolbox.execute(c.name, c.arguments).content for c in turn.runnable_calls]
-
-
-def decode_completion(
-    tokenizer: Any, ids: Sequence[int], problem_id: str, **kwargs: Any
-) -> Trajectory:
-    """The trajectory of a completion sampled by TRL: its ids decoded, special tokens kept."""
-    trajectory = Trajectory.from_text(tokenizer.decode(ids), problem_id, eos=EOS, **kwargs)
-    last = trajectory.turns[-1]
-    return replace(trajectory,
-                   turns=(*trajectory.turns[:-1], last_turn(last.text, last.finish == "eos")))
-
-
-def turn_message(tokenizer: Any, ids: Sequence[int]) -> dict[str, Any]:
-    """An assistant turn as the chat message that TRL's tool loop reads, calls found by the kit's
-    rules.
-
-    A call's arguments that are not an object come under one name, `NOT_AN_OBJECT`, because TRL
-    passes them by keyword.
-    """
-    turn = Turn(tokenizer.decode(ids).removesuffix(EOS))
-    message: dict[str, Any] = {"role": "assistant", "content": turn.text}
-    if calls := turn.runnable_calls:
-        message["content"] = turn.without_calls.strip()
-        message["tool_calls"] = [{"type": "function", "function": {
-            "name": c.name[:MAX_NAME], "arguments": c.arguments
-            if isinstance(c.arguments, dict | None)
-            else {NOT_AN_OBJECT: c.arguments}}} for c in calls]
-    return message

@@ -64,8 +64,7 @@ def check_finite(scores: torch.Tensor) -> None:
 
 
 def sampling_processors(temperature: float, top_k: int, top_p: float) -> list[Any]:
-    """The warpers that `generate` uses for these settings, in its order; none for greedy
-    decoding."""
+    """The warpers that `generate` uses for these settings, in its order; none where greedy."""
     if temperature == 0:
         return []
     wanted = [(temperature != 1, lambda: TemperatureLogitsWarper(temperature)),
@@ -91,9 +90,8 @@ def next_tokens(scores: torch.Tensor, random: Sequence[np.random.Generator | Non
     return found[:, 0].clamp(max=scores.shape[-1] - 1).tolist()
 
 
-def log_probabilities(
-    scores: torch.Tensor, tokens: Sequence[int], temperature: float
-) -> list[float]:
+def log_probabilities(scores: torch.Tensor, tokens: Sequence[int], temperature: float
+                      ) -> list[float]:
     """What the trainer calls a token's log-probability: of the scores at this temperature, before
     top-k and top-p.
 

@@ -20,7 +20,7 @@ class SFTPlan(NamedTuple):
 
     steps: int  # optimizer steps; an upper bound where target_accuracy is above 0
     batch_size: int  # trajectories per optimizer step, of all processes together
-    # trajectories per forward and backward pass of one process; 0: as many as suit
+    # trajectories per forward and backward pass of one process; 0 is all of its share
     micro_batch: int
     learning_rate: float  # of AdamW; with `muon` that of embeddings and norms
     muon: bool = False  # Muon on the matrices, AdamW on the rest

@@ -1,8 +1,11 @@
-"""Reinforcement learning of tool use by TRL's GRPOTrainer with its native tools.
+"""Reinforcement learning of tool use by TRL's GRPOTrainer.
 
-The student explores on-policy; each rollout's completion ids become a Trajectory and are scored
-against the teacher's reference by the reward every other part of the kit uses. Tool results are
-masked from the loss by TRL.
+The student explores on-policy; each rollout is scored against the teacher's reference by the reward
+that every other part of the kit uses. Tool results are outside the loss.
+
+Who samples: the kit's engine, which validates and evaluates too, wherever it can keep a cache
+(`rollout_engine: auto`), else TRL's native tool loop: for vLLM, Unsloth and other architectures.
+Both follow one set of rules (`mentor_kit.students.turns`).
 """
 
 from __future__ import annotations
@@ -21,22 +24,21 @@ from mentor_kit.rewards import Reward
 from mentor_kit.runs.run import Run
 from mentor_kit.students.adapters import keep_adapters_float32
 from mentor_kit.students.kv_decoder import ARCHITECTURES, can_keep_cache
-from mentor_kit.students.rollout import turn_message
 from mentor_kit.students.student import Student, prompt_messages
+from mentor_kit.students.turns import turn_message
 from mentor_kit.training import processes
+from mentor_kit.training.callback import RunCallback
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.grpo_trainer import KitRollouts, SharedPromptTrainer
-from mentor_kit.training.monitor import Monitor
-from mentor_kit.training.scorer import RolloutScorer, join_rollouts
-from mentor_kit.training.sft import common_arguments, finish_training, quiet
+from mentor_kit.training.reward_function import RewardFunction, join_rollouts
 from mentor_kit.training.shared_prefix import can_share
+from mentor_kit.training.trainer import common_arguments, finish_training, quiet
 from mentor_kit.training.trainer_config import check_unchanged, exactly, store_trainer_config
 
 
 def train_grpo(student: Student, records: Sequence[Record], validation: Sequence[Record],
-               reward: Reward,
-               config: TrainConfig, run: Run) -> dict[str, Any]:
+               reward: Reward, config: TrainConfig, run: Run) -> dict[str, Any]:
     """Train `student` in place; continues from the run's last checkpoint if there is one.
 
     Args:
@@ -52,21 +54,20 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
     batches = config.steps // config.steps_per_batch
     order = tiled_order(len(records), batches * config.prompts_per_step, config.seed)
     resume = last_checkpoint(run)
-    scorer = RolloutScorer(student.tokenizer, records, reward, run, f"student:{student.name}")
-    monitor = Monitor(run, student, validation, config)
-    trainer = grpo_trainer(student, order, scorer, config, run, monitor)
+    producer = f"student:{student.name}"
+    reward_function = RewardFunction(student.tokenizer, records, reward, run, producer)
+    callback = RunCallback(run, student, validation, config)
+    trainer = grpo_trainer(student, order, reward_function, config, run, callback)
     if not resume:
-        monitor.validate(0)
-    steps = finish_training(trainer, monitor, resume)
-    return {"optimizer_steps": steps, "sampled_tokens": join_rollouts(run) if processes.is_first()
-            else 0,
-            "teacher_tokens": 0}
+        callback.validate(0)
+    steps = finish_training(trainer, callback, resume)
+    sampled = join_rollouts(run) if processes.is_first() else 0
+    return {"optimizer_steps": steps, "sampled_tokens": sampled, "teacher_tokens": 0}
 
 
-def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, config: TrainConfig,
-                 run: Run,
-                 monitor: Monitor) -> GRPOTrainer:
-    """TRL's trainer for the prompts of the scorer's records, in this order.
+def grpo_trainer(student: Student, order: Sequence[int], reward_function: RewardFunction,
+                 config: TrainConfig, run: Run, callback: RunCallback) -> GRPOTrainer:
+    """TRL's trainer for the prompts of the reward function's records, in this order.
 
     Raises:
         UserError: a vLLM server is to sample the rollouts, and vllm is not installed here.
@@ -75,29 +76,26 @@ def grpo_trainer(student: Student, order: Sequence[int], scorer: RolloutScorer, 
         raise UserError(f"vllm_server={config.vllm_server!r} needs the package vllm in the "
                         "trainer's environment too: install it (it needs a GPU), or leave "
                         "vllm_server empty to sample in the trainer.")
-    dataset = Dataset.from_list([{"prompt": prompt_messages(scorer.records[i].problem.question),
-                                  "record": i}
-                                 for i in order])
-    rewards, aggregation = scorer, {}
+    records, rewards, aggregation = reward_function.records, reward_function, {}
+    dataset = Dataset.from_list([{"prompt": prompt_messages(records[i].problem.question),
+                                  "record": i} for i in order])
     if config.advantage == "gdpo":
-        rewards = scorer.by_term()
+        rewards = reward_function.by_term()
         aggregation = {"multi_objective_aggregation": "normalize_then_sum",
                        "reward_weights": [r.weight for r in rewards]}
-    engine, shared = (
-        choose_engine(config, student),
-        config.shared_prompts and can_share(student.model),
-    )
+    engine = choose_engine(config, student)
+    shared = config.shared_prompts and can_share(student.model)
     asked = _arguments(config, student, run, whole_updates=shared, **aggregation)
     # turns are read by the kit's rules, whoever samples
     student.tokenizer.parse_response = lambda ids, prefix=None: turn_message(student.tokenizer, ids)
     if engine == "kit":
-        sampler = {"rollout_func": KitRollouts(student, scorer.records, order, config)}
+        sampler = {"rollout_func": KitRollouts(student, records, order, config)}
         warnings.filterwarnings("ignore", "You are using 'rollout_func'")
     else:
         sampler = {"tools": student.toolbox.as_functions()}
     trainer = quiet((SharedPromptTrainer if shared else GRPOTrainer)(
         model=student.model, processing_class=student.tokenizer, args=exactly(GRPOConfig, asked),
-        reward_funcs=rewards, train_dataset=dataset, callbacks=[monitor], **sampler))
+        reward_funcs=rewards, train_dataset=dataset, callbacks=[callback], **sampler))
     trainer.micro_batch = config.micro_batch
     keep_adapters_float32(student.model)
     check_unchanged(trainer, asked)
@@ -117,12 +115,9 @@ def choose_engine(config: TrainConfig, student: Student) -> str:
                               and student.origin.loading.fast_inference):
         against = "vLLM is to sample"
     elif processes.sharded():
-        against = "the weights are spread over processes, and rollouts of unequal length cannot "\
-                  "read them in step"
+        against = "the processes share the weights, and read them a different number of times"
     elif not can_keep_cache(student.model):
-        against = (
-            f"it keeps a cache of plain {', '.join(ARCHITECTURES)} models of transformers only"
-        )
+        against = f"it keeps a cache of plain {', '.join(ARCHITECTURES)} models only"
     if config.rollout_engine == "kit" and against:
         raise UserError(f"rollout_engine='kit' cannot sample here: {against}. Use "
                         "rollout_engine='auto' or 'trl'.")
@@ -130,8 +125,7 @@ def choose_engine(config: TrainConfig, student: Student) -> str:
 
 
 def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_updates: bool,
-               **aggregation: Any
-               ) -> dict[str, Any]:
+               **aggregation: Any) -> dict[str, Any]:
     """The released recipe in TRL's words; everything that changes the method is set here, never
     inherited.
 
@@ -150,16 +144,14 @@ def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_updates
         per_device_train_batch_size=config.rollouts // (batches * config.num_processes),
         steps_per_generation=batches,
         gradient_accumulation_steps=batches // config.updates_per_batch,
-        num_generations=config.group_size,
-        num_iterations=config.num_iterations, shuffle_dataset=False,
-        max_completion_length=config.max_new_tokens,
+        num_generations=config.group_size, num_iterations=config.num_iterations,
+        shuffle_dataset=False, max_completion_length=config.max_new_tokens,
         max_tool_calling_iterations=config.max_turns - 1, temperature=config.temperature,
         top_k=config.top_k or (-1 if vllm else 0), top_p=config.top_p,
-        loss_type=config.loss_type, beta=config.kl_beta,
-        use_bias_correction_kl=False, entropy_coef=config.entropy_coef, epsilon=config.epsilon,
-        epsilon_high=config.epsilon, delta=config.delta, scale_rewards=config.scale_rewards,
-        mask_truncated_completions=False, importance_sampling_level="token", use_vllm=bool(vllm),
-        **vllm,
+        loss_type=config.loss_type, beta=config.kl_beta, use_bias_correction_kl=False,
+        entropy_coef=config.entropy_coef, epsilon=config.epsilon, epsilon_high=config.epsilon,
+        delta=config.delta, scale_rewards=config.scale_rewards, mask_truncated_completions=False,
+        importance_sampling_level="token", use_vllm=bool(vllm), **vllm,
         vllm_importance_sampling_correction=True,  # without vLLM unused
         learning_rate=config.learning_rate, warmup_steps=config.warmup_steps,
         lr_scheduler_type="constant_with_warmup" if config.warmup_steps else "constant",

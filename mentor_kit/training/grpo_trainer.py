@@ -10,7 +10,7 @@ subclasses, and takes from TRL only the dict of tensors that a micro-batch is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from mentor_kit.students.student import Student, prompt_messages
 from mentor_kit.training import processes
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.policy_loss import clipped, kl_term, policy_term, token_weights
-from mentor_kit.training.shared_prefix import Rows, average_gradients, micro_batches
+from mentor_kit.training.shared_prefix import Rows, Tokens, average_gradients, micro_batches
 
 
 class KitRollouts:
@@ -37,28 +37,26 @@ class KitRollouts:
     """
 
     def __init__(self, student: Student, records: Sequence[Record], order: Sequence[int],
-                 config: TrainConfig
-                 ) -> None:
+                 config: TrainConfig) -> None:
         self.student, self.records, self.order, self.config = student, records, order, config
 
     def __call__(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
-        """Ids, log-probabilities and what the student wrote, of this process's share of the step's
-        rollouts."""
-        config, batch = self.config, trainer.state.global_step // self.config.steps_per_batch
+        """Ids, log-probabilities, what the student wrote, and the trajectory, of each rollout of
+        this process's share of the step."""
+        config, done = self.config, trainer.state.global_step
         first = processes.rank() * len(prompts)
         numbers = range(first, first + len(prompts))
-        asked = [self.order[batch * config.prompts_per_step + n // config.group_size]
-                 for n in numbers]
+        start = done // config.steps_per_batch * config.prompts_per_step
+        asked = [self.order[start + number // config.group_size] for number in numbers]
         problems = [self.records[i].problem for i in asked]
         if prompts != [prompt_messages(p.question) for p in problems]:
             raise RuntimeError("TRL asks for other prompts than the order of this training says.")
         sampling = Sampling(config.temperature, config.top_p, config.top_k, config.max_turns,
-                            config.max_new_tokens,
-                            seed=step_seed(config.seed, trainer.state.global_step + 1))
+                            config.max_new_tokens, seed=step_seed(config.seed, done + 1))
         with trainer.accelerator.autocast():  # the precision of the update
-            rows = sorted(run_rollouts(self.student, problems, sampling, samples=numbers,
-                                       logprobs=True),
-                          key=lambda row: row.number)
+            found = list(run_rollouts(self.student, problems, sampling, samples=numbers,
+                                      logprobs=True))
+        rows = sorted(found, key=lambda row: row.number)
         return {"prompt_ids": [r.prompt for r in rows],
                 "completion_ids": [r.completion for r in rows],
                 "logprobs": [r.logprobs for r in rows], "env_mask": [r.written for r in rows],
@@ -75,9 +73,8 @@ class SharedPromptTrainer(GRPOTrainer):
 
     micro_batch = 32
 
-    def training_step(
-        self, model: Any, inputs: Any, num_items_in_batch: Any = None
-    ) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None
+                      ) -> torch.Tensor:
         """One update: forward and backward, micro-batch by micro-batch. Returns the loss."""
         model.train()
         inputs = self._prepare_inputs(inputs)
@@ -97,60 +94,62 @@ class SharedPromptTrainer(GRPOTrainer):
         return self._buffered_inputs[self._step % len(self._buffered_inputs)]
 
     def _update(self, inputs: dict[str, Any]) -> torch.Tensor:
-        args, mask, empty = self.args, written_mask(inputs), torch.zeros(0)
-        tokens_of_update = (
-            float(inputs["num_items_in_batch"]) / processes.count() / args.steps_per_generation
-        )
-        weights, loss = token_weights(args, mask, tokens_of_update), torch.zeros((),
-                                                                                 device=mask.device)
-        names = ["entropy", *(["kl"] if self.beta else []), *clipped(args, empty, empty, empty)]
-        sums = dict.fromkeys(names, loss)
-        for tokens in micro_batches(self.model, rows_of(inputs, mask), self.micro_batch,
-                                    temperature=self.temperature,
-                                    entropy_gradient=args.entropy_coef != 0,
-                                    autocast=self.compute_loss_context_manager):
-            place, logprobs, advantages = (
-                (tokens.row, tokens.place),
-                tokens.logprobs,
-                inputs["advantages"][tokens.row],
-            )
-            old = (
-                inputs["old_per_token_logps"][place]
-                if "old_per_token_logps" in inputs
-                else logprobs.detach()
-            )
-            terms, means = policy_term(args, logprobs, old, advantages), clipped(args, logprobs,
-                                                                                 old, advantages)
+        """Add an update's gradients to the model's; its loss."""
+        args, mask = self.args, written_mask(inputs)
+        updates = processes.count() * args.steps_per_generation
+        weights = token_weights(args, mask, float(inputs["num_items_in_batch"]) / updates)
+        loss, sums = torch.zeros((), device=mask.device), self._no_sums()
+        for tokens in self._micro_batches(self.model, inputs, mask,
+                                          entropy_gradient=args.entropy_coef != 0):
+            place, logprobs = (tokens.row, tokens.place), tokens.logprobs
+            advantages = inputs["advantages"][tokens.row]
+            old = inputs.get("old_per_token_logps")
+            old = logprobs.detach() if old is None else old[place]
+            terms = policy_term(args, logprobs, old, advantages)
+            seen = {"entropy": tokens.entropies, **clipped(args, logprobs, old, advantages)}
             if self.beta:
-                means["kl"] = kl_term(logprobs, inputs["ref_per_token_logps"][place])
-                terms = terms + self.beta * means["kl"]
+                seen["kl"] = kl_term(logprobs, inputs["ref_per_token_logps"][place])
+                terms = terms + self.beta * seen["kl"]
             part = (terms * weights[place]).sum()
             if args.entropy_coef:
                 part = part - args.entropy_coef * tokens.entropies.sum() / mask.sum()
             self.accelerator.backward(part)
             loss = loss + part.detach()
-            means["entropy"] = tokens.entropies
-            sums = {name: total + means[name].detach().sum() for name, total in sums.items()}
-        totals = self.accelerator.reduce(torch.stack([mask.sum(), *sums.values()]), reduction="sum")
-        for name, mean in zip(sums, (totals[1:] / totals[0].clamp(min=1)).tolist(), strict=True):
-            self._metrics["train"][name].append(mean)
+            sums = {name: total + seen[name].detach().sum() for name, total in sums.items()}
+        self._log_means(sums, mask.sum())
         return loss
 
+    def _micro_batches(self, model: Any, inputs: dict[str, Any], scored: torch.Tensor,
+                       **options: Any) -> Iterator[Tokens]:
+        return micro_batches(model, rows_of(inputs, scored), self.micro_batch, **options,
+                             temperature=self.temperature,
+                             autocast=self.compute_loss_context_manager)
+
+    def _no_sums(self) -> dict[str, torch.Tensor]:
+        """Zeros under the names of what is summed over tokens: in all processes the same."""
+        nothing = torch.zeros(0)
+        names = ["entropy", *clipped(self.args, nothing, nothing, nothing)]
+        return {name: torch.zeros(()) for name in [*names, *(["kl"] if self.beta else [])]}
+
+    def _log_means(self, sums: dict[str, torch.Tensor], count: torch.Tensor) -> None:
+        """Means over the tokens of all processes, under TRL's names."""
+        stacked = torch.stack([total.to(count.device) for total in (count, *sums.values())])
+        totals = self.accelerator.reduce(stacked, reduction="sum")
+        for name, mean in zip(sums, (totals[1:] / totals[0].clamp(min=1)).tolist(), strict=True):
+            self._metrics["train"][name].append(mean)
+
     @torch.no_grad()
-    def _get_per_token_logps_and_entropies(self, model: Any, input_ids: torch.Tensor,
-                                           attention_mask: torch.Tensor,
-                                           logits_to_keep: int, **_: Any) -> tuple[torch.Tensor,
-                                                                                   None, None]:
+    def _get_per_token_logps_and_entropies(
+            self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor,
+            logits_to_keep: int, **_: Any) -> tuple[torch.Tensor, None, None]:
         """Log-probabilities under the policy that sampled, or the reference, (rows, tokens): TRL
         asks for them."""
         parts = {"prompt": slice(None, -logits_to_keep), "completion": slice(-logits_to_keep, None)}
         inputs = {f"{name}_ids": input_ids[:, part] for name, part in parts.items()}
         inputs |= {f"{name}_mask": attention_mask[:, part] for name, part in parts.items()}
         logprobs = torch.zeros(inputs["completion_ids"].shape, device=input_ids.device)
-        for tokens in micro_batches(self.accelerator.unwrap_model(model),
-                                    rows_of(inputs, inputs["completion_mask"]),
-                                    self.micro_batch, temperature=self.temperature,
-                                    autocast=self.compute_loss_context_manager):
+        model = self.accelerator.unwrap_model(model)
+        for tokens in self._micro_batches(model, inputs, inputs["completion_mask"]):
             logprobs[tokens.row, tokens.place] = tokens.logprobs
         return logprobs, None, None
 

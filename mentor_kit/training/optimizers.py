@@ -2,8 +2,8 @@
 drive.
 
 A from-scratch student learns its cold start about twice as fast as with AdamW alone;
-`torch.optim.Muon` takes matrices only, hence the pair. `Cooldown` is the schedule of a run that
-ends at a target, not at a fixed step.
+`torch.optim.Muon` takes matrices only, hence the pair. `WSDSchedule` is for a run that ends at a
+target, not at a fixed step.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from typing import Any
 import torch
 
 
-class Cooldown:
-    """Learning-rate factor: a linear warm-up, constant until `begin`, then linearly to zero over
-    `length` steps.
+class WSDSchedule:
+    """Warm-up, stable, decay: the factor of the learning rate rises to 1 over `warmup` steps, stays
+    there until `begin_decay`, and falls linearly to 0 over `decay` steps.
 
     A callable object, not a function, so that the scheduler's checkpoint holds its state.
     """
 
-    def __init__(self, warmup: int, length: int) -> None:
-        self.warmup, self.length = warmup, length
-        self.started: int | None = None
+    def __init__(self, warmup: int, decay: int) -> None:
+        self.warmup, self.decay = warmup, decay
+        self.decays_from: int | None = None
 
-    def begin(self, step: int) -> None:
-        if self.started is None:
-            self.started = step
+    def begin_decay(self, step: int) -> None:
+        """Only the first call counts."""
+        if self.decays_from is None:
+            self.decays_from = step
 
-    def over(self, step: int) -> bool:
-        return self.started is not None and step >= self.started + self.length
+    def is_over(self, step: int) -> bool:
+        return self.decays_from is not None and step >= self.decays_from + self.decay
 
     def __call__(self, step: int) -> float:
         warm = min(1.0, (step + 1) / max(1, self.warmup))
-        if self.started is None or not self.length:
+        if self.decays_from is None or not self.decay:
             return warm
-        return warm * max(0.0, 1 - (step - self.started) / self.length)
+        return warm * max(0.0, 1 - (step - self.decays_from) / self.decay)
 
 
 class MuonWithAdamW(torch.optim.Optimizer):

@@ -1,5 +1,6 @@
-"""GRPO's losses as a weighted sum over tokens: L = sum of weight x (policy term + beta x KL) - c x
-mean entropy.
+"""GRPO's losses as a weighted sum over tokens:
+
+    loss = sum of weight x (policy term + beta x KL) - entropy_coef x mean entropy
 
 A token's weight is fixed before the rows are split into micro-batches, so the split, of equal rows
 or not, changes nothing:
@@ -9,10 +10,10 @@ or not, changes nothing:
     grpo, sapo    1 / (rows x tokens of the row)
     dr_grpo       1 / (rows x most tokens of a completion)
 
-Tokens are those that the student wrote. The terms are those of TRL 1.14
-(`GRPOTrainer._compute_loss`), which the tests
-compare: GRPO (arXiv 2402.03300), DAPO (2503.14476), Dr. GRPO (2503.20783), BNPO (2506.02864), CISPO
-(2506.13585), SAPO (2511.20347); the dual clip `delta` is that of the released scripts.
+Tokens are those that the student wrote. The terms are TRL 1.14's (`GRPOTrainer._compute_loss`), to
+which the tests compare them: GRPO (arXiv 2402.03300), DAPO (2503.14476), Dr. GRPO (2503.20783),
+BNPO (2506.02864), CISPO (2506.13585), SAPO (2511.20347); the dual clip `delta` is that of the
+released scripts.
 """
 
 from __future__ import annotations
@@ -42,9 +43,8 @@ def token_weights(args: Any, mask: torch.Tensor, tokens_of_update: float) -> tor
     return mask / (rows * mask.sum(1, keepdim=True).clamp(min=1.0))
 
 
-def policy_term(
-    args: Any, logprobs: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor
-) -> torch.Tensor:
+def policy_term(args: Any, logprobs: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor
+                ) -> torch.Tensor:
     """What is minimised for each token, before its weight.
 
     Args:
@@ -56,9 +56,8 @@ def policy_term(
     if args.loss_type == "cispo":
         return -ratio.clamp(max=args.epsilon_high).detach() * advantages * logprobs
     if args.loss_type == "sapo":
-        temperature = torch.where(advantages > 0, args.sapo_temperature_pos,
-                                  args.sapo_temperature_neg)
-        return -torch.sigmoid(temperature * (ratio - 1)) * 4 / temperature * advantages
+        heat = torch.where(advantages > 0, args.sapo_temperature_pos, args.sapo_temperature_neg)
+        return -torch.sigmoid(heat * (ratio - 1)) * 4 / heat * advantages
     clipped = ratio.clamp(1 - args.epsilon, 1 + args.epsilon_high)
     if args.delta is not None:
         ratio = ratio.clamp(max=args.delta)

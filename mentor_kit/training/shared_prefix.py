@@ -26,21 +26,25 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import Cache
 
-from mentor_kit.students.kv_decoder import added_mask, can_keep_cache, grouped, plain_model
+from mentor_kit.students.kv_decoder import (
+    GROUPED,
+    added_mask,
+    attending,
+    can_keep_cache,
+    plain_model,
+)
 from mentor_kit.training import processes
 
-# of the vocabulary held at a time (512 MB); more tokens are scored in pieces, twice
-MAX_SCORES = 2**27
+MAX_SCORES = 2**27  # scores held at a time (512 MB); more tokens are scored in pieces, and twice
+GROUPED_ON = ("cpu",)  # devices
+ROWS_ON_A_CPU = 8  # of a pass: what more rows write and read no longer fits into the CPU's caches
 
 
 def can_share(model: Any) -> bool:
     """Whether prefixes can be shared: the engine knows the architecture, activations are kept,
     weights are whole."""
-    return (
-        can_keep_cache(model)
-        and not plain_model(model).is_gradient_checkpointing
-        and not processes.sharded()
-    )
+    recomputes = getattr(plain_model(model), "is_gradient_checkpointing", False)
+    return can_keep_cache(model) and not recomputes and not processes.sharded()
 
 
 class Rows(NamedTuple):
@@ -50,8 +54,8 @@ class Rows(NamedTuple):
         prefixes: token ids of each.
         prefix_of: each row's prefix, (rows).
         suffixes: each row's own token ids, at least one; the first is read and not scored.
-        scored: which of a row's own tokens after the first have a part in the loss, (rows, longest
-            suffix - 1).
+        scored: which of a row's own tokens after the first have a part in the loss,
+            (rows, longest suffix - 1).
     """
 
     prefixes: list[list[int]]
@@ -82,49 +86,50 @@ class Prefixes(Cache):
     def __init__(self, model: Any, prefixes: Sequence[Sequence[int]]) -> None:
         super().__init__(layers=[])
         self.lengths = torch.tensor([len(p) for p in prefixes], device=model.device)
-        # by layer: keys, values, in the prefixes' graph
-        self.made: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.leaves: list[tuple[torch.Tensor, ...]] = []  # the same, cut from it
+        self.made: list[torch.Tensor] = []  # by layer keys, values: in the prefixes' graph
+        self.leaves: list[torch.Tensor] = []  # the same, cut from it; gradients add up in them
         width = max(map(len, prefixes))
         if width:
-            ids = torch.tensor([[*p] + [0] * (width - len(p)) for p in prefixes],
-                               device=model.device)
             positions = torch.arange(width, device=model.device)
-            _read(model, ids, positions[None], (positions[:, None] >= positions)[None], self)
-            self.leaves = [tuple(_precise(t.detach()).requires_grad_(t.requires_grad) for t in pair)
-                           for pair in self.made]  # gradients of many rows add up in them
+            visible = positions[:, None] >= positions
+            _read(model, padded(prefixes, model.device), positions[None], visible[None], self)
+            self.leaves = [_precise(t.detach()).requires_grad_(t.requires_grad) for t in self.made]
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any,
-               **__: Any
-               ) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int,
+               *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """While prefixes are read: keep this layer. After: what the rows look at, their prefix and
         themselves."""
-        if layer_idx >= len(self.leaves):
-            self.made.append((key_states, value_states))
+        if not self.leaves:
+            self.made += [key_states, value_states]
             return key_states, value_states
-        keys, values = (leaf[self.prefix_of].to(key_states.dtype)
-                        for leaf in self.leaves[layer_idx])
-        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
+        before = [leaf[self.prefix_of].to(key_states.dtype)
+                  for leaf in self.leaves[2 * layer_idx:2 * layer_idx + 2]]
+        return (torch.cat([before[0], key_states], dim=2),
+                torch.cat([before[1], value_states], dim=2))
 
     def read_rows(self, model: Any, ids: torch.Tensor, prefix_of: torch.Tensor) -> torch.Tensor:
         """Hidden states of rows padded on the right, (rows, width, size)."""
         self.prefix_of = prefix_of
         width, device = ids.shape[1], ids.device
-        longest = self.leaves[0][0].shape[2] if self.leaves else 0
-        before = torch.arange(longest, device=device) < self.lengths[prefix_of][:, None]
-        own = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-        visible = torch.cat([before[:, None].expand(-1, width, -1), own.expand(len(ids), -1, -1)],
-                            dim=2)
-        positions = self.lengths[prefix_of][:, None] + torch.arange(width, device=device)
-        return _read(model, ids, positions, visible, self)
+        longest = self.leaves[0].shape[2] if self.leaves else 0
+        starts = self.lengths[prefix_of][:, None]
+        before = (torch.arange(longest, device=device) < starts)[:, None].expand(-1, width, -1)
+        own = torch.ones(len(ids), width, width, dtype=torch.bool, device=device).tril()
+        positions = starts + torch.arange(width, device=device)
+        return _read(model, ids, positions, torch.cat([before, own], dim=2), self)
 
     def backward(self) -> None:
         """Carry the gradients that rows left at keys and values through the prefixes."""
-        ends = [(made, leaf.grad.to(made.dtype)) for made,
-                leaf in zip(sum(self.made, ()), sum(self.leaves, ()), strict=True)
-                if leaf.grad is not None]
-        if ends:
-            torch.autograd.backward(*zip(*ends, strict=True))
+        pairs = [(made, leaf.grad.to(made.dtype)) for made, leaf
+                 in zip(self.made, self.leaves, strict=True) if leaf.grad is not None]
+        if pairs:
+            torch.autograd.backward(*zip(*pairs, strict=True))
+
+
+def padded(rows: Sequence[Sequence[int]], device: Any) -> torch.Tensor:
+    """Token ids padded on the right, (rows, width)."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row] + [0] * (width - len(row)) for row in rows], device=device)
 
 
 def _precise(tensor: torch.Tensor) -> torch.Tensor:
@@ -132,13 +137,16 @@ def _precise(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _read(
-    model: Any, ids: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor, cache: Cache
-) -> torch.Tensor:
-    with grouped(model.config):
-        return model.base_model(input_ids=ids, attention_mask=added_mask(visible),
-                                position_ids=positions,
-                                past_key_values=cache, use_cache=True).last_hidden_state
+def _read(model: Any, ids: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor,
+          cache: Cache) -> torch.Tensor:
+    """Hidden states. On a CPU keys of a group of heads are not copied; a GPU has kernels that spare
+    the memory of a mask in float32 for every head."""
+    way, mask = (GROUPED, added_mask(visible)) if ids.device.type in GROUPED_ON else \
+        ("sdpa", visible[:, None])
+    with attending(model.config, way):
+        return model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache,
+            use_cache=True).last_hidden_state
 
 
 def micro_batches(model: Any, rows: Rows, micro_batch: int, *, temperature: float = 1.0,
@@ -151,39 +159,34 @@ def micro_batches(model: Any, rows: Rows, micro_batch: int, *, temperature: floa
 
     Args:
         model: see `can_share`.
-        micro_batch: the most rows, and the most prefixes, of a pass.
+        micro_batch: the most rows, and the most prefixes, of a pass. On a CPU fewer rows are read
+            at a time, which is faster.
         temperature: scores are divided by it.
         autocast: the precision of the forward passes.
     """
-    model, scored = plain_model(model), rows.scored.to(model.device)
-    lengths = torch.tensor([len(s) for s in rows.suffixes])
+    model, device = plain_model(model), model.device
+    scored, prefix_of = rows.scored.to(device), rows.prefix_of.to(device)
+    lengths = torch.tensor([len(s) for s in rows.suffixes], device=device)
+    most = min(micro_batch, ROWS_ON_A_CPU) if device.type == "cpu" else micro_batch
     for first in range(0, len(rows.prefixes), micro_batch):
         with autocast():
             prefixes = Prefixes(model, rows.prefixes[first:first + micro_batch])
-        own = torch.nonzero((rows.prefix_of >= first) & (rows.prefix_of < first + micro_batch))[:,
-                                                                                                0]
-        own = own[lengths[own].argsort(stable=True)]
-        for part in own.split(micro_batch):
-            chosen = scored[part]
-            if not chosen.any():
+        (own,) = torch.where(prefix_of // micro_batch == first // micro_batch)
+        for part in own[lengths[own].argsort(stable=True)].split(most):
+            row, place = torch.where(scored[part])
+            if not len(row):
                 continue
-            width = int(lengths[part].max())
-            ids = torch.tensor([rows.suffixes[i] + [0] * (width - len(rows.suffixes[i]))
-                                for i in part.tolist()],
-                               device=model.device)
-            row, place = torch.nonzero(chosen, as_tuple=True)
+            ids = padded([rows.suffixes[i] for i in part.tolist()], device)
             with autocast():
-                hidden = prefixes.read_rows(model, ids[:, :-1],
-                                            (rows.prefix_of[part] - first).to(model.device))
+                hidden = prefixes.read_rows(model, ids[:, :-1], prefix_of[part] - first)
                 scores = token_scores(model, hidden[row, place], ids[row, place + 1], temperature,
                                       entropy_gradient)
-            yield Tokens(part.to(row.device)[row], place, *scores)
+            yield Tokens(part[row], place, *scores)
         prefixes.backward()
 
 
 def token_scores(model: Any, hidden: torch.Tensor, targets: torch.Tensor, temperature: float,
-                 entropy_gradient: bool
-                 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+                 entropy_gradient: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probabilities of `targets`, entropies of the predictions, and whether the target was the
     likeliest, (tokens).
 
@@ -191,16 +194,12 @@ def token_scores(model: Any, hidden: torch.Tensor, targets: torch.Tensor, temper
     """
     head = model.get_output_embeddings()
 
-    def score(hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor,
-                                                                    torch.Tensor]:
+    def score(hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logprobs = (_precise(head(hidden)) / temperature).log_softmax(-1)
         with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
             entropies = -(logprobs.exp() * logprobs).sum(-1)
-        return (
-            logprobs.gather(1, targets[:, None])[:, 0],
-            entropies,
-            logprobs.detach().argmax(-1) == targets,
-        )
+        chosen = logprobs.gather(1, targets[:, None])[:, 0]
+        return chosen, entropies, chosen.detach() == logprobs.detach().amax(-1)
 
     size = max(1, MAX_SCORES // model.config.vocab_size)
     if len(targets) <= size:

@@ -38,7 +38,7 @@ BUDGET = "budget.json"
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingData:
     """What a student is trained on and validated with.
 
     Args:
@@ -68,7 +68,7 @@ def inputs(config: TrainConfig, teacher: Run) -> dict[str, Run]:
     return {"teacher_run": teacher, "start_run": load_run(config.start_run, stage="cold_start")}
 
 
-def prepare_lessons(collection: Collection, config: TrainConfig) -> Lessons:
+def load_training_data(collection: Collection, config: TrainConfig) -> TrainingData:
     """Training and validation records of a method: all methods train on the same accepted problems
     (the first `references` of them, where that is above 0). A cold start at a level trains on
     `pretrain`.
@@ -86,11 +86,11 @@ def prepare_lessons(collection: Collection, config: TrainConfig) -> Lessons:
                             f"collect more with split_sizes ({name}:N).")
     if staged:
         parts = curriculum(train, config.cold_start_level, config.cold_start_steps, config.seed)
-        return Lessons(tuple(r for shown, _ in parts for r in shown), tuple(validation),
-                       tuple((len(shown), steps) for shown, steps in parts))
+        return TrainingData(tuple(r for shown, _ in parts for r in shown), tuple(validation),
+                            tuple((len(shown), steps) for shown, steps in parts))
     if config.kind == "cold_start":
         train = demonstrations(train, config)
-    return Lessons(tuple(train), tuple(validation))
+    return TrainingData(tuple(train), tuple(validation))
 
 
 def demonstrations(records: Sequence[Record], config: TrainConfig) -> list[Record]:
@@ -104,7 +104,7 @@ def demonstrations(records: Sequence[Record], config: TrainConfig) -> list[Recor
             for r, s in zip(records, seeds, strict=True)]
 
 
-def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> Student:
+def make_student(config: TrainConfig, data: TrainingData, start: Run | None) -> Student:
     """The student to train: the start run's, a folder or hub id, or the embedded one from scratch.
 
     Raises:
@@ -127,10 +127,10 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
     # not before: Unsloth comes before transformers
     from mentor_kit.students.student import load_student
 
-    toolbox, loading = lessons.train[0].problem.toolbox, config.loading(embedded=made_here)
+    toolbox, loading = data.train[0].problem.toolbox, config.loading(embedded=made_here)
     source = start.path(STUDENT) if start else config.student_source
     if source == "tiny":
-        student = _from_scratch(config, lessons, chosen, loading)
+        student = _from_scratch(config, data, chosen, loading)
     else:
         student = load_student(source, toolbox, name=config.method, backend=chosen, loading=loading,
                                template=config.student_template)
@@ -139,11 +139,11 @@ def make_student(config: TrainConfig, lessons: Lessons, start: Run | None) -> St
     )
     student.origin = replace(student.origin, source=named, why=why)
     if not made_here:
-        _check_lengths(config, student, lessons)
+        _check_lengths(config, student, data)
     return student
 
 
-def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str,
+def _from_scratch(config: TrainConfig, data: TrainingData, backend: str,
                   loading: LoadConfig) -> Student:
     """The embedded student. Another backend than transformers loads it from a folder, as any
     other."""
@@ -151,9 +151,9 @@ def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str,
     from mentor_kit.students.student import Origin, Student, load_student
     from mentor_kit.students.tiny import build_model, build_tokenizer
 
-    box = load_toolbox(lessons.train[0].problem.toolbox)
+    box = load_toolbox(data.train[0].problem.toolbox)
     signatures = [f"{t.name}({', '.join(t.parameters)})" for t in box.tools.values()] * 20
-    texts = [t for r in lessons.train for t in (r.problem.question, r.trajectory.to_text())]
+    texts = [t for r in data.train for t in (r.problem.question, r.trajectory.to_text())]
     tokenizer = build_tokenizer(signatures + texts, config.vocab_size, toolbox=box)
     model = build_model(tokenizer, hidden_size=config.student_hidden, layers=config.student_layers,
                         seed=config.seed)
@@ -165,19 +165,19 @@ def _from_scratch(config: TrainConfig, lessons: Lessons, backend: str,
         return load_student(saved, box, name=config.method, backend=backend, loading=loading)
 
 
-def _check_lengths(config: TrainConfig, student: Student, lessons: Lessons) -> None:
+def _check_lengths(config: TrainConfig, student: Student, data: TrainingData) -> None:
     """Unsloth cuts what is longer than it was loaded for, without a word; a cut trajectory has no
     answer. Beyond its last position a model reads nothing well, and rollouts drop tool results
     there."""
     if config.kind == "grpo":
         longest = (
-            max(len(student.prompt_ids(r.problem.question)) for r in lessons.train)
+            max(len(student.prompt_ids(r.problem.question)) for r in data.train)
             + config.max_new_tokens
         )
         lesson = "longest prompt and max_new_tokens together have"
     else:
         longest = max(len(student.encode(r.problem.question, r.trajectory)["input_ids"])
-                      for r in lessons.train)
+                      for r in data.train)
         lesson = "longest lesson has"
     if longest > config.max_seq_length:
         raise UserError(f"The {lesson} {longest} tokens, above max_seq_length = "
@@ -190,7 +190,7 @@ def _check_lengths(config: TrainConfig, student: Student, lessons: Lessons) -> N
                         "student.")
 
 
-def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,
+def train(config: TrainConfig, student: Student, data: TrainingData, run: Run,
           inputs: Mapping[str, Run] | None = None) -> dict[str, Any]:
     """Train by `config.method`, then store the student, its rollouts and its budget in the run.
 
@@ -209,7 +209,7 @@ def train(config: TrainConfig, student: Student, lessons: Lessons, run: Run,
     trained_before = (run.dir / BUDGET).is_file()
     if not trained_before and here:
         with run.time("train"):
-            _train_here(config, student, lessons, run)
+            _train_here(config, student, data, run)
     elif not trained_before:
         _free_memory(student)
         train_in_processes(config, inputs or {}, run)
@@ -239,10 +239,10 @@ def _read_budget(run: Run) -> dict[str, Any]:
     return json.loads(run.path(BUDGET).read_text(encoding="utf-8"))
 
 
-def _train_here(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> None:
+def _train_here(config: TrainConfig, student: Student, data: TrainingData, run: Run) -> None:
     """The budget is written last: where it is, everything else is."""
-    budget = _train_grpo(config, student, lessons, run) if config.kind == "grpo" else \
-        _train_sft(config, student, lessons, run)
+    budget = _train_grpo(config, student, data, run) if config.kind == "grpo" else \
+        _train_sft(config, student, data, run)
     budget["parameters"] = sum(p.numel() for p in student.model.parameters())
     if not processes.is_first():
         return
@@ -254,15 +254,16 @@ def _train_here(config: TrainConfig, student: Student, lessons: Lessons, run: Ru
     write_atomic(run.path(BUDGET), json.dumps(budget, sort_keys=True, indent=1) + "\n")
 
 
-def _train_sft(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str, Any]:
+def _train_sft(config: TrainConfig, student: Student, data: TrainingData, run: Run
+               ) -> dict[str, Any]:
     from mentor_kit.training.sft import train_sft
 
-    return train_sft(student, lessons.train, lessons.validation, config, run, lessons.parts)
+    return train_sft(student, data.train, data.validation, config, run, data.parts)
 
 
-def _train_grpo(config: TrainConfig, student: Student, lessons: Lessons, run: Run) -> dict[str,
+def _train_grpo(config: TrainConfig, student: Student, data: TrainingData, run: Run) -> dict[str,
                                                                                            Any]:
     from mentor_kit.training.grpo import train_grpo
 
     reward = load_reward(config.reward_spec)
-    return train_grpo(student, lessons.train, lessons.validation, reward, config, run)
+    return train_grpo(student, data.train, data.validation, reward, config, run)

@@ -133,16 +133,17 @@ class Clock(TrainerCallback):
 
 @contextmanager
 def our_trainer(student: Student, lessons: list, config: TrainConfig) -> Any:
+    from mentor_kit.training.callback import RunCallback
     from mentor_kit.training.grpo import grpo_trainer
-    from mentor_kit.training.monitor import Monitor
-    from mentor_kit.training.scorer import RolloutScorer
+    from mentor_kit.training.reward_function import RewardFunction
 
     with tempfile.TemporaryDirectory() as folder:
         run, learner = init_run(folder, stage="train", params={}), clone(student)
-        scorer = RolloutScorer(learner.tokenizer, lessons, load_reward("mentor"), run,
+        reward_function = RewardFunction(learner.tokenizer, lessons, load_reward("mentor"), run,
                                "student:bench")
         order = tiled_order(len(lessons), config.prompts_per_step, config.seed)
-        yield grpo_trainer(learner, order, scorer, config, run, Monitor(run, learner, [], config))
+        callback = RunCallback(run, learner, [], config)
+        yield grpo_trainer(learner, order, reward_function, config, run, callback)
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from small_student import scripted, scripted_trl, teacher_records, untrained, va
 from mentor_kit.rewards import load_reward
 from mentor_kit.runs.open import init_run
 from mentor_kit.training import grpo, processes
+from mentor_kit.training.callback import RunCallback
 from mentor_kit.training.config import TrainConfig
-from mentor_kit.training.monitor import Monitor
 from mentor_kit.training.sft import train_sft
 
 STORED, OUT = Path(sys.argv[1]), Path(sys.argv[2])
@@ -53,7 +53,7 @@ def run_of(name):
 
 def main():
     processes.begin()
-    Monitor.on_pre_optimizer_step, grpo.GRPOTrainer, grpo.KitRollouts = (
+    RunCallback.on_pre_optimizer_step, grpo.GRPOTrainer, grpo.KitRollouts = (
         keep_gradient,
         Stored,
         scripted(RECORDS, varied),

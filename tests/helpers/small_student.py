@@ -200,19 +200,19 @@ def grpo_trainer_of(student: Student, folder: Path, records: Sequence[Record],
     """The kit's GRPO trainer on the first of `records`; with TRL's own update unless
     `shared_prompts`."""
     from mentor_kit.rewards import load_reward
+    from mentor_kit.training.callback import RunCallback
     from mentor_kit.training.config import TrainConfig
     from mentor_kit.training.grpo import grpo_trainer
-    from mentor_kit.training.monitor import Monitor
-    from mentor_kit.training.scorer import RolloutScorer
+    from mentor_kit.training.reward_function import RewardFunction
 
     config = TrainConfig(**{"steps": 1, "prompts_per_step": 3, "group_size": 4, "micro_batch": 12,
                             "max_new_tokens": 96,
                             "validate_every": 0, "shared_prompts": False, **options})
     run = new_run(folder)
-    scorer = RolloutScorer(student.tokenizer, records, load_reward("mentor"), run,
+    reward_function = RewardFunction(student.tokenizer, records, load_reward("mentor"), run,
                            f"student:{student.name}")
-    order = range(config.prompts_per_step)
-    trainer = grpo_trainer(student, order, scorer, config, run, Monitor(run, student, [], config))
+    order, callback = range(config.prompts_per_step), RunCallback(run, student, [], config)
+    trainer = grpo_trainer(student, order, reward_function, config, run, callback)
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
     return trainer

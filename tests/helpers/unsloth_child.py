@@ -28,7 +28,7 @@ def main(params: str, collection: str, folder: str, *settings: str) -> None:
     teacher = load_run(collection, stage="collect")
     run = init_run(folder, stage=stage.stage_name(config), params=config.model_dump(),
                     inputs=stage.inputs(config, teacher))
-    lessons = stage.prepare_lessons(load_collection(teacher), config)
+    lessons = stage.load_training_data(load_collection(teacher), config)
     student = stage.make_student(config, lessons, None)
     described = student.describe()
     student.ask(lessons.validation[0].problem)

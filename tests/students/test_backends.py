@@ -51,8 +51,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def lessons():
     rows = RECORDS + teacher_records(3, "validation")
-    return stage.prepare_lessons(Collection(tuple(Record(r.problem, r.trajectory) for r in rows)),
-                                 configure(TrainConfig, **SMALL))
+    collection = Collection(tuple(Record(r.problem, r.trajectory) for r in rows))
+    return stage.load_training_data(collection, configure(TrainConfig, **SMALL))
 
 
 @pytest.fixture(scope="module")

@@ -33,10 +33,11 @@ from mentor_kit.students import rollout
 from mentor_kit.students.backends import resolve_backend
 from mentor_kit.students.constrained import KnownToolNames
 from mentor_kit.students.kv_decoder import KVDecoder, can_keep_cache
-from mentor_kit.students.rollout import decode_completion, execute_turn, rollouts
+from mentor_kit.students.rollout import rollouts
 from mentor_kit.students.sampling import Sampling, next_tokens
 from mentor_kit.students.student import Student, load_student, prepare_tokenizer, prompt_messages
 from mentor_kit.students.tiny import build_model, build_tokenizer
+from mentor_kit.students.turns import decode_completion, execute_turn
 
 pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(16)
@@ -244,6 +245,33 @@ def test_what_the_decoder_cannot_keep_goes_through_generate(student):
     assert not can_keep_cache(patched)
 
 
+def test_a_checkpoint_s_generation_settings_change_nothing():
+    """TB-03: the Sampling alone decides, also where `generate` writes."""
+    texts = []
+    for own in ({}, {"repetition_penalty": 2.0}, {"suppress_tokens": list(range(200, 400))},
+                     {"do_sample": True, "temperature": 0.7, "top_k": 20}):
+        plain = untrained(RECORDS)
+        config = transformers.MistralConfig(
+            vocab_size=len(plain.tokenizer), hidden_size=32, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=1, intermediate_size=32,
+            sliding_window=5000, initializer_range=0.3)
+        torch.manual_seed(0)
+        model = transformers.MistralForCausalLM(config)
+        model.generation_config.update(**own)
+        assert not can_keep_cache(model)
+        student = Student(model, plain.tokenizer, BOX)
+        texts.append(student.rollout([RECORDS[0].problem], Sampling(max_new_tokens=40)))
+    assert all(t == texts[0] for t in texts)
+
+
+def test_weights_that_are_not_numbers_write_nothing(student):
+    """TB-10: a student whose scores are nan is refused, not measured."""
+    learner = clone(student)
+    torch.nn.init.constant_(learner.model.model.layers[0].self_attn.q_proj.weight, float("nan"))
+    with pytest.raises(UserError, match="scores are not finite numbers .nan or infinity."):
+        learner.rollout([RECORDS[0].problem])
+
+
 def test_sampling_is_seeded(student):
     problems = [r.problem for r in RECORDS]
     texts = [[t.to_text() for t in student.rollout(problems, Sampling(temperature=9.0, seed=s))]
@@ -260,10 +288,10 @@ def test_limits_end_a_rollout(student):
 
 def test_turns_execute_as_in_trl(fresh):
     good, unknown = render_call("add", {"a": 1, "b": 2}), render_call("plus", {"a": 1, "b": 2})
-    assert execute_turn(fresh, Turn(good + "\n" + unknown)) == ["3",
+    assert execute_turn(BOX, Turn(good + "\n" + unknown)) == ["3",
                                                                 "{'error': 'Tool plus not found.'}"]
     # one malformed: none is executed
-    assert execute_turn(fresh, Turn(good + "\n<tool_call>{oops</tool_call>")) == []
+    assert execute_turn(BOX, Turn(good + "\n<tool_call>{oops</tool_call>")) == []
 
 
 def test_completion_of_trl_becomes_a_trajectory(fresh):

@@ -61,12 +61,12 @@ class Sizes:
 TINY = Sizes(64, 2, 4, 2, 16, 128, 1200, 12, 2, 6, 2, 2, 4, 4, 40)
 
 
-def lessons(sizes: Sizes) -> stage.Lessons:
+def lessons(sizes: Sizes) -> stage.TrainingData:
     """Teacher trajectories of short arithmetic stories, all with tool calls."""
     teacher = load_teacher("worked_solution")
     problems = load_problems("arithmetic_stories", 0, {**STORIES, "train": sizes.lessons})
     records = [r for r in (attempt(p, teacher) for p in problems) if r.trajectory.meta["accepted"]]
-    return stage.prepare_lessons(Collection(tuple(Record(r.problem, r.trajectory)
+    return stage.load_training_data(Collection(tuple(Record(r.problem, r.trajectory)
                                                   for r in records)),
                                  configure(TrainConfig, method="sft"))
 
@@ -146,7 +146,7 @@ def _from_gguf(file: str, folder: Path) -> None:
     convert_gguf(file, folder)
 
 
-def _random_student(taught: stage.Lessons, sizes: Sizes, folder: Path) -> None:
+def _random_student(taught: stage.TrainingData, sizes: Sizes, folder: Path) -> None:
     """Random weights in Qwen3-0.6B's shape with our tokenizer; unused tokens fill its vocabulary up
     to Qwen's."""
     import torch
@@ -231,15 +231,16 @@ def _trainer(work: Path, case: dict[str, Any], sizes: Sizes, **changes: Any) -> 
     run = init_run(work / f"run-{case['name']}", stage="train", params=asked.model_dump())
     student = stage.make_student(asked, taught, None)
 
+    from mentor_kit.training.callback import RunCallback
     from mentor_kit.training.checkpoints import tiled_order
     from mentor_kit.training.grpo import grpo_trainer
-    from mentor_kit.training.monitor import Monitor
-    from mentor_kit.training.scorer import RolloutScorer
+    from mentor_kit.training.reward_function import RewardFunction
 
     order = tiled_order(len(taught.train), asked.steps * asked.prompts_per_step, 0)
     reward = load_reward(uneven) if case.get("replayed") else load_reward("mentor")
-    scorer = RolloutScorer(student.tokenizer, taught.train, reward, run, "student")
-    return grpo_trainer(student, order, scorer, asked, run, Monitor(run, student, [], asked)), run
+    reward_function = RewardFunction(student.tokenizer, taught.train, reward, run, "student")
+    callback = RunCallback(run, student, [], asked)
+    return grpo_trainer(student, order, reward_function, asked, run, callback), run
 
 
 def uneven(problem: Any, reference: Any, student: Any) -> float:

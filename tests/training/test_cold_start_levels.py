@@ -57,21 +57,21 @@ def test_stages_follow_one_another_each_in_an_order_of_its_own():
 
 
 def test_a_level_trains_on_the_pretraining_split_and_methods_on_the_references(collection):
-    lessons = stage.prepare_lessons(collection, TrainConfig(**SMALL))
+    lessons = stage.load_training_data(collection, TrainConfig(**SMALL))
     assert {r.problem.split for r in lessons.train} == {"pretrain"}
     assert [n for n, _ in lessons.parts] == [30] * 3
     assert sum(steps for _, steps in lessons.parts) == 7
-    others = stage.prepare_lessons(collection, TrainConfig(method="sft"))
+    others = stage.load_training_data(collection, TrainConfig(method="sft"))
     assert {r.problem.split for r in others.train} == {"train"} and not others.parts
     without = Collection(tuple(r for r in collection.records if r.problem.split != "pretrain"))
     with pytest.raises(UserError, match="split 'pretrain'"):
-        stage.prepare_lessons(without, TrainConfig(**SMALL))
+        stage.load_training_data(without, TrainConfig(**SMALL))
 
 
 @pytest.mark.numeric
 def test_a_cold_start_at_a_level_takes_its_steps_and_cools_down(collection, tmp_path):
     config = TrainConfig(**SMALL)
-    lessons = stage.prepare_lessons(collection, config)
+    lessons = stage.load_training_data(collection, config)
     student = stage.make_student(config, lessons, None)
     run = init_run(str(tmp_path / "run"), stage="cold_start", params=config.model_dump())
     budget = stage.train(config, student, lessons, run)

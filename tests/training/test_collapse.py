@@ -15,10 +15,10 @@ from mentor_kit.rewards import load_reward
 from mentor_kit.runs.parameters import configure
 from mentor_kit.students.student import load_student
 from mentor_kit.training import grpo, stage
+from mentor_kit.training.collapse import BestValidation, CollapseDetector, TrainingCollapsed
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.grpo import train_grpo
 from mentor_kit.training.sft import train_sft
-from mentor_kit.training.watch import TrainingCollapsed, Watch
 
 pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(12)
@@ -31,27 +31,34 @@ def student():
     return by_heart()
 
 
-def see(watch, *lines):
-    for line in lines:
-        watch.see(line)
+def detector(patience=0):
+    """A detector, and a function that gives it and its validations lines of metrics."""
+    found = CollapseDetector(patience, BestValidation())
+
+    def update(*lines):
+        for line in lines:
+            found.validations.update(line)
+            found.update(line)
+
+    return found, update
 
 
 def test_the_first_of_equal_validations_is_best():
-    watch = Watch()
-    see(watch, {"step": 0, "val/accuracy": 0.4}, {"step": 2, "val/accuracy": 0.6},
+    found, update = detector()
+    update({"step": 0, "val/accuracy": 0.4}, {"step": 2, "val/accuracy": 0.6},
         {"step": 4, "val/accuracy": 0.6},
         {"step": 6, "val/accuracy": 0.5})
-    assert watch.best == (2, 0.6) and watch.accuracy == 0.5
+    assert found.validations.best == (2, 0.6) and found.validations.last == 0.5
 
 
 def test_no_executed_call_for_patience_steps():
-    watch = Watch(patience=3)
-    see(watch,
-        *({"step": s, "executed_calls": c} for s, c in [(1, 0), (2, 0), (3, 0.5), (4, 0), (5, 0)]))
+    _, update = detector(patience=3)
+    calls = [(1, 0), (2, 0), (3, 0.5), (4, 0), (5, 0)]
+    update(*({"step": s, "executed_calls": c} for s, c in calls))
     with pytest.raises(TrainingCollapsed, match="step 6: no rollout executed a tool call since "
                                                 "step 4; .*try"):
-        watch.see({"step": 6, "executed_calls": 0})
-    see(Watch(patience=0), *({"step": s, "executed_calls": 0} for s in range(99)))
+        update({"step": 6, "executed_calls": 0})
+    detector(patience=0)[1](*({"step": s, "executed_calls": 0} for s in range(99)))
 
 
 @pytest.mark.parametrize(("best", "now", "stops"),
@@ -60,24 +67,24 @@ def test_no_executed_call_for_patience_steps():
 def test_equal_rewards_are_collapse_only_while_validation_is_worse_than_its_best_and_than_good(
     best, now, stops
 ):
-    watch = Watch(patience=2)
-    see(watch, {"step": 0, "val/accuracy": best}, {"step": 1, "val/accuracy": now},
+    _, update = detector(patience=2)
+    update({"step": 0, "val/accuracy": best}, {"step": 1, "val/accuracy": now},
         {"step": 1, "frac_reward_zero_std": 1.0}, {"step": 2, "frac_reward_zero_std": 0.9},
         {"step": 3, "frac_reward_zero_std": 1.0})
     if stops:
         with pytest.raises(TrainingCollapsed, match="step 4: all rewards were equal in every group "
                                                     ".* since step 3"):
-            watch.see({"step": 4, "frac_reward_zero_std": 1.0})
+            update({"step": 4, "frac_reward_zero_std": 1.0})
     else:
-        watch.see({"step": 4, "frac_reward_zero_std": 1.0})
+        update({"step": 4, "frac_reward_zero_std": 1.0})
 
 
 @pytest.mark.parametrize(("line", "match"), [
-    ({"loss": float("nan")}, "the loss is no finite number .nan. since step 7"),
-    ({"reward": None}, "the reward is no finite number since step 7")])
+    ({"loss": float("nan")}, "the loss is not a finite number .nan. since step 7"),
+    ({"reward": None}, "the reward is not a finite number since step 7")])
 def test_numbers_that_are_none(line, match):
     with pytest.raises(TrainingCollapsed, match=match):
-        Watch().see({"step": 7, **line})
+        detector()[1]({"step": 7, **line})
 
 
 def nothing_stored(run):
@@ -106,10 +113,9 @@ def test_grpo_that_unlearns_tool_calls_stops(student, tmp_path, monkeypatch):
                                        ".*lower learning_rate")
 
 
-@pytest.mark.parametrize(("samples", "match"),
-                         [(False, "the loss is no finite number .nan. since step 1"),
-                                                (True, "a token's probability is no finite number "
-                                                       "since step 1")])
+@pytest.mark.parametrize(("samples", "match"), [
+    (False, "the loss is not a finite number .nan. since step 1"),
+    (True, "a token's probability is not a finite number since step 1")])
 def test_grpo_on_weights_that_are_no_number_stops(student, tmp_path, monkeypatch, samples, match):
     learner = clone(student)
     torch.nn.init.constant_(learner.model.model.norm.weight, float("nan"))
@@ -122,14 +128,14 @@ def test_grpo_on_weights_that_are_no_number_stops(student, tmp_path, monkeypatch
 def test_validation_of_weights_that_are_no_number_stops(student, tmp_path):
     learner = clone(student)
     torch.nn.init.constant_(learner.model.model.norm.weight, float("nan"))
-    collapse(learner, tmp_path, "a token's probability is no finite number since step 0")
+    collapse(learner, tmp_path, "a token's probability is not a finite number since step 0")
 
 
 def test_sft_on_weights_that_are_no_number_stops(student, tmp_path):
     run, settings = new_run(tmp_path), TrainConfig(method="sft", steps=9, sft_batch=6,
                                                    sft_learning_rate=1.0e30, validate_every=2,
                                                    save_every=0)
-    with pytest.raises(TrainingCollapsed, match="at step 2: .* no finite number"):
+    with pytest.raises(TrainingCollapsed, match="at step 2: .* not a finite number"):
         train_sft(clone(student), RECORDS, RECORDS[:2], settings, run)
     assert nothing_stored(run)
 
@@ -142,13 +148,13 @@ def config_of(**options):
 def test_the_kept_student_is_stored(student, tmp_path, keep):
     """A learning rate that ruins a good student: the best validation is the one before the first
     step."""
-    lessons = stage.prepare_lessons(Collection(tuple(RECORDS
+    lessons = stage.load_training_data(Collection(tuple(RECORDS
                                                      + [r
                                                         for r in teacher_records(12,
                                                                                  "validation")])),
                                     config_of())
     # it has overfitted these, so it is good at them
-    lessons = stage.Lessons(lessons.train, lessons.train)
+    lessons = stage.TrainingData(lessons.train, lessons.train)
     config = config_of(keep=keep, steps=4, sft_batch=6, sft_learning_rate=1.0)
     learner, run = clone(student), new_run(tmp_path)
     stage.train(config, learner, lessons, run)
@@ -166,7 +172,7 @@ def test_the_kept_student_is_stored(student, tmp_path, keep):
 
 
 def test_a_run_that_is_trained_is_not_trained_again(student, tmp_path):
-    lessons = stage.Lessons(tuple(RECORDS), tuple(RECORDS[:2]))
+    lessons = stage.TrainingData(tuple(RECORDS), tuple(RECORDS[:2]))
     config, run = config_of(steps=2, sft_batch=6), new_run(tmp_path)
     learner = clone(student)
     budget = stage.train(config, learner, lessons, run)

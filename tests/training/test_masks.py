@@ -9,10 +9,10 @@ from small_student import new_run, scripted, teacher_records, untrained, varied
 
 from mentor_kit.rewards import load_reward
 from mentor_kit.training import grpo
+from mentor_kit.training.callback import RunCallback
 from mentor_kit.training.config import TrainConfig
-from mentor_kit.training.monitor import Monitor
-from mentor_kit.training.optimizers import Cooldown
-from mentor_kit.training.scorer import RolloutScorer
+from mentor_kit.training.optimizers import WSDSchedule
+from mentor_kit.training.reward_function import RewardFunction
 from mentor_kit.training.sft import sft_rows, sft_trainer
 
 pytestmark = pytest.mark.numeric
@@ -63,8 +63,8 @@ def test_sft_gradients_ignore_tool_results(student, tmp_path):
                                                                      sft_batch=6,
                                                                   validate_every=0)
     rows = sft_rows(learner, RECORDS)[:6]
-    monitor = Monitor(run, learner, [], settings)
-    trainer = sft_trainer(learner, rows, settings, run, monitor, Cooldown(0, 0))
+    callback = RunCallback(run, learner, [], settings)
+    trainer = sft_trainer(learner, rows, settings, run, callback, WSDSchedule(0, 0))
     batch = next(iter(trainer.get_train_dataloader()))
     wrote, results = torch.zeros(2, *batch["input_ids"].shape, dtype=torch.bool)
     # in the sampler's order, padded on the right
@@ -83,9 +83,10 @@ def test_grpo_gradients_ignore_tool_results(student, tmp_path, monkeypatch):
                            max_new_tokens=256,
                             # test_policy_loss compares
                             validate_every=0, temperature=1.0, shared_prompts=False)
-    scorer = RolloutScorer(learner.tokenizer, RECORDS, load_reward("mentor"), run, "student:test")
-    trainer = grpo.grpo_trainer(learner, range(6), scorer, settings, run,
-                                Monitor(run, learner, [], settings))
+    reward_function = RewardFunction(learner.tokenizer, RECORDS, load_reward("mentor"), run,
+                                     "student:test")
+    trainer = grpo.grpo_trainer(learner, range(6), reward_function, settings, run,
+                                RunCallback(run, learner, [], settings))
     trainer.current_gradient_accumulation_steps = 1
     trainer.model.train()
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))

@@ -3,6 +3,8 @@ finite differences."""
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from small_student import BOX, by_heart, grpo_trainer_of, teacher_records, untrained
@@ -40,6 +42,13 @@ def batch_of(seed=0):
     batch["tool_mask"][5] = 0  # a rollout of which nothing counts
     batch["num_items_in_batch"] = written_mask(batch).sum()
     return batch
+
+
+def shared(trainer, micro_batch=5):
+    """The same trainer with the update that reads each prompt once."""
+    other = copy.copy(trainer)
+    other.__class__, other.micro_batch = SharedPromptTrainer, micro_batch
+    return other
 
 
 def gradient(model):
@@ -88,8 +97,7 @@ def test_gradients_are_those_of_trl(tmp_path, loss, beta, entropy, weights, old)
     theirs, logged = gradient(model), {name: values[-1] for name,
                                        values in trainer._metrics["train"].items()}
     model.zero_grad()
-    trainer.micro_batch = 5
-    found = SharedPromptTrainer._update(trainer, batch)
+    found = shared(trainer)._update(batch)
     assert theirs.norm() > 1e-4 and (gradient(model) - theirs).norm() < 1e-5 * theirs.norm()
     assert found.item() == pytest.approx(expected.item(), abs=1e-5)
     ours = {name: values[-1] for name, values in trainer._metrics["train"].items()
@@ -104,13 +112,13 @@ def test_gradients_are_those_of_finite_differences(tmp_path):
     student = untrained(RECORDS)
     student.model.double()
     trainer = grpo_trainer_of(student, tmp_path, RECORDS, loss_type="sapo", entropy_coef=0.1)
-    trainer.micro_batch, batch = 5, batch_of()
+    batch, update = batch_of(), shared(trainer)._update
     with torch.no_grad():  # off policy, where the ratios matter
         batch["old_per_token_logps"] = -7 + torch.randn(batch["completion_ids"].shape,
                                                         dtype=torch.float64,
                                                         generator=torch.Generator().manual_seed(1))
     trainer.model.zero_grad()
-    SharedPromptTrainer._update(trainer, batch)
+    update(batch)
     grads = {n: p.grad.clone() for n, p in trainer.model.named_parameters()}
     for name, parameter in trainer.model.named_parameters():
         direction = torch.randn(parameter.shape, dtype=torch.float64,
@@ -118,7 +126,7 @@ def test_gradients_are_those_of_finite_differences(tmp_path):
         losses = []
         for step in (1e-4, -2e-4):
             parameter.data += step * direction
-            losses.append(SharedPromptTrainer._update(trainer, batch).item())
+            losses.append(update(batch).item())
         parameter.data += 1e-4 * direction
         slope = (losses[0] - losses[1]) / 2e-4
         assert slope == pytest.approx((grads[name] * direction).sum().item(), rel=1e-2,
@@ -152,6 +160,18 @@ def test_scores_made_in_pieces_have_the_same_gradients(tmp_path, monkeypatch):
             (part.logprobs.sum() + part.entropies.sum()).backward()
         grads.append(gradient(student.model))
     assert (grads[0] - grads[1]).norm() < 1e-5 * grads[0].norm()
+
+
+def test_the_attention_of_a_gpu_has_the_same_gradients(monkeypatch):
+    student, grads, batch = untrained(RECORDS), [], batch_of()
+    for devices in (("cpu",), ()):
+        monkeypatch.setattr("mentor_kit.training.shared_prefix.GROUPED_ON", devices)
+        student.model.zero_grad()
+        for part in micro_batches(student.model, rows_of(batch, written_mask(batch)), 12):
+            part.logprobs.sum().backward()
+        grads.append(gradient(student.model))
+    assert (grads[0] - grads[1]).norm() < 1e-5 * grads[0].norm()
+    assert student.model.config._attn_implementation == "sdpa"
 
 
 def test_updates_of_a_batch_hold_whole_groups():

@@ -9,9 +9,9 @@ from small_student import BOX, clone, new_run, teacher_records, untrained
 
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.student import load_student
+from mentor_kit.training.callback import RunCallback
 from mentor_kit.training.config import TrainConfig
-from mentor_kit.training.monitor import Monitor
-from mentor_kit.training.optimizers import Cooldown
+from mentor_kit.training.optimizers import WSDSchedule
 from mentor_kit.training.sft import sft_rows, sft_trainer
 from mentor_kit.training.sft_trainer import rows_of
 
@@ -24,8 +24,8 @@ def step(student, folder, rows, **options):
     settings = TrainConfig(method="sft", steps=1, sft_batch=len(rows), validate_every=0,
                            save_every=0, **options)
     run = new_run(folder)
-    trainer = sft_trainer(student, rows, settings, run, Monitor(run, student, [], settings),
-                          Cooldown(0, 0))
+    trainer = sft_trainer(student, rows, settings, run, RunCallback(run, student, [], settings),
+                          WSDSchedule(0, 0))
     batches = list(trainer.get_train_dataloader())
     trainer.current_gradient_accumulation_steps = len(batches)
     scored = sum((b["labels"] != -100).sum() for b in batches)

@@ -32,7 +32,7 @@ from mentor_kit.training import stage
 from mentor_kit.training.checkpoints import tiled_order
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.grpo import train_grpo
-from mentor_kit.training.optimizers import Cooldown, MuonWithAdamW
+from mentor_kit.training.optimizers import MuonWithAdamW, WSDSchedule
 from mentor_kit.training.sft import sft_rows, train_sft
 
 pytestmark = pytest.mark.numeric
@@ -123,13 +123,13 @@ def test_validation_leaves_the_training_sampling_alone(student, tmp_path):
     assert kept[0] == kept[1] and len(kept[0]) == 2
 
 
-def test_cooldown_by_hand():
-    factor = Cooldown(warmup=2, length=4)
-    assert [factor(s) for s in range(4)] == [0.5, 1.0, 1.0, 1.0] and not factor.over(99)
-    factor.begin(10)
-    factor.begin(12)
+def test_warm_up_stable_decay_by_hand():
+    factor = WSDSchedule(warmup=2, decay=4)
+    assert [factor(s) for s in range(4)] == [0.5, 1.0, 1.0, 1.0] and not factor.is_over(99)
+    factor.begin_decay(10)
+    factor.begin_decay(12)
     assert [factor(s) for s in (10, 11, 13, 14, 20)] == [1.0, 0.75, 0.25, 0.0, 0.0]
-    assert not factor.over(13) and factor.over(14)
+    assert not factor.is_over(13) and factor.is_over(14)
 
 
 def test_grpo_is_deterministic(student, tmp_path):
@@ -148,10 +148,10 @@ class Crash(TrainerCallback):
 
 def test_grpo_resumes_exactly(student, tmp_path, monkeypatch):
     whole, run, budget = grpo(student, tmp_path / "whole", steps=4, save_every=2, validate_every=2)
-    from mentor_kit.training import monitor
+    from mentor_kit.training import callback
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(monitor.Monitor, "on_step_begin", Crash.on_step_end)
+        patch.setattr(callback.RunCallback, "on_step_begin", Crash.on_step_end)
         grpo(student, tmp_path / "cut", steps=4, save_every=2, validate_every=2)
     resumed, again, same_budget = grpo(student, tmp_path / "cut", steps=4, save_every=2,
                                        validate_every=2)
@@ -246,7 +246,7 @@ def test_the_stage_trains_saves_and_cleans_up(student, tmp_path):
                        cold_start_batch=4, validate_every=2, validation_items=2, save_every=1,
                        max_new_tokens=64)
     run = new_run(tmp_path / "cold", "cold_start")
-    lessons = stage.prepare_lessons(collection, config)
+    lessons = stage.load_training_data(collection, config)
     assert any("habits" in r.trajectory.meta and r.trajectory.meta["habits"] for r in lessons.train)
     budget = stage.train(config, stage.make_student(config, lessons, None), lessons, run)
     assert (
@@ -271,7 +271,7 @@ def test_no_accepted_item_is_named():
     from mentor_kit.collection.collection import Collection
 
     with pytest.raises(UserError, match="no accepted item in split 'train'"):
-        stage.prepare_lessons(Collection(()), configure(TrainConfig))
+        stage.load_training_data(Collection(()), configure(TrainConfig))
 
 
 def test_gdpo_trains_on_our_per_term_advantages(student, tmp_path, monkeypatch):
@@ -306,13 +306,13 @@ def test_gdpo_trains_on_our_per_term_advantages(student, tmp_path, monkeypatch):
 
 def test_an_interrupted_student_without_a_checkpoint_is_not_taken_for_its_start(student, tmp_path,
                                                                                 monkeypatch):
-    from mentor_kit.training import monitor
+    from mentor_kit.training import callback
 
     learner, run = clone(student), new_run(tmp_path)
     settings = TrainConfig(method="sft", sft_learning_rate=3.0e-3, save_every=4, steps=4,
                            sft_batch=4, validate_every=0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(monitor.Monitor, "on_step_begin", Crash.on_step_end)
+        patch.setattr(callback.RunCallback, "on_step_begin", Crash.on_step_end)
         train_sft(learner, RECORDS, [], settings, run)
     with pytest.raises(UserError, match="interrupted before its first checkpoint"):
         train_sft(learner, RECORDS, [], settings, run)

@@ -19,14 +19,20 @@ from mentor_kit.students.student import Student
 from mentor_kit.training import processes
 from mentor_kit.training.bar import StepBar
 from mentor_kit.training.checkpoints import drop_older_best, save_best
+from mentor_kit.training.collapse import (
+    ACCURACY,
+    PROBABILITY,
+    BestValidation,
+    CollapseDetector,
+    not_a_number,
+)
 from mentor_kit.training.config import TrainConfig
-from mentor_kit.training.optimizers import Cooldown
-from mentor_kit.training.watch import ACCURACY, PROBABILITY, Watch, not_a_number
+from mentor_kit.training.optimizers import WSDSchedule
 
 WALL_CLOCK = ("step_time", "profiling", "train_", "epoch", "total_flos", "_runtime", "per_second")
 
 
-class Monitor(TrainerCallback):
+class RunCallback(TrainerCallback):
     """Writes TRL's logs to the run's metrics file, validates with the judge, stops at a target or a
     collapse.
 
@@ -38,21 +44,21 @@ class Monitor(TrainerCallback):
     Args:
         run: metrics go to `run.log`, wall times to `run.log_time`.
         validation: records whose reference is the teacher's trajectory; every one is asked.
-        cooldown: begins at the target accuracy; its end stops the training.
+        schedule: its decay begins at the target accuracy, and the end of that stops the training.
 
     Raises:
         TrainingCollapsed: from within the training, when going on cannot help.
     """
 
     def __init__(self, run: Run, student: Student, validation: Sequence[Record],
-                 config: TrainConfig,
-                 cooldown: Cooldown | None = None) -> None:
+                 config: TrainConfig, schedule: WSDSchedule | None = None) -> None:
         self.run, self.student, self.validation, self.config = run, student, validation, config
         self.target = config.sft_plan.target_accuracy if config.kind == "cold_start" else 0.0
-        self.cooldown = cooldown or Cooldown(0, 0)
-        self.watch = Watch(config.collapse_patience)
+        self.schedule = schedule or WSDSchedule(0, 0)
+        self.validations = BestValidation()
+        self.collapse = CollapseDetector(config.collapse_patience, self.validations)
         for line in processes.share(run.metrics()):  # of the training that is resumed
-            self.watch.see(line)
+            self._update(line)
         self.bar = StepBar(config.total_steps, student.name)
         self.started = 0.0
 
@@ -66,9 +72,9 @@ class Monitor(TrainerCallback):
         self.run.log_time("step", time.perf_counter() - self.started, step=state.global_step)
         if self.config.validate_every and state.global_step % self.config.validate_every == 0:
             self.validate(state.global_step)
-            if self.target and self.watch.accuracy >= self.target:
-                self.cooldown.begin(state.global_step)
-        control.should_training_stop |= self.cooldown.over(state.global_step)
+            if self.target and self.validations.last >= self.target:
+                self.schedule.begin_decay(state.global_step)
+        control.should_training_stop |= self.schedule.is_over(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None,
                **kwargs: Any) -> None:
@@ -79,12 +85,12 @@ class Monitor(TrainerCallback):
             return
         self.run.log({"step": state.global_step, **numbers})
         self.bar.show({"step": state.global_step, **numbers})
-        self.watch.see({"step": state.global_step, **logged})
+        self._update({"step": state.global_step, **logged})
         self._check_weights(state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.config.keep == "best" and self.watch.best and processes.is_first():
-            drop_older_best(self.run, self.watch.best[0])
+        if self.config.keep == "best" and self.validations.best and processes.is_first():
+            drop_older_best(self.run, self.validations.best[0])
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.close()
@@ -101,12 +107,16 @@ class Monitor(TrainerCallback):
         line = {"step": step, **{f"val/{k}": v for k, v in metrics.items()}}
         self.run.log(line)
         self.bar.show({"step": step, ACCURACY: line[ACCURACY]})
-        self.watch.see(line)
-        if self.config.keep == "best" and self.watch.best[0] == step:
+        self._update(line)
+        if self.config.keep == "best" and self.validations.best[0] == step:
             save_best(self.student.model, self.run, step)
 
+    def _update(self, line: dict[str, Any]) -> None:
+        self.validations.update(line)
+        self.collapse.update(line)
+
     def _check_weights(self, step: int) -> None:
-        """Stop, in all processes alike, if a weight of any of them is no finite number."""
+        """Stop, in all processes alike, if a weight of any of them is not a finite number."""
         finite = all(bool(torch.isfinite(getattr(p, "to_local", lambda p=p: p)()).all())
                      for p in self.student.model.parameters() if p.requires_grad)
         if not all(processes.gather([finite])):

@@ -16,7 +16,7 @@ from mentor_kit.metrics.trajectories import record_metrics
 from mentor_kit.rewards import Reward, Score
 from mentor_kit.rewards.diagnostics import varying_share
 from mentor_kit.runs.run import Run
-from mentor_kit.students.rollout import decode_completion
+from mentor_kit.students.turns import decode_completion
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import SHARDS
 
@@ -25,7 +25,7 @@ LOGGED = {"correct": "judge_accuracy", "boxed": "box_rate", "set_match": "set_ma
           "n_calls": "tool_calls", "n_executed": "executed_calls"}
 
 
-class RolloutScorer:
+class RewardFunction:
     """Scores each rollout batch, logs its means and stores it as one Parquet shard named after the
     optimizer step.
 
@@ -113,18 +113,18 @@ class TermReward:
     ever.
 
     Args:
-        scorer: of the first term only: it scores and stores the batch for all terms.
+        reward_function: of the first term only: it scores and stores the batch for all terms.
         shared: where the scores of the batch lie for the other terms.
     """
 
-    def __init__(self, scorer: RolloutScorer | None, shared: list[Score], name: str,
+    def __init__(self, reward_function: RewardFunction | None, shared: list[Score], name: str,
                  weight: float) -> None:
-        self.scorer, self.shared, self.weight = scorer, shared, weight
+        self.reward_function, self.shared, self.weight = reward_function, shared, weight
         self.name = self.__name__ = name
 
     def __call__(self, **batch: Any) -> list[float]:
-        if self.scorer is not None:
-            self.shared[:] = self.scorer.score_batch(**batch)
+        if self.reward_function is not None:
+            self.shared[:] = self.reward_function.score_batch(**batch)
         return [s.terms.get(self.name, 0.0) / self.weight if self.weight else 0.0
                 for s in self.shared]
 

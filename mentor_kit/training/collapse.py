@@ -1,7 +1,6 @@
-"""What a training's own metrics say about it: the best validation so far, and whether it has
-collapsed.
+"""What a training's own metrics say about it: its best validation, and whether it has collapsed.
 
-It sees every line of the metrics file, so a resumed training knows what the killed one knew.
+Both take in every line of the metrics file, so a resumed training knows what the killed one knew.
 """
 
 from __future__ import annotations
@@ -30,44 +29,55 @@ class TrainingCollapsed(UserError):
     what to try."""
 
 
-class Watch:
-    """Sees the metrics of each step.
-
-    Args:
-        patience: optimizer steps that one sign of collapse may last; 0 looks only for numbers that
-            are none.
+class BestValidation:
+    """The best validation so far.
 
     Attributes:
-        best: (step, greedy validation accuracy) of the best validation; of equal ones, the first.
-            None before any.
+        best: (step, greedy validation accuracy); of equal ones, the first. None before any.
+        last: accuracy at the last validation.
     """
 
-    def __init__(self, patience: int = 0) -> None:
-        self.patience = patience
+    def __init__(self) -> None:
         self.best: tuple[int, float] | None = None
-        self.accuracy = math.inf
+        self.last = math.inf
+
+    def update(self, line: Mapping[str, Any]) -> None:
+        """Take in one line of metrics."""
+        if ACCURACY in line:
+            self.last = line[ACCURACY]
+            if self.best is None or self.last > self.best[1]:
+                self.best = (line["step"], self.last)
+
+
+class CollapseDetector:
+    """Stops a training that cannot recover.
+
+    Args:
+        patience: optimizer steps that one sign of collapse may last; 0 looks only for values that
+            are not finite numbers.
+        validations: equal rewards are a sign of collapse only below the best validation.
+    """
+
+    def __init__(self, patience: int, validations: BestValidation) -> None:
+        self.patience, self.validations = patience, validations
         self.since: dict[str, int] = {}
 
-    def see(self, line: Mapping[str, Any]) -> None:
+    def update(self, line: Mapping[str, Any]) -> None:
         """Take in one line of metrics.
 
         Raises:
-            TrainingCollapsed: a number is none, or a sign of collapse has lasted for `patience`
-                steps.
+            TrainingCollapsed: a value is not a finite number, or a sign of collapse has lasted for
+                `patience` steps.
         """
-        step = line["step"]
-        if ACCURACY in line:
-            self.accuracy = line[ACCURACY]
-            if self.best is None or self.accuracy > self.best[1]:
-                self.best = (step, self.accuracy)
+        step, validations = line["step"], self.validations
         for name, words in NUMBERS.items():
             if name in line and (line[name] is None or not math.isfinite(line[name])):
                 raise not_a_number(words, line[name], step)
         if "executed_calls" in line:
             self._lasting(NO_CALLS, line["executed_calls"] == 0, step)
         if "frac_reward_zero_std" in line:
-            worse = self.best is not None and self.accuracy < min(self.best[1], GOOD)
-            self._lasting(NO_DIFFERENCE, line["frac_reward_zero_std"] == 1 and worse, step)
+            worse = validations.best and validations.last < min(validations.best[1], GOOD)
+            self._lasting(NO_DIFFERENCE, line["frac_reward_zero_std"] == 1 and bool(worse), step)
 
     def _lasting(self, sign: str, seen: bool, step: int) -> None:
         if not seen:
@@ -82,5 +92,6 @@ class Watch:
 
 def not_a_number(what: str, value: Any, step: int) -> TrainingCollapsed:
     shown = "" if value is None else f" ({value})"
-    return TrainingCollapsed(f"training stopped at step {step}: {what} is no finite number{shown} "
-                             f"since step {step}; try a lower learning_rate, or another start.")
+    return TrainingCollapsed(f"training stopped at step {step}: {what} is not a finite number"
+                             f"{shown} since step {step}; try a lower learning_rate, or another "
+                             "start.")
