@@ -11,12 +11,15 @@ or JSONL by suffix.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record, load_records, save_records
@@ -28,7 +31,19 @@ from mentor_kit.rewards import Reward, Score, load_reward, reference_from_names
 from mentor_kit.rewards.context import RewardContext
 from mentor_kit.runs.files import write_atomic
 
-FIELDS = "response (text), ground_truth (text or list of texts), teacher_tools (list of tool names)"
+CONTRACT = ("response (text), ground_truth (text or list of texts), teacher_tools (list of tool "
+            "names)")
+FIELDS = {"response": (TypeAdapter(str), "a text"),
+          "ground_truth": (TypeAdapter(str | list[str]), "a text or a list of texts"),
+          "teacher_tools": (TypeAdapter(list[str] | None), "a list of tool names"),
+          "tools": (TypeAdapter(list[str] | None), "a list of tool names")}
+# how files begin that are not JSON lines in UTF-8 -> what they are, what to do
+KINDS = {b"\x1f\x8b": ("packed by gzip", "unpack it by gunzip"),
+         b"PK\x03\x04": ("a zip archive", "unpack it"),
+         b"\x28\xb5\x2f\xfd": ("packed by zstd", "unpack it by unzstd"),
+         b"PAR1": ("Parquet", "name it .parquet"),
+         codecs.BOM_UTF16_LE: ("UTF-16", "write it as UTF-8"),
+         codecs.BOM_UTF16_BE: ("UTF-16", "write it as UTF-8")}
 
 
 @dataclass(frozen=True)
@@ -91,7 +106,7 @@ def score_file(preset: str | Reward, in_path: Path | str, out_path: Path | str,
     if toolbox is not None:
         load_toolbox(toolbox)
     if not in_path.is_file():
-        raise UserError(f"No input file {str(in_path)!r}: give a JSONL file with {FIELDS}, or a "
+        raise UserError(f"No input file {str(in_path)!r}: give a JSONL file with {CONTRACT}, or a "
                         "trajectory Parquet file.")
     _check_output(in_path, out_path)
     if not eos:
@@ -123,7 +138,7 @@ def _bad_path(out_path: Path) -> Path:
 
 def _score_lines(reward: Reward, in_path: Path, out_path: Path, toolbox: str | None, eos: str,
                  skip_bad: bool) -> Summary:
-    good, bad, totals, judges, ended = [], [], [], Counter(), False
+    good, bad, totals, judges, cut = [], [], [], Counter(), []
     for number, raw in _lines(in_path):
         try:
             row = _read_row(raw)
@@ -139,7 +154,8 @@ def _score_lines(reward: Reward, in_path: Path, out_path: Path, toolbox: str | N
             continue
         totals.append(score.total)
         judges[by] += 1
-        ended = ended or record.trajectory.finish == "eos"
+        if record.trajectory.finish != "eos":
+            cut.append(row["response"])
     bad_out = _bad_path(out_path)
     _write(out_path, good)
     if bad:
@@ -148,9 +164,21 @@ def _score_lines(reward: Reward, in_path: Path, out_path: Path, toolbox: str | N
         # a stale side file of an earlier attempt would claim bad lines
         bad_out.unlink(missing_ok=True)
     summary = _summary(out_path, totals, judges, len(bad), bad_out if bad else None)
-    return summary if ended or not totals else replace(summary, note=(
-        f"no response ends with its end token {eos!r}, so each counts as cut off; if they end with "
-        "another one, or with none, name that by --eos or append it"))
+    return replace(summary, note=_note_of_endings(cut, len(totals), eos))
+
+
+def _note_of_endings(cut: list[str], n: int, eos: str) -> str:
+    """How many of n responses lack their end token, and what may be wrong with the file."""
+    if not cut:
+        return ""
+    note = (f"{len(cut)} of {n} responses do not end with the end token {eos!r} and count as cut "
+            "off")
+    followed = sum(response.rstrip().endswith(eos) for response in cut)
+    if followed:
+        return f"{note}; in {followed} of them a line break or space follows it: strip that"
+    if len(cut) == n:
+        return f"{note}; if they end with another one name it by --eos, if with none append it"
+    return note
 
 
 def _score_records(reward: Reward, in_path: Path, out_path: Path, toolbox: str | None) -> Summary:
@@ -185,34 +213,37 @@ def row_to_record(row: dict[str, Any], number: int, toolbox: str | None = None,
     Raises:
         BadLine: a field is missing or of the wrong type.
     """
-    for name in ("response", "ground_truth", "teacher_tools"):
-        if name not in row:
-            raise BadLine(f"field {name!r} is missing; a line needs {FIELDS}")
-    golds = [row["ground_truth"]] if isinstance(row["ground_truth"], str) else row["ground_truth"]
-    tools, names = row.get("tools"), row["teacher_tools"]
-    if not isinstance(row["response"], str):
-        raise BadLine(f"response is {_kind(row['response'])}, it must be a text")
-    if not _texts(golds):
-        raise BadLine(f"ground_truth is {_kind(golds)}, it must be a text or a list of texts")
+    for name, (adapter, kind) in FIELDS.items():
+        if name not in row and name != "tools":
+            raise BadLine(f"field {name!r} is missing; a line needs {CONTRACT}")
+        try:
+            adapter.validate_python(row.get(name), strict=True)
+        except ValidationError:
+            raise BadLine(f"{name} is {_shown(row.get(name))}, it must be {kind}") from None
+    golds, tools = row["ground_truth"], row.get("tools")
+    golds = [golds] if isinstance(golds, str) else golds
     if not any(g.strip() for g in golds):
-        raise BadLine("ground_truth is empty, it must be a text or a list of texts")
-    if not (names is None or _texts(names)):
-        raise BadLine(f"teacher_tools is {_kind(names)}, it must be a list of tool names")
-    if not (tools is None or _texts(tools)):
-        raise BadLine(f"tools is {_kind(tools)}, it must be a list of tool names")
-    problem = Problem(f"line/{number}", "(not stored)", tuple(golds), "jsonl", "scored", toolbox
-                      or "arithmetic",
-                      {} if tools is None else {"tools": tools})
+        raise BadLine(f"ground_truth is empty, it must be {FIELDS['ground_truth'][1]}")
+    problem = Problem(f"line/{number}", "(not stored)", tuple(golds), "jsonl", "scored",
+                      toolbox or "arithmetic", {} if tools is None else {"tools": tools})
     return Record(problem, Trajectory.from_text(row["response"], problem.id, eos=eos),
-                  reference_from_names(names or (), problem.id))
+                  reference_from_names(row["teacher_tools"] or (), problem.id))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, bytes) of the lines that are not blank."""
+    """(line number from 1, bytes) of the lines that are not blank.
+
+    Raises:
+        UserError: the file is packed or of an encoding other than UTF-8.
+    """
     with path.open("rb") as file:
+        start = file.read(4)
+        for mark, (kind, fix) in KINDS.items():
+            if start.startswith(mark):
+                raise UserError(f"{str(path)!r} is {kind}, not JSON lines in UTF-8: {fix}.")
+        file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
         for number, raw in enumerate(file, 1):
-            raw = raw.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else raw.strip()
-            if raw:
+            if raw := raw.strip():
                 yield number, raw
 
 
@@ -225,24 +256,24 @@ def _read_row(raw: bytes) -> dict[str, Any]:
     except RecursionError:
         raise BadLine("nested too deeply") from None
     except ValueError as error:
+        if raw in (b"[", b"{"):
+            raise BadLine("JSON over several lines; JSON lines hold one object a line") from None
         raise BadLine(f"not valid JSON ({error})") from None
+    if isinstance(row, list):
+        raise BadLine("it holds a JSON list; JSON lines hold one object a line, without brackets "
+                      "around them")
     if not isinstance(row, dict):
-        raise BadLine(f"it holds {_kind(row)}, not an object")
+        raise BadLine(f"it holds {_shown(row)}, not an object")
     return row
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, str) for v in value)
-
-
-def _kind(value: Any) -> str:
-    return {type(None): "null", bool: "true or false", dict: "an object",
-            list: "a list with other things than texts",
-            str: "a text"}.get(type(value), "a number")
 
 
 def _record_to_line(record: Record) -> dict[str, Any]:

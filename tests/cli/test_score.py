@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -68,17 +69,18 @@ def test_tools_toolbox_and_eos(tmp_path):
     assert read(tmp_path / "out.jsonl")[0]["score"] == pytest.approx(1.1)
 
 
-BAD = [("{\"response\": \"x\"", "not valid JSON"), ("[1]", "a list"), ("5", "a number"),
+BAD = [("{\"response\": \"x\"", "not valid JSON"), ("[1]", "it holds a JSON list"),
+       ("5", "it holds 5, not an object"), ("[", "JSON over several lines"),
        ({k: v for k, v in GOOD.items() if k != "ground_truth"}, "'ground_truth' is missing"),
        ({k: v for k, v in GOOD.items() if k != "teacher_tools"}, "'teacher_tools' is missing"),
        (GOOD | {"response": None}, "response is null"), (GOOD | {"response": ["x"]}, "response is"),
        (GOOD | {"ground_truth": 3},
-        "ground_truth is a number, it must be a text or a list of texts"),
+        "ground_truth is 3, it must be a text or a list of texts"),
        (GOOD | {"ground_truth": []}, "ground_truth is empty"),
        (GOOD | {"ground_truth": " "}, "ground_truth is empty"),
-       (GOOD | {"teacher_tools": "add"}, "teacher_tools is a text"),
+       (GOOD | {"teacher_tools": "add"}, 'teacher_tools is "add"'),
        (GOOD | {"teacher_tools": [1]}, "list of tool names"),
-       (GOOD | {"tools": {}}, "tools is an object"),
+       (GOOD | {"tools": {}}, "tools is {}"),
        (json.dumps(GOOD)[:-1] + ", \"x\": NaN}", "NaN is not JSON"),
        (json.dumps(GOOD)[:-1] + ", \"x\": 1e999}", "JSON"),
        ("[" * 100_000, "nested too deeply")]
@@ -136,13 +138,31 @@ def test_responses_that_all_lack_the_end_token_are_noted(tmp_path):
     other = GOOD | {"response": GOOD["response"].replace("<|im_end|>", "</s>")}
     summary = score_file("mentor", write(tmp_path / "in.jsonl", other, other),
                          tmp_path / "out.jsonl")
-    note = "note: no response ends with its end token '<|im_end|>', so each counts as cut off; .* by --eos"  # noqa: E501
+    note = r"note: . of . responses do not end with the end token '<\|im_end\|>' and .* by --eos"
     assert summary.mean == 0 and re.search(f"\n{note}", str(summary))
     assert score_file("mentor", tmp_path / "in.jsonl", tmp_path / "out.jsonl",
                       eos="</s>").note == ""
     summary = score_file("mentor", write(tmp_path / "in.jsonl", other, GOOD),
                          tmp_path / "out.jsonl")
-    assert "note" not in str(summary)
+    assert summary.note == ("1 of 2 responses do not end with the end token '<|im_end|>' and count "
+                            "as cut off")
+
+
+def test_end_tokens_with_a_line_break_behind_them_are_noted(tmp_path):
+    followed = GOOD | {"response": GOOD["response"] + "\n"}
+    source = write(tmp_path / "in.jsonl", GOOD, followed, followed)
+    note = score_file("mentor", source, tmp_path / "out.jsonl").note
+    assert note.startswith("2 of 3 responses do not end with")
+    assert note.endswith("in 2 of them a line break or space follows it: strip that")
+
+
+@pytest.mark.parametrize(("start", "reason"), [
+    (gzip.compress(b"{}"), "packed by gzip"), ("{}".encode("utf-16"), "UTF-16"),
+    (b"PK\x03\x04", "a zip archive"), (b"PAR1", "Parquet")])
+def test_files_of_another_kind_are_named(tmp_path, start, reason):
+    (tmp_path / "in.jsonl").write_bytes(start)
+    with pytest.raises(UserError, match=f"is {reason}, not JSON lines in UTF-8: "):
+        score_file("mentor", tmp_path / "in.jsonl", tmp_path / "out.jsonl", skip_bad=True)
 
 
 def test_an_earlier_score_is_replaced(tmp_path):
@@ -163,7 +183,7 @@ def test_a_reward_that_raises_is_one_line_with_the_lines_number(tmp_path):
         score_file(load_reward(broken), source, tmp_path / "out.jsonl", skip_bad=True)
     assert str(error.value) == (
         f"{source}, line 2: Reward function {__name__}:broken raised AttributeError: 'Trajectory' "
-        f"object has no attribute 'no_such_thing' ({place}) for problem 'line/2': mend it.")
+        f"object has no attribute 'no_such_thing' ({place}) for problem 'line/2'.")
     save_records(tmp_path / "in.parquet", [behaviours()[0][1]])
     with pytest.raises(UserError, match=r"in.parquet, row 1: .*raised AttributeError"):
         score_file(load_reward(broken), tmp_path / "in.parquet", tmp_path / "out.jsonl")
