@@ -203,7 +203,8 @@ def _score(reward: Reward, record: Record, place: str) -> tuple[Score, str]:
         score = reward(record.problem, record.reference, record.trajectory)
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
-    return score, RewardContext(record.problem, record.reference, record.trajectory).verdict.by
+    context = RewardContext(record.problem, record.reference, record.trajectory, judge=reward.judge)
+    return score, context.verdict.by
 
 
 def row_to_record(row: dict[str, Any], number: int, toolbox: str | None = None,

@@ -61,6 +61,7 @@ class EvaluateConfig(StudentConfig):
     seed: int = Field(0, ge=0)
     passages: Annotated[str, AfterValidator(checked(check_path))] = ""
     retriever: Literal["bm25", "dense"] = "bm25"
+    judge: Literal["released", "strict"] = "released"
 
     @field_validator("benchmarks")
     @classmethod

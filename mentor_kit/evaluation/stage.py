@@ -13,6 +13,7 @@ from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.registry import write_provenance
+from mentor_kit.evaluation.benchmarks.scorers import JUDGES
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.students import sampling
 from mentor_kit.evaluation.tasks import Task, benchmark_tasks, evaluate_tasks
@@ -49,10 +50,11 @@ def evaluate_splits(config: EvaluateConfig, student: Student, collection: Collec
                     run: Run) -> list[Record]:
     """Evaluate the collection's splits, then the benchmarks; resumes item by item. Stores all
     records."""
-    settings = sampling(config)
-    tasks = [Task(split, [r.problem for r in collection.split(split)], student, settings,
-                  attempts=[r for r in collection.records if r.problem.split == split])
-             for split in evaluation_splits(collection, config.splits)]
+    settings, tasks = sampling(config), []
+    for split in evaluation_splits(collection, config.splits):
+        attempts = [r for r in collection.records if r.problem.split == split]
+        tasks.append(Task(split, [r.problem for r in collection.split(split)], student, settings,
+                          JUDGES[config.judge], attempts=attempts))
     if config.benchmarks:
         declared, provenance = benchmark_tasks(config, student, settings)
         write_provenance(provenance, run)

@@ -23,7 +23,7 @@ from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.registry import Benchmark, load_benchmark
-from mentor_kit.evaluation.benchmarks.scorers import load_scorer
+from mentor_kit.evaluation.benchmarks.scorers import JUDGES, load_scorer
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.evaluate import EvalRequest, Scorer, answer_all, scored, teacher_accuracy
 from mentor_kit.judging.verdicts import judge_answers
@@ -173,14 +173,13 @@ def benchmark_tasks(
         benchmark, splits = load_benchmark(spec)
         problems = benchmark.load(config.seed, config.benchmark_items, splits)
         provenance.append(benchmark.provenance(problems))
-        tasks += _tasks(benchmark, problems, solver, sampling)
+        tasks += _tasks(benchmark, problems, solver, sampling, config.judge)
     return tasks, provenance
 
 
-def _tasks(
-    benchmark: Benchmark, problems: Sequence[Problem], solver: Any, sampling: Sampling
-) -> list[Task]:
-    scorer = load_scorer(benchmark.scorer)
+def _tasks(benchmark: Benchmark, problems: Sequence[Problem], solver: Any, sampling: Sampling,
+           judge: str) -> list[Task]:
+    scorer = JUDGES[judge] if benchmark.scorer == "judge" else load_scorer(benchmark.scorer)
     solver = with_toolbox(solver, benchmark.toolbox)
     settings = replace(sampling, max_turns=benchmark.max_turns or sampling.max_turns)
     meta = {"benchmark": benchmark.name, "benchmark_version": benchmark.version}

@@ -19,8 +19,9 @@ from collections.abc import Callable
 from typing import Any
 
 MEMORY_BYTES = 2 << 30
-# CPU share of a request after which the first, second, third grader must be done
-DEADLINES = (0.3, 0.55, 0.75)
+# the graders of a judge, and the CPU share of a request after which each must be done
+DEADLINES = {"released": {"mathruler": 0.3, "math_verify": 0.55, "math_verify_metric": 0.75},
+             "strict": {"strict": 0.75}}
 HARD_SHARE = 0.85  # CPU share after which the kernel ends this process, whatever it is doing
 MAX_CHARACTERS = 1000  # of a text that is parsed; longer ones are only compared as texts
 # What SymPy may evaluate: letters, digits and the signs of written mathematics. No quotes,
@@ -46,8 +47,8 @@ def may_evaluate(text: str) -> bool:
 
 
 class Graders:
-    """The three graders of the released judge, in the order cheapest first; their verdicts are
-    OR-ed.
+    """The three graders of the released judge, in the order cheapest first, whose verdicts are
+    OR-ed; and the strict one.
 
     They may compare any text. What SymPy or Math-Verify would parse is checked before, and
     `refused` says that it was not parsed.
@@ -59,13 +60,15 @@ class Graders:
         from math_verify.metric import math_metric
         from math_verify.parser import ExprExtractionConfig, LatexExtractionConfig
 
+        from mentor_kit.judging.strict import equal
+
         evaluate = mathruler.grader._sympy_parse
         mathruler.grader._sympy_parse = lambda text: evaluate(self._checked(text, may_evaluate))
         self._parse, self._verify, self._grade_answer = parse, verify, mathruler.grader.grade_answer
         self._metric = math_metric(gold_extraction_target=(LatexExtractionConfig(),),
                                    pred_extraction_target=(ExprExtractionConfig(),
                                                            LatexExtractionConfig()))
-        self.refused = False
+        self._equal, self.refused = equal, False
 
     def mathruler(self, prediction: str, golds: list[list[str]]) -> bool:
         """MathRuler takes the gold as given; an error ends the search through the golds."""
@@ -88,6 +91,17 @@ class Graders:
         except Exception:  # noqa: BLE001 - SymPy raises anything: it counts as no
             return False
 
+    def strict(self, prediction: str, golds: list[list[str]]) -> bool:
+        """Our own; an error skips only that gold."""
+        self._checked(prediction)
+        return any(self._strict_one(prediction, raw) for raw, _ in self._short(golds))
+
+    def _strict_one(self, prediction: str, gold: str) -> bool:
+        try:
+            return self._equal(prediction, gold)
+        except Exception:  # noqa: BLE001 - SymPy raises anything: it counts as no
+            return False
+
     def _short(self, golds: list[list[str]]) -> list[list[str]]:
         """The golds that may be parsed: a long one does not spoil the others."""
         short = [gold for gold in golds if is_short(gold[1])]
@@ -105,14 +119,14 @@ def is_short(text: str) -> bool:
     return len(text) <= MAX_CHARACTERS
 
 
-def grade(graders: Graders, prediction: str, golds: list[list[str]], seconds: float) -> str:
+def grade(graders: Graders, prediction: str, golds: list[list[str]], rules: str,
+          seconds: float) -> str:
     """The name of the first grader that says yes; else `timeout` where one ran out of CPU time,
     `refused` where one was not allowed to parse a text, or `none`."""
     late = graders.refused = False
     signal.setitimer(signal.ITIMER_VIRTUAL, HARD_SHARE * seconds)
     used = 0.0
-    for name, share in zip(("mathruler", "math_verify", "math_verify_metric"), DEADLINES,
-                           strict=True):
+    for name, share in DEADLINES[rules].items():
         start = time.process_time()
         yes, out_of_time = _timed(getattr(graders, name), prediction, golds,
                                   max(share * seconds - used, 0.01))
@@ -177,12 +191,14 @@ def main() -> int:
         replies.write(json.dumps({"error": str(error)}) + "\n")
         return 1
     for prediction, gold in WARM_UP:
-        grade(graders, prediction, [[gold, gold]], 60.0)
+        for rules in DEADLINES:
+            grade(graders, prediction, [[gold, gold]], rules, 60.0)
     limit_resources()
     replies.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:
         request = json.loads(line)
-        by = grade(graders, request["prediction"], request["golds"], request["seconds"])
+        by = grade(graders, request["prediction"], request["golds"], request["rules"],
+                   request["seconds"])
         replies.write(json.dumps({"by": by}) + "\n")
     return 0
 

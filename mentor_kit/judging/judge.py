@@ -17,6 +17,9 @@ accepts, by example (prediction, gold, verdict; checked in tests/judging/test_ju
 | percent | `50\%` = `50` | `50\%` / `51` |
 | text | `yes` = `yes` | `yes` / `no` |
 
+A second judge, `rules="strict"`, is for those who do not need the released one's scores: it reads
+both sides whole (`mentor_kit.judging.strict`).
+
 Plain numbers are compared here, exactly, where the graders' verdict is certain; everything else
 goes to a worker process (`mentor_kit.judging.grading_process`) with limits on memory and CPU time.
 There any text may be compared as a text; what SymPy would evaluate passes a character allow-list
@@ -38,6 +41,7 @@ from mentor_kit.core.trajectory import EOS, Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.judging.worker import PACKAGES, ask_graders
 
+RULES = ("released", "strict")
 SECONDS = 1.0  # CPU seconds a symbolic comparison may take
 MAX_CHARACTERS = 10_000  # longer texts are not sent to the graders
 
@@ -47,8 +51,9 @@ class Verdict:
     """Whether an answer is right, and who said so.
 
     `by` is `identical` or `exact` (decided in this process), `mathruler`, `math_verify`,
-    `math_verify_metric` (the first that said yes), `none` (no grader said yes), `no_answer`,
-    `refused` (no grader said yes, and one was not allowed to evaluate the text) or `timeout`.
+    `math_verify_metric` or `strict` (the first that said yes), `none` (no grader said yes),
+    `no_answer`, `refused` (no grader said yes, and one was not allowed to evaluate the text) or
+    `timeout`.
     """
 
     correct: bool
@@ -61,9 +66,11 @@ def final_answer(answer: str | Trajectory) -> str | None:
 
     As the released code reads it: `\boxed x` (up to a dollar sign) wins over braces wherever it
     occurs; the *last* box counts even if it is broken; `\fbox{}` is not an answer. The end token is
-    not part of an answer.
+    not part of an answer, and of a trajectory what tools and users say is not (ours).
     """
-    text = (answer.to_text() if isinstance(answer, Trajectory) else answer).removesuffix(EOS)
+    if isinstance(answer, Trajectory):
+        answer = EOS.join(turn.text for turn in answer.turns)
+    text = answer.removesuffix(EOS)
     if "\\boxed " in text:
         content = text.rpartition("\\boxed ")[2].split("$")[0]
     else:
@@ -84,7 +91,7 @@ def _last_box(text: str) -> str | None:
     return None
 
 
-def judge(prediction: str | None, answers: str | Sequence[str],
+def judge(prediction: str | None, answers: str | Sequence[str], rules: str = "released",
           seconds: float = SECONDS) -> Verdict:
     """Judge the bare content of a final answer against the accepted answers (any one may match).
 
@@ -94,6 +101,7 @@ def judge(prediction: str | None, answers: str | Sequence[str],
     Args:
         prediction: what `final_answer` returned; None is wrong (`no_answer`).
         answers: one accepted answer or several, bare or in a box.
+        rules: `released`, or `strict` (see `mentor_kit.judging.strict`).
         seconds: CPU seconds for a symbolic comparison.
 
     Raises:
@@ -101,10 +109,12 @@ def judge(prediction: str | None, answers: str | Sequence[str],
             model wrote.
     """
     require_graders()
+    if rules not in RULES:
+        raise UserError(f"The judge has no rules {rules!r}: use one of {', '.join(RULES)}.")
     golds = (answers,) if isinstance(answers, str) else tuple(str(a) for a in answers)
     if prediction is None or not prediction.strip():
         return Verdict(False, "no_answer")
-    return _judge(prediction, golds, float(seconds))
+    return _judge(prediction, golds, rules, float(seconds))
 
 
 @lru_cache(maxsize=1)
@@ -122,11 +132,11 @@ def require_graders() -> None:
 
 
 @lru_cache(maxsize=65_536)
-def _judge(prediction: str, golds: tuple[str, ...], seconds: float) -> Verdict:
+def _judge(prediction: str, golds: tuple[str, ...], rules: str, seconds: float) -> Verdict:
     if any(prediction.strip() == gold.strip() for gold in golds):
         return Verdict(True, "identical")
     pairs = [(gold, unboxed(gold)) for gold in golds]
-    quick = [_compare_numbers(prediction, bare) for _, bare in pairs]
+    quick = [_compare_numbers(prediction, bare, rules) for _, bare in pairs]
     if True in quick:
         return Verdict(True, "exact")
     open_pairs = [pair for pair, verdict in zip(pairs, quick, strict=True) if verdict is None]
@@ -135,7 +145,7 @@ def _judge(prediction: str, golds: tuple[str, ...], seconds: float) -> Verdict:
     sent = [pair for pair in open_pairs if len(pair[0]) <= MAX_CHARACTERS]
     if not sent or len(prediction) > MAX_CHARACTERS:
         return Verdict(False, "refused")
-    by = ask_graders({"prediction": prediction, "golds": sent}, seconds)
+    by = ask_graders({"prediction": prediction, "golds": sent, "rules": rules}, seconds)
     return Verdict(by not in ("none", "refused", "timeout"), by)
 
 
@@ -169,18 +179,20 @@ def _read_number(text: str) -> tuple[str, Fraction] | None:
     return None
 
 
-def _compare_numbers(prediction: str, gold: str) -> bool | None:
+def _compare_numbers(prediction: str, gold: str, rules: str = "released") -> bool | None:
     """The graders' verdict on two plain numbers, or None where it is not certain.
 
-    A decimal equals a fraction when they agree to six places (Math-Verify rounds). Close to half of
-    the last place, and below a thousandth, where SymPy's rounding wavers (`3/30068` is not
-    `0.000100` to it), the worker decides.
+    To the released judge a decimal equals a fraction when they agree to six places (Math-Verify
+    rounds). Close to half of the last place, and below a thousandth, where SymPy's rounding wavers
+    (`3/30068` is not `0.000100` to it), the worker decides.
     """
     a, b = _read_number(prediction), _read_number(gold)
     if a is None or b is None:
         return None
     if {a[0], b[0]} != {"decimal", "ratio"}:
         return a[1] == b[1]
+    if rules == "strict":
+        return True if a[1] == b[1] else None
     distance = abs(a[1] - b[1]) / MILLIONTH
     if min(abs(a[1]), abs(b[1])) < 1000 * MILLIONTH:
         return None

@@ -20,13 +20,14 @@ class RewardContext:
     With `executed_only`, the student's calls are those that were carried out without an error;
     otherwise every well-formed call to a known tool counts, read over the whole text as the
     released code reads it (an unclosed call swallows the text up to the next closing tag, in
-    whichever turn that stands).
+    whichever turn that stands). `judge`: the rules by which the answer is judged.
     """
 
     problem: Problem
     reference: Trajectory | None
     student: Trajectory
     executed_only: bool = False
+    judge: str = "released"
 
     @cached_property
     def answer(self) -> str | None:
@@ -34,7 +35,7 @@ class RewardContext:
 
     @cached_property
     def verdict(self) -> Verdict:
-        return judge(self.answer, self.problem.answers)
+        return judge(self.answer, self.problem.answers, self.judge)
 
     @cached_property
     def known(self) -> frozenset[str]:

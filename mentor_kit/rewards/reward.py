@@ -6,6 +6,7 @@ A preset is a YAML file:
     description: one line for tables
     source: where it comes from
     executed_only: false            # count only calls that were carried out (default false)
+    judge: strict                   # by which rules answers are judged (default released)
     gate: {not_ended: 0.0, no_answer: 0.1, no_reference_tools: 0.1}   # first that holds decides
     terms:
       answer_right: {weight: 0.7}
@@ -27,6 +28,7 @@ from mentor_kit.core.plugins import load_object
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory, Turn, render_call
 from mentor_kit.errors import UserError, did_you_mean
+from mentor_kit.judging.judge import RULES
 from mentor_kit.rewards.context import RewardContext
 from mentor_kit.rewards.terms import TERMS
 
@@ -128,6 +130,7 @@ class Reward:
         gate: (condition, value) in the order they are tried; the first that holds is the whole
             score.
         executed_only: count only calls that were carried out without an error.
+        judge: the rules of `mentor_kit.judging.judge`, `released` or `strict`.
     """
 
     name: str
@@ -136,6 +139,7 @@ class Reward:
     executed_only: bool = False
     description: str = ""
     source: str = ""
+    judge: str = "released"
 
     def __call__(self, problem: Problem, reference: Trajectory | None,
                  student: Trajectory) -> Score:
@@ -145,7 +149,7 @@ class Reward:
             UserError: the problem's toolbox does not exist, or a user's function raised or did not
                 return a number.
         """
-        context = RewardContext(problem, reference, student, self.executed_only)
+        context = RewardContext(problem, reference, student, self.executed_only, self.judge)
         for condition, value in self.gate:
             if GATES[condition](context):
                 return Score(value, {"gate": value})
@@ -196,16 +200,20 @@ def reward_from_file(path: Path) -> Reward:
             f"Reward file {str(path)!r} cannot be read ({str(error).splitlines()[0]})."
         ) from error
     data = _mapping(data, path, "the file",
-                    {"description", "source", "executed_only", "gate", "terms"})
+                    {"description", "source", "executed_only", "judge", "gate", "terms"})
     gate = _mapping(data.get("gate") or {}, path, "gate", set(GATES))
     terms = _mapping(data.get("terms"), path, "terms", None)
     if not terms:
         raise UserError(f"Reward file {str(path)!r} has no terms: name at least one of "
                         f"{', '.join(TERMS)}.")
+    judge = data.get("judge", "released")
+    if judge not in RULES:
+        raise UserError(f"Reward file {str(path)!r}: judge is {judge!r}; it must be one of "
+                        f"{', '.join(RULES)}.")
     return Reward(path.stem, tuple(_term(name, entry, path) for name, entry in terms.items()),
                   tuple((g, _number(gate[g], path, f"gate {g}")) for g in GATES if g in gate),
                   data.get("executed_only") is True, str(data.get("description", "")),
-                  str(data.get("source", "")))
+                  str(data.get("source", "")), judge)
 
 
 def _term(name: str, entry: Any, path: Path) -> Term:

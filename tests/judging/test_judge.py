@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.trajectory import Trajectory, Turn, render_environment, render_user
 from mentor_kit.errors import UserError
 from mentor_kit.judging import judge as judge_module
 from mentor_kit.judging import worker as worker_module
 from mentor_kit.judging.grading_process import Graders, may_evaluate
 from mentor_kit.judging.judge import (
     MAX_CHARACTERS,
+    RULES,
     Verdict,
     _compare_numbers,
     final_answer,
@@ -84,10 +85,10 @@ def warm():
     GRADERS.warm()
 
 
-def ask(prediction: str, gold: str) -> Verdict:
+def ask(prediction: str, gold: str, rules: str = "released") -> Verdict:
     """A verdict that the cache cannot answer."""
     judge_module._judge.cache_clear()
-    return judge(prediction, gold)
+    return judge(prediction, gold, rules)
 
 
 @pytest.mark.parametrize(("prediction", "gold"), YES)
@@ -120,6 +121,14 @@ def test_any_gold_may_match_and_the_name_says_who_judged():
 def test_final_answer(text, answer):
     assert final_answer(text) == answer
     assert final_answer(Trajectory.from_text(text)) == answer
+
+
+def test_what_tools_and_users_say_is_not_an_answer():
+    for response in (render_environment(["\\boxed{9}"]), render_user("Is it \\boxed{9}?")):
+        trajectory = Trajectory("p", (Turn("\\boxed{3}", "eos", response), Turn("Done.")))
+        assert final_answer(trajectory) == "3"
+    assert final_answer(Trajectory("p", (Turn("x", "eos", render_environment(["\\boxed{9}"])),
+                                         Turn("Done.")))) is None
 
 
 def test_gold_is_unboxed_once_and_kept_when_broken():
@@ -171,10 +180,11 @@ def test_fast_path_leaves_the_uncertain_to_the_graders():
 
 @pytest.mark.parametrize("prediction", HOSTILE, ids=lambda text: ascii(text[:20]))
 @pytest.mark.parametrize("gold", ["5", "x+\\frac{1}{2}"])
-def test_hostile_answers_are_judged_or_refused_in_time(prediction, gold):
+@pytest.mark.parametrize("rules", RULES)
+def test_hostile_answers_are_judged_or_refused_in_time(prediction, gold, rules):
     GRADERS.warm()
     start = time.process_time(), time.perf_counter()
-    verdict = ask(prediction, gold)
+    verdict = ask(prediction, gold, rules)
     assert not verdict.correct
     assert time.process_time() - start[0] < 0.5  # nothing heavy runs in our process
     # the limit counts CPU time, so that a busy machine cannot change a verdict; alone it is met on
@@ -217,6 +227,18 @@ def test_any_text_may_be_compared(prediction, gold):
     assert ask(prediction, gold).correct
 
 
+def test_the_strict_judge_reads_both_sides_whole():
+    assert ask("5", "5\\sqrt{3}") == Verdict(True, "math_verify")
+    assert ask("5", "5\\sqrt{3}", "strict") == Verdict(False, "none")
+    assert ask("4,5,6", ["1", "\\boxed{6,5,4}"], "strict") == Verdict(True, "strict")
+    assert ask("0.5", "1/2", "strict") == Verdict(True, "exact")
+    assert ask("0.33333", "1/3", "strict") == Verdict(False, "none")
+    assert ask("333.333", "1000/3", "strict") == Verdict(True, "strict")
+    assert not ask("9^{9^{9^{9}}}", "5", "strict").correct
+    with pytest.raises(UserError, match="no rules 'exact'"):
+        judge("5", "5", "exact")
+
+
 def test_one_odd_gold_does_not_spoil_the_others():
     assert judge("2\\sqrt{5}", ["it's", "\\sqrt{20}"]).correct
     assert judge("2\\sqrt{5}", ["9" * (MAX_CHARACTERS + 1), "\\sqrt{20}"]).correct
@@ -257,6 +279,7 @@ def test_a_forked_process_gets_its_own_worker():
 @settings(max_examples=60, deadline=None)
 def test_no_text_raises(text):
     assert isinstance(judge(text, "x+1"), Verdict)
+    assert isinstance(judge(text, "x+1", "strict"), Verdict)
     final_answer(text)
 
 

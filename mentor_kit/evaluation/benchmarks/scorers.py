@@ -20,7 +20,7 @@ from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.evaluate import Scorer
 from mentor_kit.judging.judge import final_answer
-from mentor_kit.judging.verdicts import failure_kind, judge_answers
+from mentor_kit.judging.verdicts import failure_kind, judge_answers, judge_strictly
 
 QA_SCORES = ("em", "f1", "contains", "precision", "recall")
 ARTICLES_RE = re.compile(r"\b(a|an|the)\b")
@@ -74,8 +74,9 @@ def _qa_verdict(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
             "scores": scores}
 
 
-SCORERS: dict[str, Scorer] = {"judge": judge_answers, "qa": qa_verdicts, "bfcl": bfcl_verdicts,
-                             "bfcl_multi_turn": multi_turn_verdicts}
+SCORERS: dict[str, Scorer] = {"judge": judge_answers, "strict": judge_strictly, "qa": qa_verdicts,
+                             "bfcl": bfcl_verdicts, "bfcl_multi_turn": multi_turn_verdicts}
+JUDGES = {"released": judge_answers, "strict": judge_strictly}  # by the parameter `judge`
 
 
 def load_scorer(name: str) -> Scorer:
