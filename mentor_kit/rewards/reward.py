@@ -179,7 +179,7 @@ def load_reward(spec: str | Reward | Callable[..., float]) -> Reward:
     if spec.endswith((".yaml", ".yml")):
         return reward_from_file(Path(spec))
     if ":" not in spec:
-        raise UserError(f"There is no reward {spec!r}{did_you_mean(spec, PRESETS)} It may also be "
+        raise UserError(f"Unknown reward {spec!r}{did_you_mean(spec, PRESETS)} It may also be "
                         "the path of a YAML file, or 'package.module:name' for a function of "
                         "yours, looked for in the working folder.")
     found = load_object(spec, "reward")

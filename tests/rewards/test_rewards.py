@@ -365,7 +365,21 @@ def test_a_users_file(tmp_path):
     assert load_reward(str(path))(PROBLEM, None, rollout([A], WRONG)).total == 0.0
 
 
+def test_a_users_file_may_name_the_strict_judge(tmp_path):
+    path = tmp_path / "mine.yaml"
+    hedged = rollout([], "It is \\boxed{100 or 124}.")
+    scores = {}
+    for judge in ("released", "strict"):
+        path.write_text(f"judge: {judge}\nterms: {{answer_right: {{}}}}")
+        scores[judge] = load_reward(str(path))(PROBLEM, None, hedged).total
+    wrong = Problem("p", "?", ("124",), "s", "train")
+    assert load_reward("sparse")(wrong, REFERENCE, hedged).total == 1
+    assert load_reward(str(path))(wrong, REFERENCE, hedged).total == 0
+    assert scores == {"released": 0.0, "strict": 0.0}
+
+
 @pytest.mark.parametrize(("text", "reason"), [
+    ("judge: loose\nterms: {answered: {}}", "judge is 'loose'"),
     ("terms: {}", "no terms"), ("terms: [1]", "must be a mapping"),
     ("a: 1\nterms: {answered: {}}", "unknown key 'a'"),
     ("terms: {same_tool: {}}", "unknown term 'same_tool'"),
