@@ -22,6 +22,12 @@ from mentor_kit.teachers.attempt import Attempt
 from mentor_kit.toolboxes import search as search_module
 from mentor_kit.toolboxes.search import open_index, read_passages, use_index
 
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("MENTOR_KIT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 SYLLABLES = ("ka", "lo", "mi", "ren", "tus", "vel", "dor", "nim")
 
 
@@ -58,7 +64,7 @@ def index(files):
 
 
 def test_passages_are_read_in_both_forms(files):
-    passages = read_passages(str(files / "passages.jsonl"))
+    passages = list(read_passages(str(files / "passages.jsonl")))
     assert (
         len(passages) == 120
         and passages[0].title in passages[0].text
@@ -67,7 +73,7 @@ def test_passages_are_read_in_both_forms(files):
 
 
 def test_bm25_finds_the_passage_and_is_stable(index):
-    for passage in index.passages[:10]:
+    for passage in map(index.passages.__getitem__, range(10)):
         found = index.search(f"Who directed the film {passage.title}?", 5)
         assert found[0] == passage and found == index.search("Who directed the film "
                                                              f"{passage.title}?", 5)
