@@ -36,7 +36,8 @@ from mentor_kit.runs.processes import die_with_parent
 
 BACKEND = "module://matplotlib_inline.backend_inline"  # what ipykernel chooses
 RUNNER = ("nbclient", "jupyter_client", "ipykernel.kernelapp")
-DRAWING = ("pandas", "mentor_kit.analysis.figures")
+DRAWING = ("pandas.io.formats.style", "matplotlib.backends.backend_pdf",
+           "mentor_kit.analysis.figures")
 STUDENTS = ("mentor_kit.students.student", "mentor_kit.evaluation.stage")
 # What the kit's notebooks import, at their top or on the way; others import for themselves.
 MODULES = {

@@ -8,7 +8,9 @@ against one, in the
 2. A batch of 3 jobs on one worker, its own start included, against 3 executions of the same
 notebook by papermill's
    command line: at most 1.1 times as long a job, median of 7 alternating pairs.
-3. `mentor-kit batch --dry-run` of the 82-job reference study: at most 3 s of a CPU.
+3. Ten jobs that import what a training imports, forked, against fresh processes: at most half of
+   the CPU time, median of 3 alternating pairs, the fork server's own start included.
+4. `mentor-kit batch --dry-run` of the 82-job reference study: at most 3 s of a CPU.
 """
 
 from __future__ import annotations
@@ -43,6 +45,17 @@ run = init_run(run_dir, stage="work", params=dict(seed=seed, rounds=rounds))
 run.path("total.txt").write_text(str(total))
 run.finish(total=total);
 """
+IMPORTS = """
+run_dir: str = ""
+seed: int = 0
+# %%
+import mentor_kit.training.grpo
+from mentor_kit.runs.open import init_run
+run = init_run(run_dir, stage="train", params=dict(seed=seed))
+# %%
+run.finish();
+"""
+SMALL_JOBS, FORK_PAIRS, FORK_MOST = 10, 3, 0.5
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
                "OPENBLAS_NUM_THREADS": "1"}
 
@@ -113,13 +126,35 @@ def overhead(root: Path) -> bool:
     return median <= MOST
 
 
-def dry_run(root: Path) -> bool:
+def cpu_seconds(*arguments: str, cwd: Path) -> float:
+    """CPU time of `mentor-kit batch` with these arguments, its jobs included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds([sys.executable, "-m", "mentor_kit", "batch", "params/reference.yaml", "--dry-run",
-             "--results", str(root)],
-            cwd=ROOT)
+    seconds([sys.executable, "-m", "mentor_kit", "batch", *arguments], cwd=cwd)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def forked(root: Path) -> bool:
+    write_notebook(root / "notebooks" / "03_rl_training.ipynb", IMPORTS)
+    file = write_study(root, "name: forks\nstages: {train: {notebook: 03_rl_training}}\n"
+                             f"seeds: {list(range(SMALL_JOBS))}", "forks")
+    ratios = []
+    for pair in range(FORK_PAIRS):
+        used = {}
+        for mode in sorted("10", reverse=pair % 2 == 1):
+            ENVIRONMENT["MENTOR_KIT_FORKSERVER"] = mode
+            used[mode] = cpu_seconds(str(file), "--results", f"forks-{pair}-{mode}", cwd=root)
+        ratios.append(used["1"] / used["0"])
+        print(f"pair {pair + 1}: forked {used['1'] / SMALL_JOBS:.2f} s of a CPU a job, fresh "
+              f"{used['0'] / SMALL_JOBS:.2f} s, {ratios[-1]:.2f} times")
+    del ENVIRONMENT["MENTOR_KIT_FORKSERVER"]
+    median = statistics.median(ratios)
+    print(f"forked jobs: median {median:.2f} times fresh ones (at most {FORK_MOST})")
+    return median <= FORK_MOST
+
+
+def dry_run(root: Path) -> bool:
+    used = cpu_seconds("params/reference.yaml", "--dry-run", "--results", str(root), cwd=ROOT)
     print(f"dry run of the reference study: {used:.2f} s of a CPU (at most {DRY_RUN_SECONDS:g})")
     return used <= DRY_RUN_SECONDS
 
@@ -127,7 +162,7 @@ def dry_run(root: Path) -> bool:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         write_notebook(Path(folder) / "notebooks" / "work.ipynb", NOTEBOOK)
-        good = [check(Path(folder)) for check in (dry_run, overhead, speed_up)]
+        good = [check(Path(folder)) for check in (dry_run, forked, overhead, speed_up)]
     sys.exit(0 if all(good) else 1)
 
 
