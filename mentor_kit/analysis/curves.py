@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,17 +18,19 @@ from mentor_kit.analysis.style import (
     STEPS,
     TEXT,
     Picture,
+    error_bars,
+    label,
     legend_handle,
     method_style,
     missing_note,
     note_below,
     ordered,
     picture,
-    say,
+    remark,
     split_label,
     unit_axis,
 )
-from mentor_kit.analysis.summaries import in_and_out, metric_intervals, seeds_said
+from mentor_kit.analysis.summaries import in_and_out, metric_intervals, seeds_text
 from mentor_kit.errors import UserError
 from mentor_kit.runs.run import Run
 
@@ -68,7 +71,8 @@ def draw_seeds(axes: Axes, table: pd.DataFrame, method: str, among: Sequence[str
 
 @picture
 def training_curves(curves: pd.DataFrame, expected: Sequence[str] = EXPECTED) -> Picture:
-    """Reward, accuracies, teacher likeness, tool calls and response length over optimizer steps.
+    """Reward, accuracies, similarity to the teacher, tool calls and response length over optimizer
+    steps.
 
     Args:
         curves: columns method, seed, step and any of `reward`, `judge_accuracy`, `tool_calls`,
@@ -87,8 +91,8 @@ def training_curves(curves: pd.DataFrame, expected: Sequence[str] = EXPECTED) ->
     grid = figure.subplots(2, 4, sharex=True)
     for axes, (column, title, rate) in zip(grid.flat, PANELS, strict=True):
         _panel(axes, curves, methods, column, title, rate)
-    for axes, label in zip(grid[:, 0], ("training rollouts", "validation"), strict=True):
-        axes.set_ylabel(label)
+    for axes, text in zip(grid[:, 0], ("training rollouts", "validation"), strict=True):
+        axes.set_ylabel(text)
     for axes in grid[1]:
         axes.set_xlabel("optimizer step")
     figure.legend(handles=[legend_handle(m, methods, markersize=3.5) for m in methods],
@@ -97,8 +101,8 @@ def training_curves(curves: pd.DataFrame, expected: Sequence[str] = EXPECTED) ->
     missing = missing_note(methods, [m for m in expected if m != "cold_start"])
     note = f"{_silent_note(curves, methods)} {missing}".strip()
     note_below(figure, note)
-    return figure, f"""Training at equal optimizer steps ({seeds_said(curves)} a method; lines:
-        means over seeds; {_bands_said(curves, methods)}). Top: sampled training rollouts; bottom:
+    return figure, f"""Training at equal optimizer steps ({seeds_text(curves)} a method; lines:
+        means over seeds; {_bands_text(curves, methods)}). Top: sampled training rollouts; bottom:
         validation by the judge on the same items for every method. Rewards of different presets are
         on different scales and cannot be compared; the judge's accuracy can. {note}"""
 
@@ -111,28 +115,24 @@ def _silent(curves: pd.DataFrame, methods: Sequence[str]) -> list[str]:
 
 def _silent_note(curves: pd.DataFrame, methods: Sequence[str]) -> str:
     silent = _silent(curves, methods)
-    names = ", ".join(method_style(m, methods).label for m in silent)
-    return (
-        f"{names}: no training rollouts, so no line in the top row."
-        if 0 < len(silent) < len(methods)
-        else ""
-    )
+    if not 0 < len(silent) < len(methods):
+        return ""
+    names = ", ".join(label(m, methods) for m in silent)
+    return f"{names}: no training rollouts, so no line in the top row."
 
 
-def _bands_said(curves: pd.DataFrame, methods: Sequence[str]) -> str:
+def _bands_text(curves: pd.DataFrame, methods: Sequence[str]) -> str:
     """Which methods have bands, and where."""
     seeds = curves.groupby("method")["seed"].nunique()
-    several = [method_style(m, methods).label for m in methods if seeds[m] >= 2]
+    several = [label(m, methods) for m in methods if seeds[m] >= 2]
     if not several:
         return "no bands: one seed"
-    whose = (
-        "" if len(several) == len(methods) else f" of {', '.join(several)}; one seed has no band"
-    )
-    crowd = len(methods) - len(_silent(curves, methods)) > CROWD
-    return (
-        f"bands: lowest to highest seed{whose}"
-        + "; bottom row only, above they would hide each other" * crowd
-    )
+    text = "bands: lowest to highest seed"
+    if len(several) < len(methods):
+        text += f" of {', '.join(several)}; one seed has no band"
+    if len(methods) - len(_silent(curves, methods)) > CROWD:
+        text += "; bottom row only, above they would hide each other"
+    return text
 
 
 def _panel(axes: Axes, curves: pd.DataFrame, methods: list[str], column: str, title: str,
@@ -152,7 +152,7 @@ def _panel(axes: Axes, curves: pd.DataFrame, methods: list[str], column: str, ti
             axes.set_ylim(0, 1.08 * high or 1)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=STEPS))
     if not drawn:
-        say(axes, "not logged")
+        remark(axes, "not logged")
 
 
 @picture
@@ -179,7 +179,7 @@ def run_curves(run: Run) -> Picture:
                  xlabel="optimizer step")
     for axes in list(grid.flat)[len(panels):]:
         axes.axis("off")
-    return figure, f"""{method_style(methods[0]).label}, one run (seed {curves["seed"].iloc[0]}):
+    return figure, f"""{label(methods[0])}, one run (seed {curves["seed"].iloc[0]}):
         training batches, and validation by the judge."""
 
 
@@ -213,7 +213,7 @@ def reward_terms(curves: pd.DataFrame) -> Picture:
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     colors = {n: TERM_COLORS[i % len(TERM_COLORS)] for i, n in enumerate(names)}
     for axes, method in zip(grid.flat, methods, strict=False):
-        _stack(axes, has_terms, method, colors)
+        _stack(axes, has_terms, method, methods, colors)
     for axes in list(grid.flat)[len(methods):]:
         axes.axis("off")
     for axes in list(grid.flat)[max(0, len(methods) - columns):len(methods)]:
@@ -225,18 +225,19 @@ def reward_terms(curves: pd.DataFrame) -> Picture:
                   ncols=min(len(names), 6),
                   loc="outside upper left")
     return figure, f"""Contribution of each reward term to the mean training reward (means over
-        {seeds_said(has_terms)}; the stack's upper edge is the reward). "gate" is what truncated or
+        {seeds_text(has_terms)}; the stack's upper edge is the reward). "gate" is what truncated or
         unboxed rollouts receive."""
 
 
-def _stack(axes: Axes, curves: pd.DataFrame, method: str, colors: dict[str, str]) -> None:
+def _stack(axes: Axes, curves: pd.DataFrame, method: str, among: list[str],
+           colors: dict[str, str]) -> None:
     rows = curves[curves["method"] == method]
     steps = rows.groupby("step")[[f"term/{n}" for n in colors]].mean().fillna(0.0)
     for sign in (1, -1):  # penalties stack downwards
         values = np.clip(sign * steps.to_numpy().T, 0, None) * sign
         axes.stackplot(steps.index, values, colors=list(colors.values()), linewidth=0)
     axes.plot(steps.index, steps.sum(axis=1), color="#202020", linewidth=0.8)
-    axes.set_title(method_style(method).label)
+    axes.set_title(textwrap.shorten(label(method, among), 24))
     axes.margins(x=0)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=STEPS))
 
@@ -273,8 +274,8 @@ def data_scaling(items: pd.DataFrame) -> Picture:
     figure.axes[0].set_ylabel("accuracy")
     figure.legend(handles=[legend_handle(m, methods) for m in methods], ncols=min(4, len(methods)),
                   loc="outside upper left")
-    return figure, f"""Accuracy against training references ({seeds_said(items)} a method; bars: 95%
-        bootstrap intervals over items, each item's mean over seeds; level lines: methods whose
+    return figure, f"""Accuracy against training references ({seeds_text(items)} a method; bars: 95%
+        intervals over items, each item's mean over seeds; level lines: methods whose
         number of references does not vary)."""
 
 
@@ -287,7 +288,5 @@ def _scaling_line(axes: Axes, items: pd.DataFrame, method: str, among: list[str]
         return
     rows = pd.concat([metric_intervals(group, "correct").assign(size=size) for size,
                       group in items.groupby(SIZE)])
-    spread = np.abs(rows[["low", "high"]].to_numpy().T - rows["estimate"].to_numpy())
-    axes.errorbar(rows["size"] * nudge, rows["estimate"], spread, color=s.color,
-                  linestyle=s.linestyle, marker=s.marker,
-                  elinewidth=0.8)
+    axes.errorbar(rows["size"] * nudge, rows["estimate"], error_bars(rows), color=s.color,
+                  linestyle=s.linestyle, marker=s.marker, elinewidth=0.8)

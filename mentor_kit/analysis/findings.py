@@ -23,16 +23,23 @@ The wording rules:
 
 from __future__ import annotations
 
-import html
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import pandas as pd
 
 from mentor_kit.analysis.curves import seed_table, term_names
-from mentor_kit.analysis.frame import SIZE, run_frame
-from mentor_kit.analysis.style import EXPECTED, label, method_style, ordered, split_label
+from mentor_kit.analysis.frame import SIZE, Results, run_frame
+from mentor_kit.analysis.style import (
+    EXPECTED,
+    escape_html,
+    focus,
+    label,
+    ordered,
+    split_label,
+)
 from mentor_kit.analysis.summaries import (
     IN_DOMAIN,
     LAST_SPLIT,
@@ -43,11 +50,12 @@ from mentor_kit.analysis.summaries import (
     ordered_splits,
     paired_difference,
     per_item,
+    refuse_empty,
     seed_scores,
     similarity_intervals,
 )
 from mentor_kit.analysis.tables import points
-from mentor_kit.analysis.teacher_figures import ACCEPTED, Attempts, outcome_frame
+from mentor_kit.analysis.teacher_figures import ACCEPTED, Attempts, yield_frame
 from mentor_kit.errors import UserError
 from mentor_kit.metrics.bootstrap import Interval, iqm, stratified_bootstrap
 from mentor_kit.metrics.trajectories import UNKNOWN
@@ -64,9 +72,7 @@ class Finding(str):
     """A sentence (or a few lines). Shows itself as a paragraph a line in Jupyter."""
 
     def _repr_html_(self) -> str:
-        # a dollar sign in an element of its own never starts a formula
-        lines = html.escape(self).replace("$", "<span>$</span>").splitlines()
-        return "".join(f"<p>{line}</p>" for line in lines)
+        return "".join(f"<p>{escape_html(line)}</p>" for line in self.splitlines())
 
 
 class Comparison(NamedTuple):
@@ -83,10 +89,10 @@ def compare(items: pd.DataFrame, column: str, method: str, baseline: str) -> Com
     found = paired_difference(items, column, method, baseline)
     if found is None:
         return Comparison(None)
-    tables = [per_item(group, column) for _, group in items.groupby("seed")]
+    tables = [per_item(group, column).dropna() for _, group in items.groupby("seed")]
     by_seed = [float((t[method] - t[baseline]).mean())
                for t in tables if t.shape[1] == 2 and len(t)]
-    return Comparison(found, len(per_item(items, column)), tuple(by_seed))
+    return Comparison(found, len(per_item(items, column).dropna()), tuple(by_seed))
 
 
 def verdict(found: Comparison, lower_is_better: bool = False) -> str:
@@ -125,6 +131,7 @@ def difference(items: pd.DataFrame, method: str = "mentor", baseline: str = "spa
 def answer(items: pd.DataFrame) -> Finding:
     """The answer to notebook 05's question, a line a claim: MENTOR over sparse, and each of them
     over imitation, in and out of domain."""
+    refuse_empty(items)
     lines = []
     for method, baseline in (("mentor", "sparse"), ("mentor", "sft"), ("sparse", "sft")):
         told = [_claim(items, method, baseline, split) for split in (IN_DOMAIN, OUT_OF_DOMAIN)]
@@ -172,7 +179,7 @@ def _where(split: str) -> str:
 
 
 def _name(method: str, items: pd.DataFrame) -> str:
-    return method_style(method, items["method"].unique()).label
+    return label(method, items["method"].unique())
 
 
 def _points(found: Interval) -> str:
@@ -221,7 +228,7 @@ def accuracy_by_split(items: pd.DataFrame) -> Finding:
     Raises:
         UserError: no items.
     """
-    _refuse_empty(items)
+    refuse_empty(items)
     split = ordered_splits(items["split"])[0]
     items = items[items["split"] == split]
     rows = metric_intervals(items, "correct").sort_values("estimate", ascending=False,
@@ -232,16 +239,16 @@ def accuracy_by_split(items: pd.DataFrame) -> Finding:
                    f"{_seeds(items)} a method, the judge calls right: {_told(told)}.")
 
 
-def ablation_bars(items: pd.DataFrame, baseline: str = "mentor") -> Finding:
-    """How many of the other methods are more accurate than `baseline` in domain, and how many less.
+def ablation_bars(items: pd.DataFrame, baseline: str = "") -> Finding:
+    """Which of the other methods are more accurate than MENTOR (or another baseline, see
+    `style.focus`) in domain, and which less.
 
     Raises:
         UserError: the baseline, or everything else, is missing.
     """
     items = _on(items, IN_DOMAIN)
+    baseline = focus(items["method"].unique(), baseline)
     others = [m for m in ordered(items["method"].unique()) if m != baseline]
-    if not others or baseline not in set(items["method"]):
-        raise UserError(f"A comparison with {baseline!r} needs it and another method in domain.")
     judged: dict[str, list[str]] = {SUPPORTED: [], NOT_SUPPORTED: [], CANNOT_TELL: []}
     for method in others:
         judged[verdict(compare(items, "correct", method, baseline))].append(_name(method, items))
@@ -352,7 +359,7 @@ def seeds_summary(items: pd.DataFrame) -> Finding:
     Raises:
         UserError: a method has only one seed.
     """
-    _refuse_empty(items)
+    refuse_empty(items)
     kept = items[items["split"] != LAST_SPLIT]
     found = {m: stratified_bootstrap(seed_scores(kept, m), iqm)
              for m in ordered(items["method"].unique())}
@@ -405,9 +412,32 @@ def budget_table(budgets: pd.DataFrame) -> Finding:
     return Finding(f"Used in training, means over {_seeds(budgets)}: {_told(told)}.")
 
 
-def _refuse_empty(items: pd.DataFrame) -> None:
-    if items.empty:
-        raise UserError("No evaluated items: run the evaluation stage first.")
+STUDY: dict[str, Callable[[Results], Finding]] = {
+    "the question": lambda r: answer(r.main_items),
+    "accuracy by split": lambda r: accuracy_by_split(r.main_items),
+    "ablation bars": lambda r: ablation_bars(r.main_items),
+    "training curves": lambda r: training_curves(r.training),
+    "reward terms": lambda r: reward_terms(r.training),
+    "similarity vs accuracy": lambda r: similarity_vs_accuracy(r.main_items),
+    "tool usage": lambda r: tool_usage(r.main_items),
+    "data scaling": lambda r: data_scaling(r.items),
+    "seeds summary": lambda r: seeds_summary(r.main_items),
+    "budgets": lambda r: budget_table(r.budgets),
+}
+
+
+def study_findings(results: Results) -> str:
+    """All findings of a study as a Markdown list; what the results do not allow is left out.
+
+    Raises:
+        UserError: no evaluated items.
+    """
+    refuse_empty(results.items)
+    lines = []
+    for name, find in STUDY.items():
+        with suppress(UserError):
+            lines += [f"- {name}: {line}" for line in find(results).splitlines()]
+    return "\n".join(lines) + "\n"
 
 
 # Under the figures of notebooks 01, 02 and 03 --------------------------------------------------
@@ -419,7 +449,7 @@ def teacher_yield(attempts: Attempts) -> Finding:
     Raises:
         UserError: no attempts.
     """
-    outcomes = Counter(outcome_frame(attempts)["outcome"])
+    outcomes = Counter(yield_frame(attempts)[0]["outcome"])
     total, passed = outcomes.total(), outcomes.pop(ACCEPTED, 0)
     text = f"{passed:,} of {_count(total, 'attempt')} ({passed / total:.1%}) passed the checks"
     if not outcomes:
@@ -447,7 +477,7 @@ def tool_histogram(attempts: Attempts) -> Finding:
 def reward_distribution(scores: pd.DataFrame) -> Finding:
     """How many distinct rewards each preset gives the same rollouts (rows rollouts, columns
     presets)."""
-    told = {c: f"{_preset(c, scores.columns)} {scores[c].round(6).nunique()} (mean "
+    told = {c: f"{label(c, scores.columns)} {scores[c].round(6).nunique()} (mean "
                f"{scores[c].mean():.2f})" for c in scores.columns}
     return Finding(f"Distinct rewards of the same {_count(len(scores), 'rollout')}: "
                    f"{_told(told)}.")
@@ -458,13 +488,9 @@ def reward_correlation(correlations: pd.Series) -> Finding:
     known = correlations.dropna().sort_values(ascending=False, kind="stable")
     if known.empty:
         return Finding("No correlation is defined: the rewards, or the verdicts, never vary.")
-    first, last = (_preset(known.index[i], correlations.index) for i in (0, -1))
+    first, last = (label(known.index[i], correlations.index) for i in (0, -1))
     text = f"{first} agrees most with the judge (correlation {known.iloc[0]:.2f})"
     return Finding(text + (f", {last} least ({known.iloc[-1]:.2f})." if len(known) > 1 else "."))
-
-
-def _preset(name: str, among: Iterable[str]) -> str:
-    return method_style(name, among).label
 
 
 def run_curves(run: Run) -> Finding:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from mentor_kit.analysis.figures import STUDY_FIGURES
+from mentor_kit.analysis.findings import answer, study_findings
 from mentor_kit.analysis.frame import Results, load_results
 from mentor_kit.analysis.style import Picture, savefig
 from mentor_kit.analysis.tables import (
@@ -36,6 +37,11 @@ STUDY_TABLES: dict[str, Callable[[Results], Table]] = {
     "differences": lambda r: difference_table(r.main_items),
     "process": lambda r: process_table(r.main_items),
     "budgets": lambda r: budget_table(r.budgets),
+}
+STUDY_TEXTS: dict[str, Callable[[Results], str]] = {
+    "numbers.tex": lambda r: numbers_tex(r.main_items),
+    "summary.md": lambda r: summary_markdown(r.main_items),
+    "findings.md": lambda r: study_findings(r),
 }
 SHEET = Path(__file__).with_name("contact_sheet.html.jinja")
 
@@ -64,22 +70,22 @@ def _write_study(results: Results, out: Path) -> list[Path]:
     missing: dict[str, str] = {}
     figures: dict[str, Picture] = _made(STUDY_FIGURES, results, missing)
     tables: dict[str, Table] = _made(STUDY_TABLES, results, missing)
+    texts: dict[str, str] = _made(STUDY_TEXTS, results, missing)
     paths = [path for name, drawn in figures.items() for path in savefig(drawn.figure, out / name)]
     for name, table in tables.items():
         for kind, text in (("tex", table.to_latex()), ("csv", table.to_csv()),
-                           ("html", table.to_html(name))):
+                           ("html", table.to_html())):
             paths.append(write_atomic(out / f"{name}.{kind}", text))
+    paths += [write_atomic(out / name, text) for name, text in texts.items()]
     for name in missing:  # from an earlier report of other results
-        for kind in ("pdf", "png", "tex", "csv", "html"):
-            (out / f"{name}.{kind}").unlink(missing_ok=True)
+        for kind in (".pdf", ".png", ".tex", ".csv", ".html", ""):
+            (out / f"{name}{kind}").unlink(missing_ok=True)
     captions = {"figures": {n: p.caption for n, p in figures.items()},
                 "tables": {n: t.caption for n, t in tables.items()}, "not_drawn": missing}
-    if len(results.items):
-        paths.append(write_atomic(out / "numbers.tex", numbers_tex(results.main_items)))
-        paths.append(write_atomic(out / "summary.md", summary_markdown(results.main_items)))
     paths.append(write_atomic(out / "captions.json",
                               json.dumps(captions, indent=1, ensure_ascii=False) + "\n"))
-    paths.append(write_atomic(out / "figures.html", _contact_sheet(results, captions, tables)))
+    sheet = _contact_sheet(results, captions, tables, texts)
+    paths.append(write_atomic(out / "figures.html", sheet))
     paths.append(write_atomic(out / WALL_TIMES,
                               wall_times(results).to_csv(index=False, lineterminator="\n")))
     return paths
@@ -102,10 +108,12 @@ def wall_times(results: Results) -> pd.DataFrame:
 
 
 def _contact_sheet(results: Results, captions: dict[str, dict[str, str]],
-                   tables: dict[str, Table]) -> str:
+                   tables: dict[str, Table], texts: dict[str, str]) -> str:
     from jinja2 import Template
 
     template = Template(SHEET.read_text(encoding="utf-8"), autoescape=True, trim_blocks=True)
     return template.render(title=", ".join(results.studies), runs=len(results.runs),
-                           unfinished=results.unfinished, wall_times=WALL_TIMES, tables=tables,
-                           figures=captions["figures"], not_drawn=captions["not_drawn"]) + "\n"
+                           unfinished=results.unfinished, tables=tables,
+                           files=[*texts, "captions.json", WALL_TIMES], figures=captions["figures"],
+                           answer=answer(results.main_items)._repr_html_() if texts else "",
+                           not_drawn=captions["not_drawn"]) + "\n"

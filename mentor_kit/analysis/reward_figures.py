@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mentor_kit.analysis.style import SINGLE, TEXT, Picture, method_style, picture, row_axis
+from mentor_kit.analysis.style import SINGLE, TEXT, Picture, label, method_style, picture, row_axis
 from mentor_kit.analysis.teacher_figures import draw_heatmap
 from mentor_kit.errors import UserError
 from mentor_kit.rewards.advantages import group_advantages
@@ -35,7 +35,7 @@ def reward_heatmap(scores: pd.DataFrame) -> Picture:
     if scores.empty:
         raise UserError("No scores to draw: score at least one behaviour with one preset.")
     values = scores.to_numpy(float)
-    labels = [method_style(c, scores.columns).label for c in scores.columns]
+    labels = [label(c, scores.columns) for c in scores.columns]
     figure = Figure(figsize=(min(TEXT, 1.9 + 0.62 * len(labels)), 0.75 + 0.19 * len(scores)))
     axes = figure.subplots()
     texts = [[f"{v:.2f}" for v in row] for row in values]
@@ -97,7 +97,7 @@ def reward_correlation(correlations: pd.Series) -> Picture:
             continue
         axes.barh(i, value, height=0.7, color=method_style(preset, presets).color)
         axes.text(max(value, 0), i, f" {value:.2f}".replace("-", "−"), va="center", fontsize=6)
-    row_axis(axes, [method_style(p, presets).label for p in presets])
+    row_axis(axes, [label(p, presets) for p in presets])
     low = min(0.0, float(np.nan_to_num(correlations.min())))
     axes.set(xlabel="correlation with correctness", xlim=(low * 1.1, 1.15))
     return figure, """Correlation of each reward with the judge's verdict over the same rollouts.

@@ -1,8 +1,9 @@
-"""Figures of teacher likeness: tool-distribution similarity against accuracy, and which tools are
+"""Figures of similarity to the teacher: tool distributions against accuracy, and which tools are
 used."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,22 +12,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mentor_kit.analysis.comparisons import ITEM_BARS, dots_said, methods_of
+from mentor_kit.analysis.comparisons import ITEM_BARS, dots_text, methods_of
 from mentor_kit.analysis.style import (
     EXPECTED,
     METHODS,
     STEPS,
     TEXT,
     Picture,
-    front,
+    error_bars,
     legend_handle,
     method_style,
     missing_note,
     note_below,
     picture,
+    remark,
     row_axis,
-    say,
     split_label,
+    zorder,
 )
 from mentor_kit.analysis.summaries import (
     IN_DOMAIN,
@@ -34,7 +36,7 @@ from mentor_kit.analysis.summaries import (
     count_arrays,
     in_and_out,
     metric_intervals,
-    seeds_said,
+    seeds_text,
     similarity_intervals,
 )
 from mentor_kit.errors import UserError
@@ -44,7 +46,6 @@ from mentor_kit.metrics.trajectories import UNKNOWN, count_similarity
 # percent).
 PAPER_POINTS = {"base": (0.479, 21.46), "sft": (0.447, 22.75), "sparse": (0.868, 25.35),
                 "mentor": (0.886, 27.88)}
-PAPER_LABELS = {"base": "Base model", "sft": "SFT", "sparse": "Sparse", "mentor": "MENTOR"}
 
 
 @picture
@@ -69,34 +70,33 @@ def similarity_vs_accuracy(items: pd.DataFrame, expected: Sequence[str] = EXPECT
     panels = figure.subplots(1, len(groups) + 1, squeeze=False,
                              width_ratios=[1.2] * len(groups) + [1])[0]
     for axes, split in zip(panels, groups, strict=False):
-        _likeness_panel(axes, grouped[grouped["split"] == split], methods)
+        _similarity_panel(axes, grouped[grouped["split"] == split], methods)
         axes.set(title=f"Ours, {split_label(split)}", ylabel="accuracy",
                  xlabel="1 − JSD to the teacher")
     _paper_panel(panels[-1])
     figure.legend(handles=[legend_handle(m, methods, line=False) for m in methods],
-                  ncols=min(4, len(methods)),
-                  loc="outside upper left")
+                  ncols=min(4, len(methods)), loc="outside upper left")
     note = missing_note(methods, expected)
     note_below(figure, note)
     return figure, f"""Similarity of the tool distribution to the teacher's (1 - Jensen-Shannon
         divergence in bits, all parsed calls, unknown names in one bin) against accuracy, over items
-        with a reference ({seeds_said(grouped)} a method; {ITEM_BARS}{dots_said(grouped)}). Right
+        with a reference ({seeds_text(grouped)} a method; {ITEM_BARS}{dots_text(grouped)}). Right
         panel: the paper's published points (Qwen2.5-7B, math, digitised from its figure, one seed),
         on scales of their own and not comparable with ours in level. {note}"""
 
 
-def _likeness_panel(axes: Axes, items: pd.DataFrame, methods: list[str]) -> None:
-    x = similarity_intervals(items).set_index("method")
-    y = metric_intervals(items, "correct").set_index("method")
+def _similarity_panel(axes: Axes, items: pd.DataFrame, methods: list[str]) -> None:
+    x = similarity_intervals(items).set_index("method", drop=False)
+    y = metric_intervals(items, "correct").set_index("method", drop=False)
     dots_x, dots_y = (by_seed(items, column).set_index(["method", "seed"])["value"]
                       for column in ("similarity_pooled", "correct"))
     for method in (m for m in methods if m in x.index and m in y.index):
         s = method_style(method, methods)
-        (a, across), (b, along) = (_error(table.loc[method]) for table in (x, y))
-        axes.errorbar(a, b, along, across, color=s.color, marker=s.marker, elinewidth=0.7,
-                      markersize=5,
+        across, along = x.loc[[method]], y.loc[[method]]
+        axes.errorbar(across["estimate"], along["estimate"], error_bars(along), error_bars(across),
+                      color=s.color, marker=s.marker, elinewidth=0.7, markersize=5,
                       markerfacecolor=(s.color, 0.3), markeredgecolor=s.color, markeredgewidth=0.9,
-                      zorder=front(method), clip_on=False)
+                      zorder=zorder(method), clip_on=False)
         if len(dots_x[method]) >= 2:
             axes.plot(dots_x[method], dots_y[method], ".", color=s.color, markersize=2, alpha=0.7,
                       zorder=4)
@@ -108,13 +108,7 @@ def _likeness_panel(axes: Axes, items: pd.DataFrame, methods: list[str]) -> None
         axis.set_view_interval(max(low - pad, 0), min(high + pad, 1.02), ignore=True)
         axis.set_major_locator(MaxNLocator(5, steps=STEPS))
     if not axes.dataLim.max.any():
-        say(axes, "all methods at 0")
-
-
-def _error(row: pd.Series) -> tuple[float, list[list[float]]]:
-    """An estimate and its distances to the bounds, as errorbar takes them (never negative)."""
-    return row["estimate"], [[max(0, row["estimate"] - row["low"])],
-                             [max(0, row["high"] - row["estimate"])]]
+        remark(axes, "all methods at 0")
 
 
 def _paper_panel(axes: Axes) -> None:
@@ -123,13 +117,10 @@ def _paper_panel(axes: Axes) -> None:
         s = METHODS[method]
         axes.plot(x, y, s.marker, markerfacecolor="white", markeredgecolor=s.color,
                   markeredgewidth=1.1, markersize=5)
-        axes.annotate(PAPER_LABELS[method], (x, y), offsets[method], textcoords="offset "
-                                                                                "points",
-                      fontsize=6.5,
+        axes.annotate(s.label, (x, y), offsets[method], textcoords="offset points", fontsize=6.5,
                       color="#404040", ha="left" if offsets[method][0] > 0 else "right")
     axes.set(title="Paper, Qwen2.5-7B, math", xlabel="1 − JSD to the teacher",
-             ylabel="accuracy (%)", xlim=(0.35, 1),
-             ylim=(20, 29))
+             ylabel="accuracy (%)", xlim=(0.35, 1), ylim=(20, 29))
     axes.set_facecolor("#f7f7f5")
     axes.grid(True, axis="both")
 
@@ -152,32 +143,33 @@ def tool_usage(items: pd.DataFrame, methods: Sequence[str] | None = None) -> Pic
     names = sorted((n for n in shares.index if n != UNKNOWN),
                    key=lambda n: (-shares.loc[n, "teacher"], n))
     names = names + [UNKNOWN] * (UNKNOWN in shares.index)
-    figure = Figure(figsize=(TEXT * 0.75, 0.75 + 0.24 * len(names)))
+    height = max(0.75 + 0.24 * len(names), 0.5 + 0.16 * len(drawn))  # of the rows, the legend
+    figure = Figure(figsize=(TEXT * 0.85, height))
     axes = figure.subplots()
     rows = np.arange(len(names))
-    axes.barh(rows, shares.loc[names, "teacher"], height=0.72, color="#d9d9d9", edgecolor="#202020",
-              linewidth=0.6,
-              label="Teacher")
+    axes.barh(rows, shares.loc[names, "teacher"], height=0.72, color="#d9d9d9",
+              edgecolor="#202020", linewidth=0.6, label="Teacher")
     for i, method in enumerate(drawn):
         s, shift = method_style(method, drawn), 0.5 * ((i + 0.5) / len(drawn) - 0.5)
-        axes.plot(shares.loc[names, method], rows + shift, s.marker, color=s.color, markersize=3.8,
-                  clip_on=False,
-                  label=f"{s.label}  ({similarity[method]:.2f})", zorder=3)
+        axes.plot(shares.loc[names, method], rows + shift, s.marker, color=s.color,
+                  markersize=3.8, clip_on=False, zorder=3,
+                  label=f"{textwrap.fill(s.label, 22)}  ({similarity[method]:.2f})")
     axes.set(xlabel="share of calls", xlim=(0, None))
     row_axis(axes, [n.replace(UNKNOWN, "unknown names") for n in names])
     axes.tick_params(axis="y", pad=5)  # marks at 0 reach over the axis
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles[-1:] + handles[:-1], labels[-1:] + labels[:-1], loc="outside right "
-                                                                              "center",
-                  title="(1 − JSD to the teacher)", title_fontsize=6.5, alignment="left")
+    figure.legend(handles[-1:] + handles[:-1], labels[-1:] + labels[:-1],
+                  loc="outside right center", title="(1 − JSD to the teacher)",
+                  title_fontsize=6.5, alignment="left")
     return figure, f"""Distribution of tool calls, teacher (bars) against students (marks), over
         {items["problem_id"].nunique()} items with a reference, in domain where there are any
-        ({seeds_said(items)} a method pooled; no intervals). In brackets: 1 - JSD to the teacher.
+        ({seeds_text(items)} a method pooled; no intervals). In brackets: 1 - JSD to the teacher.
         Tools that nobody called are not listed."""
 
 
-def _tool_shares(items: pd.DataFrame, methods: Sequence[str]) -> tuple[pd.DataFrame,
-                                                                       dict[str, float]]:
+def _tool_shares(
+    items: pd.DataFrame, methods: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, float]]:
     """Share of calls (index tool, columns teacher and methods) and 1 - JSD by method."""
     shares, similarity = {}, {}
     for method in methods:

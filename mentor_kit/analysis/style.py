@@ -4,19 +4,25 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import textwrap
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mentor_kit.core.files import atomic_path
+from mentor_kit.errors import UserError
 
 STYLE = Path(__file__).with_name("mentor.mplstyle")
 SINGLE, TEXT = 3.25, 6.75  # inches: one column, text width
@@ -51,9 +57,23 @@ METHODS = {
     "any_overlap": MethodStyle("Any overlap", "#cc78bc", "v", (0, (3, 1))),
     "no_tool_match": MethodStyle("No tool match", "#56b4e9", "P", (0, (2, 1))),
     "set_f1": MethodStyle("Set F1", "#d55e00", "X", (0, (6, 1, 2, 1))),
+    "count_f1": MethodStyle("Count F1", "#8c2d04", "<", (0, (3, 1, 1, 1))),
+    "ordered": MethodStyle("Ordered", "#54278f", ">", (0, (5, 1))),
+    "arguments": MethodStyle("Arguments", "#006d5b", "p", (0, (2, 2))),
+    "strict": MethodStyle("Strict", "#a50f15", "8", (0, (4, 2))),
+    "executed": MethodStyle("Executed", "#4a3728", "H", (0, (6, 2))),
+    "matchtir": MethodStyle("MatchTIR", "#08519c", "d", (0, (1, 1.5))),
+    "toolrl": MethodStyle("ToolRL", "#7b3294", "v", (0, (4, 1, 2, 1))),
+    "mentor_fixed": MethodStyle("MENTOR fixed", "#00441b", "s", (0, (8, 1))),
+    "mentor_no_hygiene": MethodStyle("MENTOR without hygiene", "#556b00", "P", (0, (8, 2, 2, 2))),
+    "strict_no_hygiene": MethodStyle("Strict without hygiene", "#b30059", "X", (0, (3, 2, 1, 2))),
 }
 # for methods of one's own
-SPARE = [("#7a5195", "<"), ("#404040", ">"), ("#fbafe4", "p"), ("#ece133", "d")]
+SPARE = [("#7a5195", "<"), ("#404040", ">"), ("#9c1f6b", "p"), ("#7a6a00", "8"), ("#2f6f8f", "H"),
+         ("#8a4b00", "h"), ("#3b6d11", "v"), ("#5b2c83", "^"), ("#914040", "s"), ("#1f5f5b", "d"),
+         ("#5a5a00", "P"), ("#34495e", "X")]
+SPARE_DASHES = [(0, (3, 1, 1, 1)), (0, (5, 2)), (0, (2, 1, 1, 1)), (0, (7, 1, 1, 1)), (0, (1, 1))]
+LONGEST = 30  # characters of a label; a longer name loses its middle
 # what the comparison is about; a figure says which it lacks
 EXPECTED = ("cold_start", "sft", "sparse", "mentor")
 
@@ -64,37 +84,69 @@ def ordered(methods: Iterable[str]) -> list[str]:
     return [m for m in METHODS if m in found] + sorted(found - set(METHODS))
 
 
+def focus(methods: Iterable[str], wanted: str = "") -> str:
+    """The method that a comparison is about: the wanted one, MENTOR, or else the first reward (or
+    other student) that there is.
+
+    Raises:
+        UserError: the wanted method, or another one to compare with, is missing.
+    """
+    students = [m for m in ordered(methods) if m != "teacher"]
+    rewards = [m for m in students if m not in ("base", "cold_start", "cold_start_constrained",
+                                                "sft", "sparse")]
+    first = next(iter(["mentor"] if "mentor" in students else rewards or students), "")
+    chosen = wanted or first
+    if chosen not in students or len(students) < 2:
+        raise UserError(f"A comparison with {wanted or 'mentor'!r} needs it and another method; "
+                        f"these results have {', '.join(students) or 'none'}.")
+    return chosen
+
+
 def method_style(method: str, among: Iterable[str] = ()) -> MethodStyle:
     """The style of a method. One that is not in METHODS takes the spare of its place by name
     `among` the others."""
     if method in METHODS:
         return METHODS[method]
-    color, marker = SPARE[sorted({*among, method} - set(METHODS)).index(method) % len(SPARE)]
-    return MethodStyle(_own_label(method, among), color, marker, (0, (3, 1, 1, 1)))
+    own = sorted({*among, method} - set(METHODS))
+    place = own.index(method)
+    color, marker = SPARE[place % len(SPARE)]
+    return MethodStyle(_own_labels(own)[method], color, marker,
+                       SPARE_DASHES[place % len(SPARE_DASHES)])
 
 
-def _own_label(method: str, among: Iterable[str]) -> str:
-    """`file:function` goes by its function's name, unless another method's function has the
-    same."""
-    names = [m.rpartition(":")[2] for m in {*among, method}]
-    name = method.rpartition(":")[2]
-    return (name if names.count(name) == 1 else method).replace("_", " ")
+def _own_labels(own: Sequence[str]) -> dict[str, str]:
+    """Labels of methods of one's own, no two alike: `file:function` goes by its function's name,
+    and by its whole name where another one's reads the same."""
+    words = {m: m.rpartition(":")[2].replace("_", " ") or "(no name)" for m in own}
+    words = {m: text[0].upper() + text[1:] for m, text in words.items()}
+    alike, labels = Counter(words.values()), {}
+    taken = {style.label for style in METHODS.values()}
+    for method in own:
+        text = words[method] if alike[words[method]] == 1 else method
+        if len(text) > LONGEST:
+            text = f"{text[:17]}...{text[-10:]}"
+        numbered = (f"{text} ({n})" for n in count(2))
+        labels[method] = next(t for t in chain([text], numbered) if t not in taken)
+        taken.add(labels[method])
+    return labels
 
 
-def front(method: str) -> float:
-    """Where a method's marks lie in the drawing order: MENTOR, which the figures are about, over
-    the others."""
+def zorder(method: str) -> float:
+    """MENTOR, which the figures are about, is drawn over the others."""
     return 3.5 if method == "mentor" else 3
 
 
-def label(method: str) -> str:
-    return method_style(method).label
+def label(method: str, among: Iterable[str] = ()) -> str:
+    return method_style(method, among).label
 
 
 def split_label(split: str, lines: bool = False) -> str:
     """A split's name in words; in short lines when asked."""
     words = split.replace("_", " ")
-    return textwrap.fill(words, 12) if lines else words
+    if not lines:
+        return words
+    lines = textwrap.fill(words.replace("/", "/ "), 13, break_long_words=False)
+    return lines.replace("/ ", "/")
 
 
 def missing_note(methods: Iterable[str], expected: Iterable[str] = EXPECTED) -> str:
@@ -102,6 +154,12 @@ def missing_note(methods: Iterable[str], expected: Iterable[str] = EXPECTED) -> 
     found = set(methods) | ({"cold_start"} if "base" in methods else set())
     absent = [label(m) for m in ordered(set(expected) - found)]
     return f"Not in these results: {', '.join(absent)}." if absent else ""
+
+
+def escape_html(text: str) -> str:
+    """The text for HTML. A dollar sign stands in an element of its own, where it cannot start a
+    formula."""
+    return html.escape(text).replace("$", "<span>$</span>")
 
 
 class Picture(NamedTuple):
@@ -120,7 +178,7 @@ class Picture(NamedTuple):
             f'<figure style="margin:0"><img style="width:{width}px;max-width:100%" '
             f'src="data:image/png;base64,{image}"/>'
             f'<figcaption style="max-width:{width}px;font-size:90%">'
-            f"{self.caption}</figcaption></figure>"
+            f"{escape_html(self.caption)}</figcaption></figure>"
         )
 
 
@@ -163,13 +221,18 @@ def legend_handle(method: str, among: Iterable[str] = (), line: bool = True, **k
     return Line2D([], [], **(looks | kwargs))
 
 
+def error_bars(rows: pd.DataFrame) -> np.ndarray:
+    """Distances of estimates to their bounds, as `errorbar` takes them: (2, rows)."""
+    return np.abs(rows[["low", "high"]].to_numpy().T - rows["estimate"].to_numpy())
+
+
 def note_below(figure: Figure, text: str) -> None:
     """A remark in the lower right corner, e.g. which method is missing."""
     if text:
         figure.supxlabel(text, fontsize=6, color=REMARK, x=0.99, ha="right")
 
 
-def say(axes: Axes, text: str) -> None:
+def remark(axes: Axes, text: str) -> None:
     """A remark in the middle of a panel where there is nothing to see, e.g. `all 0`."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=REMARK,
               bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})

@@ -2,8 +2,8 @@
 differences.
 
 `items` is always the frame of `mentor_kit.analysis.frame.Results.items`. A value of an item is its
-mean over seeds and samples; intervals are 95% bootstrap intervals over items, drawn alike for all
-methods.
+mean over seeds and samples. Intervals are 95% bootstrap intervals over items, drawn alike for all
+methods; where a rate is the same for every item, they are Wilson's.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from mentor_kit.analysis.style import label, split_label
+from mentor_kit.errors import UserError
 from mentor_kit.metrics.bootstrap import (
     Interval,
-    bootstrap_interval,
     interval,
-    paired_bootstrap,
+    paired_rates,
+    rate_interval,
     resampled_means,
 )
 from mentor_kit.metrics.trajectories import UNKNOWN, count_similarity
@@ -31,6 +33,12 @@ LAST_SPLIT = "teacher_rejected"
 NOT_TESTED = ("train", "validation")
 
 
+def refuse_empty(items: pd.DataFrame) -> None:
+    """Raise UserError where there is no item of a tested split."""
+    if items.empty or not ordered_splits(items["split"]):
+        raise UserError("No evaluated items: run the evaluation stage first.")
+
+
 def ordered_splits(splits: Iterable[str]) -> list[str]:
     """Tested splits in their fixed order: in domain, the shifted ones, what the teacher
     rejected."""
@@ -41,29 +49,44 @@ def ordered_splits(splits: Iterable[str]) -> list[str]:
 
 def in_and_out(items: pd.DataFrame) -> pd.DataFrame:
     """Items with every split named `in_domain` or `out_of_domain` (all shifted splits); others left
-    out."""
+    out. An id that two splits share becomes one of each split."""
     shifted = [s for s in ordered_splits(items["split"]) if s not in (IN_DOMAIN, LAST_SPLIT)]
     kept = items[items["split"].isin([IN_DOMAIN, *shifted])]
-    return kept.assign(split=np.where(kept["split"] == IN_DOMAIN, IN_DOMAIN, OUT_OF_DOMAIN))
+    shared = kept.groupby("problem_id")["split"].transform("nunique") > 1
+    ids = kept["problem_id"].where(~shared, kept["split"] + "/" + kept["problem_id"])
+    home = kept["split"] == IN_DOMAIN
+    return kept.assign(split=np.where(home, IN_DOMAIN, OUT_OF_DOMAIN), problem_id=ids)
 
 
 def per_item(items: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Values of a metric: index problem_id, one column a method. Only items that every method has a
-    value for."""
+    """Values of a rate: index problem_id, one column a method; nan where a method has none."""
     values = items.assign(_value=pd.to_numeric(items[column]).astype(float))
-    return values.pivot_table(index="problem_id", columns="method", values="_value",
-                              aggfunc="mean").dropna()
+    return values.pivot_table(index="problem_id", columns="method", values="_value", aggfunc="mean")
 
 
 def metric_intervals(items: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Mean of a metric with its interval over items: rows split, method, estimate, low, high, n
-    (items)."""
+    """Mean of a rate with its interval over the items that the method has: rows split, method,
+    estimate, low, high, n (items)."""
     rows = []
     for split in ordered_splits(items["split"]):
-        table = per_item(items[items["split"] == split], column)
-        for method in table.columns if len(table) else []:
-            rows.append((split, method, *bootstrap_interval(table[method].to_numpy()), len(table)))
+        for method, values in per_item(items[items["split"] == split], column).items():
+            values = values.dropna().to_numpy()
+            if len(values):
+                rows.append((split, method, *rate_interval(values), len(values)))
     return pd.DataFrame(rows, columns=["split", "method", "estimate", "low", "high", "n"])
+
+
+def fewer_items_text(rows: pd.DataFrame) -> str:
+    """Which methods answered fewer items of a split than others did, of `metric_intervals`; "" if
+    none."""
+    most = rows.groupby("split")["n"].transform("max")
+    short = rows.assign(most=most)[rows["n"] < most]
+    if short.empty:
+        return ""
+    methods = rows["method"].unique()
+    told = [f"{label(row.method, methods)} {row.n} of {row.most} ({split_label(row.split)})"
+            for row in short.itertuples()]
+    return f"Fewer items than others: {', '.join(told)}."
 
 
 def similarity_intervals(items: pd.DataFrame) -> pd.DataFrame:
@@ -107,12 +130,12 @@ def pooled_similarity(items: pd.DataFrame) -> float:
 def paired_difference(
     items: pd.DataFrame, column: str, method: str, baseline: str
 ) -> Interval | None:
-    """Mean difference of two methods over the items both have, with its paired interval; None
-    without such items."""
-    table = per_item(items[items["method"].isin([method, baseline])], column)
+    """Mean difference of two methods' rates over the items both have, with its paired interval;
+    None without such items."""
+    table = per_item(items[items["method"].isin([method, baseline])], column).dropna()
     if not {method, baseline} <= set(table.columns) or table.empty:
         return None
-    return paired_bootstrap(table[method].to_numpy(), table[baseline].to_numpy())
+    return paired_rates(table[method].to_numpy(), table[baseline].to_numpy())
 
 
 def by_seed(items: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -139,8 +162,10 @@ def n_seeds(frame: pd.DataFrame) -> int:
     return int(frame.groupby("method")["seed"].nunique().min()) if len(frame) else 0
 
 
-def seeds_said(frame: pd.DataFrame) -> str:
+def seeds_text(frame: pd.DataFrame) -> str:
     """`1 seed`, `5 seeds`, or `2 to 5 seeds` where methods differ."""
     counts = frame.groupby("method")["seed"].nunique()
     low, high = (int(counts.min()), int(counts.max())) if len(counts) else (0, 0)
-    return f"{low} to {high} seeds" if low != high else f"{low} seed{'s' * (low != 1)}"
+    if low != high:
+        return f"{low} to {high} seeds"
+    return "1 seed" if low == 1 else f"{low} seeds"

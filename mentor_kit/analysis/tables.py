@@ -7,23 +7,27 @@ printed.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
-from mentor_kit.analysis.style import label, method_style, ordered, split_label
+from mentor_kit.analysis.style import escape_html, focus, label, ordered, split_label
 from mentor_kit.analysis.summaries import (
     IN_DOMAIN,
     LAST_SPLIT,
+    fewer_items_text,
     in_and_out,
     metric_intervals,
     ordered_splits,
     paired_difference,
+    refuse_empty,
     seed_scores,
-    seeds_said,
+    seeds_text,
     similarity_intervals,
 )
 from mentor_kit.errors import UserError
@@ -31,7 +35,7 @@ from mentor_kit.metrics.bootstrap import Interval, probability_of_improvement
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 ABSENT = "n/a"
-LIKENESS = {"set_match": "set match", "unknown_tool": "unknown tool", "similarity": "1 - JSD"}
+SIMILARITY = {"set_match": "set match", "unknown_tool": "unknown tool", "similarity": "1 - JSD"}
 
 
 @dataclass(frozen=True)
@@ -40,42 +44,64 @@ class Table:
 
     Args:
         cells: the cells as printed; index row labels, columns (group, name).
-        best: which cells are bold; same shape.
         numbers: tidy rows of the values behind the cells, for CSV.
         caption: states seeds, intervals and n.
+        best: which cells are bold, same shape as `cells`; None for none.
     """
 
     cells: pd.DataFrame
-    best: pd.DataFrame
     numbers: pd.DataFrame
     caption: str
+    best: pd.DataFrame | None = None
 
     def to_csv(self) -> str:
-        return self.numbers.to_csv(index=False, float_format=lambda v: f"{round(v, 9) + 0.0:.6g}",
-                                   lineterminator="\n")
+        """Numbers with all their digits, to nine decimals; never as 1e+08."""
+        return self.numbers.to_csv(index=False, float_format=_digits, lineterminator="\n")
 
     def to_latex(self) -> str:
         """A `tabular` with booktabs rules, scaled to the text width where it is wider."""
-        styler = self.cells.style.format(escape="latex")
-        for axis in (0, 1):
-            styler = styler.format_index(escape="latex", axis=axis)
-        styler = styler.apply(lambda _: np.where(self.best, "textbf:--rwrap;", ""), axis=None)
-        body = styler.to_latex(hrules=True, multicol_align="c",
-                               column_format="l" + "r" * self.cells.shape[1])
-        return (f"% Needs the packages booktabs and adjustbox. {self.caption}\n"
+        styler = self._styler("latex", "textbf:--rwrap;")
+        columns = "l" * self.cells.index.nlevels + "r" * self.cells.shape[1]
+        body = styler.to_latex(hrules=True, multicol_align="c", column_format=columns)
+        return (f"% Needs the packages booktabs and adjustbox. {' '.join(self.caption.split())}\n"
                 "\\begin{adjustbox}{max width=\\textwidth}\n" + body + "\\end{adjustbox}\n")
 
-    def to_html(self, name: str = "table") -> str:
-        styler = (
-            self.cells.style.format(escape="html")
-            .set_uuid(name)
-            .set_table_attributes('class="table"')
-        )
-        styler = styler.apply(lambda _: np.where(self.best, "font-weight:bold", ""), axis=None)
-        return styler.to_html()
+    def to_html(self) -> str:
+        """The table alone. Its ids are a hash of its contents: the style of one table never reaches
+        another on the same page."""
+        styler = self._styler("html", "font-weight:bold").set_table_attributes('class="table"')
+        contents = self.cells.to_csv() + ("" if self.best is None else self.best.to_csv())
+        styler.set_uuid(hashlib.sha256(contents.encode()).hexdigest()[:12])
+        return styler.to_html().replace("$", "<span>$</span>")  # no formula
+
+    def _styler(self, escape: str, bold: str) -> Styler:
+        styler = self.cells.style.format(escape=escape)
+        for axis in (0, 1):
+            styler = styler.format_index(escape=escape, axis=axis)
+        if self.best is None:
+            return styler
+        return styler.apply(lambda _: np.where(self.best, bold, ""), axis=None)
 
     def _repr_html_(self) -> str:
-        return self.to_html() + f"<p>{self.caption}</p>"
+        return self.to_html() + f"<p>{escape_html(self.caption)}</p>"
+
+
+def _digits(value: float) -> str:
+    return np.format_float_positional(round(value, 9) + 0.0, trim="-")
+
+
+def readable(frame: pd.DataFrame) -> Styler:
+    """A frame for people: whole numbers as such, others with two decimals, blanks for missing
+    ones."""
+    formats = {}
+    for place, name in enumerate(frame.columns):
+        column = frame.iloc[:, place]
+        if pd.api.types.is_float_dtype(column):
+            whole = (column.dropna() % 1 == 0).all()
+            formats[name] = "{:.0f}" if whole else "{:.2f}"
+    styler = frame.style.format(formats, na_rep="", escape="html")
+    # the same table has the same ids, in every execution of a notebook
+    return styler.set_uuid(hashlib.sha256(frame.to_csv().encode()).hexdigest()[:12])
 
 
 def percent(row: pd.Series | Mapping[str, float], bounds: bool = True) -> str:
@@ -104,7 +130,7 @@ def _signed(value: float) -> str:
     return text
 
 
-def likeness_rows(items: pd.DataFrame) -> pd.DataFrame:
+def similarity_rows(items: pd.DataFrame) -> pd.DataFrame:
     """Set match, unknown-tool rate and 1 - JSD with intervals: rows metric, split, method,
     estimate, low, high, n."""
     frames = [metric_intervals(items, "set_match").assign(metric="set_match"),
@@ -115,7 +141,7 @@ def likeness_rows(items: pd.DataFrame) -> pd.DataFrame:
 
 def teacher_rows(items: pd.DataFrame) -> pd.DataFrame:
     """The teacher's row: how often the judge calls its attempts right, over every item, as for any
-    student; its likeness to itself is 1.
+    student; its similarity to itself is 1.
 
     A right attempt need not be a reference (one that was rejected for its calls is still right), so
     this is more than the share that was accepted, which the caption tells. Splits that the teacher
@@ -123,17 +149,14 @@ def teacher_rows(items: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for split in ordered_splits(items["split"]):
-        asked = items[items["split"] == split].groupby("problem_id")[["teacher_correct",
-                                                                      "teacher_tools"]].first()
-        right, references = (
-            asked["teacher_correct"].dropna().astype(float),
-            int(asked["teacher_tools"].notna().sum()),
-        )
+        once = items[items["split"] == split].groupby("problem_id").first()
+        right = once["teacher_correct"].dropna().astype(float)
+        references = int(once["teacher_tools"].notna().sum())
         if len(right):
             rows.append(("correct", split, right.mean(), len(right)))
         if references:
             rows += [(metric, split, float(metric != "unknown_tool"), references)
-                     for metric in LIKENESS]
+                     for metric in SIMILARITY]
     frame = pd.DataFrame(rows, columns=["metric", "split", "estimate", "n"])
     return frame.assign(method="teacher", low=frame["estimate"], high=frame["estimate"])
 
@@ -146,134 +169,128 @@ def accepted_share(items: pd.DataFrame) -> float:
 def main_rows(items: pd.DataFrame) -> pd.DataFrame:
     """All numbers of the main table: rows metric, split, method, estimate, low, high, n."""
     measured = pd.concat([metric_intervals(items, "correct").assign(metric="correct"),
-                          likeness_rows(items)])
+                          similarity_rows(items)])
     teacher = [] if "teacher" in set(items["method"]) else [teacher_rows(items)]
     columns = ["metric", "split", "method", "estimate", "low", "high", "n"]
     return pd.concat([*teacher, measured], ignore_index=True)[columns]
 
 
 def main_table(items: pd.DataFrame) -> Table:
-    """Methods and the teacher as rows; accuracy on every split with intervals, and likeness to the
-    teacher.
+    """Methods and the teacher as rows; accuracy on every split with intervals, and similarity to
+    the teacher. The best student of a column is bold, all of them when tied, none where every
+    student has the same; a method with fewer items than others is not compared.
 
     Raises:
         UserError: no items.
     """
-    if items.empty:
-        raise UserError("No evaluated items: run the evaluation stage first.")
+    refuse_empty(items)
     rows, splits = main_rows(items), ordered_splits(items["split"])
-    home = IN_DOMAIN if IN_DOMAIN in splits else splits[0]
-    keys = [("correct", s) for s in splits] + [(m, home) for m in LIKENESS]
-    headers = [("Accuracy (%)", split_label(s)) for s in splits]
-    headers += [(f"Teacher likeness (%), {split_label(home)}", name) for name in LIKENESS.values()]
-    methods = ordered(rows["method"].unique())
-    found = rows.set_index(["metric", "split", "method"])
-    cells, values = [], []
-    for method in methods:
-        line = [found.loc[(*key, method)] if (*key, method) in found.index
-                else pd.Series({"estimate": np.nan})
-                for key in keys]
-        cells.append([percent(v, bounds=key[0] == "correct" and method != "teacher")
-                      for key, v in zip(keys, line, strict=True)])
-        values.append([np.nan if method == "teacher" else v["estimate"] for v in line])
-    sign = [-1 if metric == "unknown_tool" else 1 for metric, _ in keys]
-    return Table(_frame(cells, methods, headers), _best(np.array(values) * sign, methods, headers),
-                 rows,
-                 "Accuracy by the judge in percent, with 95% bootstrap intervals over items "
-                 f"({seeds_said(items)} a method, {_n_said(rows)}); set match, unknown-tool rate "
-                 f"and 1 - JSD in bits on {split_label(home)}. Best student bold. The teacher's "
-                 "row is the judge's verdict on its own attempts, rejected ones included; "
-                 f"{accepted_share(items):.0%} of the items have an accepted one.")
+    home = splits[0]
+    headers = {("correct", s): ("Accuracy (%)", split_label(s)) for s in splits}
+    group = f"Similarity to the teacher (%), {split_label(home)}"
+    headers |= {(metric, home): (group, name) for metric, name in SIMILARITY.items()}
+    bounds = (rows["metric"] == "correct") & (rows["method"] != "teacher")
+    rows["cell"] = [percent(row, b) for row, b in zip(rows.to_dict("records"), bounds, strict=True)]
+    methods, keys = ordered(rows["method"].unique()), pd.MultiIndex.from_tuples(headers)
+    cells, values, n = (
+        rows.pivot(index="method", columns=["metric", "split"], values=v).reindex(methods, axis=0)
+        .reindex(keys, axis=1) for v in ("cell", "estimate", "n"))
+    values = values.where(n == n.max()).drop(index="teacher", errors="ignore")
+    values["unknown_tool"] *= -1
+    best = np.isclose(values, values.max()) & (values.max() > values.min()).to_numpy()
+    best = pd.DataFrame(best, values.index, keys).reindex(methods, fill_value=False)
+    short = fewer_items_text(rows[rows["metric"] == "correct"])
+    return Table(_labelled(cells.fillna(ABSENT), headers.values()), rows.drop(columns="cell"),
+                 "Accuracy by the judge in percent, with 95% intervals over items (bootstrap; "
+                 f"Wilson's where every item is alike; {seeds_text(items)} a method, "
+                 f"{_n_text(rows)}); set match, unknown-tool rate and 1 - JSD in bits on "
+                 f"{split_label(home)}. Best student bold. The teacher's row is the judge's "
+                 "verdict on its own attempts, rejected ones included; "
+                 f"{accepted_share(items):.0%} of the items have an accepted one. {short}".strip(),
+                 _labelled(best, headers.values()))
 
 
-def _frame(
-    cells: list[list[str]], methods: Iterable[str], headers: list[tuple[str, str]]
-) -> pd.DataFrame:
-    methods = list(methods)
-    return pd.DataFrame(cells, index=[method_style(m, methods).label for m in methods],
-                        columns=pd.MultiIndex.from_tuples(headers))
+def _labelled(cells: pd.DataFrame, headers: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """Cells with the methods of their index as they are shown, under these headers."""
+    index = pd.Index([label(m, cells.index) for m in cells.index])
+    return pd.DataFrame(cells.to_numpy(), index, pd.MultiIndex.from_tuples(headers))
 
 
-def _best(values: np.ndarray, methods: Iterable[str], headers: list[tuple[str,
-                                                                          str]]) -> pd.DataFrame:
-    """Marks the largest value of each column, all of them when tied."""
-    top = np.nanmax(np.where(np.isnan(values), -np.inf, values), axis=0)
-    return _frame((np.isclose(values, top) & np.isfinite(values)).tolist(), methods, headers)
-
-
-def _n_said(rows: pd.DataFrame) -> str:
+def _n_text(rows: pd.DataFrame) -> str:
     counts = rows.loc[rows["metric"] == "correct", "n"]
     low, high = int(counts.min()), int(counts.max())
     return f"n = {low} items a split" if low == high else f"n = {low} to {high} items a split"
 
 
-def before_and_after(items: pd.DataFrame) -> pd.DataFrame:
+def split_rates(items: pd.DataFrame) -> pd.DataFrame:
     """Accuracy, set match, unknown-tool rate and 1 - JSD of every method on every split (rates; no
-    intervals)."""
+    intervals), rows (split, method) as they are shown."""
     rows = main_rows(items)
-    table = rows.pivot_table(index=["split", "method"], columns="metric", values="estimate")
-    wanted = [(s, m) for s in ordered_splits(items["split"])
-              for m in ordered(rows["method"].unique())]
-    columns = {"correct": "accuracy", **LIKENESS}
-    table = table.reindex(index=[w for w in wanted if w in table.index], columns=list(columns))
-    return table.rename(columns=columns).round(3)
+    table = rows.pivot(index=["split", "method"], columns="metric", values="estimate")
+    methods = ordered(rows["method"].unique())
+    wanted = [(s, m) for s in ordered_splits(items["split"]) for m in methods]
+    columns = {"correct": "accuracy", **SIMILARITY}
+    table = table.reindex([w for w in wanted if w in table.index]).reindex(columns=list(columns))
+    table.index = pd.MultiIndex.from_tuples(
+        [(split_label(s), label(m, methods)) for s, m in table.index], names=["split", "method"])
+    return table.rename(columns=columns).rename_axis(columns=None).round(3)
 
 
 def summary_markdown(items: pd.DataFrame) -> str:
-    """`before_and_after` as a Markdown table: what a batch prints at its end."""
-    table = before_and_after(items)
-    cells = [["" if pd.isna(v) else f"{v:.3f}" for v in row] for row in table.to_numpy()]
-    lines = [["split", "method", *table.columns],
-             *([split_label(split), label(m), *row] for (split, m),
-               row in zip(table.index, cells, strict=True))]
+    """`split_rates` as a Markdown table: what a batch prints at its end."""
+    refuse_empty(items)
+    table = split_rates(items)
+    lines = [["split", "method", *table.columns]]
+    for key, row in zip(table.index, table.to_numpy(), strict=True):
+        lines.append([*key, *("" if pd.isna(v) else f"{v:.3f}" for v in row)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
             for line in lines]
-    return "\n".join([text[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|",
-                      *text[1:]]) + "\n"
+    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+    return "\n".join([text[0], rule, *text[1:]]) + "\n"
 
 
-def difference_table(items: pd.DataFrame, method: str = "mentor") -> Table:
-    """One method minus each other in accuracy, on every split, with paired intervals over items.
+def difference_table(items: pd.DataFrame, method: str = "") -> Table:
+    """One method (MENTOR where it is there, see `style.focus`) minus each other in accuracy, on
+    every split, with paired intervals over items.
 
     With at least two seeds also the probability of improvement over seeds and splits.
 
     Raises:
         UserError: the method, or everything else, is missing.
     """
-    splits = [s for s in ordered_splits(items["split"]) if s != LAST_SPLIT]
-    others = [m for m in ordered(items["method"].unique()) if m != method]
-    if not others or method not in set(items["method"]):
-        raise UserError(f"Differences to {method!r} need it and another method in the results.")
-    rows, cells = [], []
-    for other in others:
-        line = [paired_difference(items[items["split"] == s], "correct", method, other)
-                for s in splits]
-        rows += [(other, s, *d) for s, d in zip(splits, line, strict=True) if d is not None]
-        better = _improvement(items[items["split"].isin(splits)], method, other)
+    refuse_empty(items)
+    method = focus(items["method"].unique(), method)
+    items = items[items["split"] != LAST_SPLIT]
+    splits, methods = ordered_splits(items["split"]), ordered(items["method"].unique())
+    name, rows, cells = label(method, methods), [], {}
+    for other in [m for m in methods if m != method]:
+        line = []
+        for split in splits:
+            found = paired_difference(items[items["split"] == split], "correct", method, other)
+            line.append(points(found))
+            rows += [(other, split, *found)] if found else []
+        better = _improvement(items, method, other)
         rows += [(other, "probability of improvement", *better)] if better else []
-        chance = (
-            f"{better.estimate:.2f} [{better.low:.2f}, {better.high:.2f}]" if better else ABSENT
-        )
-        cells.append([*map(points, line), chance])
-    name = method_style(method).label
-    headers = [(f"{name} minus ..., accuracy (points)",
-                split_label(s)) for s in splits] + [("Seeds", "P(better)")]
-    frame = _frame(cells, others, headers)
-    numbers = pd.DataFrame(rows, columns=["other", "split", "estimate", "low",
-                                          "high"]).assign(method=method)
-    return Table(frame, pd.DataFrame(False, frame.index, frame.columns), numbers,
-                 f"Accuracy of {name} minus each row's, in points, with 95% paired bootstrap "
-                 f"intervals over items ({seeds_said(items)} a method). P(better): probability "
-                 f"that a seed of {name} beats one of the row's, averaged over splits, with a 95% "
-                 "stratified bootstrap interval over seeds (needs two seeds).")
+        cells[other] = [*line, f"{better.estimate:.2f} [{better.low:.2f}, {better.high:.2f}]"
+                        if better else ABSENT]
+    headers = [(f"{name} minus ..., accuracy (points)", split_label(s)) for s in splits]
+    numbers = pd.DataFrame(rows, columns=["other", "split", "estimate", "low", "high"])
+    frame = pd.DataFrame.from_dict(cells, orient="index")
+    frame.index = pd.Index([label(m, methods) for m in frame.index])
+    frame.columns = pd.MultiIndex.from_tuples([*headers, ("Seeds", "P(better)")])
+    return Table(frame, numbers.assign(method=method),
+                 f"Accuracy of {name} minus each row's, in points, with 95% paired intervals over "
+                 f"the items both have (bootstrap; after Wilson where every item is alike; "
+                 f"{seeds_text(items)} a method). P(better): probability that a seed of {name} "
+                 "beats one of the row's, averaged over splits, with a 95% stratified bootstrap "
+                 "interval over seeds (needs two seeds).")
 
 
 def _improvement(items: pd.DataFrame, method: str, other: str) -> Interval | None:
     a, b = seed_scores(items, method), seed_scores(items, other)
-    return (
-        probability_of_improvement(a, b) if len(a) and len(b) and a.shape[1] == b.shape[1] else None
-    )
+    alike = len(a) and len(b) and a.shape[1] == b.shape[1]
+    return probability_of_improvement(a, b) if alike else None
 
 
 PROCESS = {"n_executed": "executed calls", "n_failed": "failed calls",
@@ -283,24 +300,20 @@ PROCESS = {"n_executed": "executed calls", "n_failed": "failed calls",
 def process_table(items: pd.DataFrame) -> Table:
     """How answers came about and how they failed, over all tested items: calls and turns an item,
     failures by kind."""
-    if items.empty:
-        raise UserError("No evaluated items: run the evaluation stage first.")
+    refuse_empty(items)
     items = items[items["split"].isin(ordered_splits(items["split"]))]
     means = items.groupby("method")[list(PROCESS)].mean()
     kinds = sorted(items["failure"].dropna().unique())
     for kind in kinds:
         means[kind] = (items["failure"] == kind).groupby(items["method"]).mean()
-    methods = ordered(means.index)
-    headers = [("An item", name) for name in PROCESS.values()] + [("Failures (%)",
-                                                                   k.replace("_", " "))
-                                                                  for k in kinds]
-    cells = [[f"{means.loc[m, c]:.2f}" for c in PROCESS]
-             + [f"{100 * means.loc[m, k]:.1f}" for k in kinds] for m in methods]
-    frame = _frame(cells, methods, headers)
-    return Table(frame, pd.DataFrame(False, frame.index, frame.columns),
-                 means.loc[methods].reset_index(),
+    means = means.loc[ordered(means.index)]
+    cells = means.map("{:.2f}".format)
+    cells[kinds] = (100 * means[kinds]).map("{:.1f}".format)
+    headers = [("An item", name) for name in PROCESS.values()]
+    headers += [("Failures (%)", kind.replace("_", " ")) for kind in kinds]
+    return Table(_labelled(cells, headers), means.reset_index(),
                  "Calls and turns an item, and items without a judged answer by kind (all count as "
-                 f"wrong), over all splits ({seeds_said(items)} a method).")
+                 f"wrong), over all splits ({seeds_text(items)} a method).")
 
 
 def budget_table(budgets: pd.DataFrame) -> Table:
@@ -315,13 +328,27 @@ def budget_table(budgets: pd.DataFrame) -> Table:
     if budgets.empty or not names:
         raise UserError("No budgets: training runs write them to budget.json.")
     means = budgets.groupby("method")[names].mean()
-    methods = ordered(means.index)
-    frame = _frame([[f"{means.loc[m, c]:,.0f}" for c in names] for m in methods], methods,
-                   [("Used", c.replace("_", " ")) for c in names])
-    return Table(frame, pd.DataFrame(False, frame.index, frame.columns),
-                 means.loc[methods].reset_index(),
-                 f"What each method used in training (means over {seeds_said(budgets)}). Wall "
+    means = means.loc[ordered(means.index)]
+    cells = means.map(lambda v: ABSENT if pd.isna(v) else f"{v:,.0f}")
+    return Table(_labelled(cells, [("Used", c.replace("_", " ")) for c in names]),
+                 means.reset_index(),
+                 f"What each method used in training (means over {seeds_text(budgets)}). Wall "
                  "times are in wall_times.csv: they differ from machine to machine.")
+
+
+def wall_time_table(wall_times: pd.DataFrame) -> Table:
+    """Runs, and minutes a run, of every stage and method. Not reproducible."""
+    runs = wall_times.groupby(["stage", "method", "key"])["seconds"].sum()
+    means = (runs.groupby(["stage", "method"]).agg(["size", "mean"]) * (1, 1 / 60)).reset_index()
+    means.columns = ["stage", "method", "runs", "minutes"]
+    methods = set(means["method"]) - {""}
+    rows = [(row.stage.replace("_", " "), label(row.method, methods) if row.method else "")
+            for row in means.itertuples()]
+    cells = pd.DataFrame({("Wall time", "runs"): means["runs"].map("{:.0f}".format),
+                          ("Wall time", "minutes a run"): means["minutes"].map("{:.2f}".format)})
+    cells.index = pd.MultiIndex.from_tuples(rows, names=["stage", "method"])
+    return Table(cells, means, "Wall time by stage and method, means over runs; it differs from "
+                               "machine to machine.")
 
 
 def macro_name(*words: str) -> str:
@@ -336,25 +363,51 @@ def numbers_tex(items: pd.DataFrame) -> str:
     r"""Macros for the text, e.g. `\mentorInDomainAccuracy` (percent), with `...Low` and `...High`
     bounds.
 
-    Also for `out_of_domain` (all shifted splits pooled), `\nItems...` by split and `\nSeeds` of
-    each method.
+    Also for `out_of_domain` (all shifted splits pooled). `\nItems...` is the number of items of a
+    split's accuracies (of each method, where they differ), `\nReferences...` that of its
+    comparisons with the teacher, and `\nSeeds...` the number of seeds of a method.
+
+    Raises:
+        UserError: two numbers would share a macro.
     """
+    refuse_empty(items)
     rows = main_rows(items)
     pooled = metric_intervals(in_and_out(items), "correct").assign(metric="correct")
     rows = pd.concat([rows, pooled[pooled["split"] != IN_DOMAIN]], ignore_index=True)
-    lines = {}
+    macros = _Macros()
     for row in rows.to_dict("records"):
-        name = macro_name(row["method"], row["split"],
-                          {"correct": "accuracy"}.get(row["metric"], row["metric"]))
-        for suffix, value in (
-            {"": "estimate"}.items() if row["method"] == "teacher" else SUFFIXES.items()
-        ):
-            lines[name + suffix] = f"{100 * row[value]:.1f}"
-        lines[macro_name("n_items", row["split"])] = str(row["n"])
+        words = (row["method"], row["split"], NAMES.get(row["metric"], row["metric"]))
+        suffixes = {"": "estimate"} if row["method"] == "teacher" else SUFFIXES
+        for suffix, value in suffixes.items():
+            macros.add(f"{100 * row[value]:.1f}", *words, suffix=suffix)
+    students = rows[rows["method"] != "teacher"]
+    for metric, word in (("correct", "n_items"), ("similarity", "n_references")):
+        for split, group in students[students["metric"] == metric].groupby("split"):
+            macros.add(str(group["n"].max()), word, split)
+            if group["n"].nunique() > 1:
+                for method, n in zip(group["method"], group["n"], strict=True):
+                    macros.add(str(n), word, method, split)
     for method, seeds in items.groupby("method")["seed"].nunique().items():
-        lines[macro_name("n_seeds", method)] = str(seeds)
+        macros.add(str(seeds), "n_seeds", method)
     return "% Generated from the stored results; do not edit.\n" + "".join(
-        f"\\newcommand{{\\{name}}}{{{value}}}\n" for name, value in lines.items())
+        f"\\newcommand{{\\{name}}}{{{value}}}\n" for name, value in macros.values.items())
 
 
+class _Macros:
+    """Macro names and their values; no name has two meanings."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.meaning: dict[str, tuple[str, ...]] = {}
+
+    def add(self, value: str, *words: str, suffix: str = "") -> None:
+        name = macro_name(*words) + suffix
+        if self.meaning.setdefault(name, (*words, suffix)) != (*words, suffix):
+            one, other = (" ".join(filter(None, w)) for w in (self.meaning[name], (*words, suffix)))
+            raise UserError(f"Macro \\{name} would stand for {one!r} and for {other!r}: give the "
+                            "methods or splits names that differ in letters and digits.")
+        self.values[name] = value
+
+
+NAMES = {"correct": "accuracy"}
 SUFFIXES = {"": "estimate", "Low": "low", "High": "high"}

@@ -28,6 +28,7 @@ from mentor_kit.analysis.style import (
     row_axis,
     split_label,
 )
+from mentor_kit.analysis.summaries import LAST_SPLIT
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
@@ -48,28 +49,34 @@ def outcome_frame(attempts: Attempts) -> pd.DataFrame:
     Raises:
         UserError: no attempts.
     """
-    rows = [(str(p.meta.get("template", p.source)), ACCEPTED if ok or reason in PASSED else reason
-             or OTHER, p.split)
-            for p, ok, reason, _ in attempts]
+    rows = []
+    for problem, accepted, reason, _ in attempts:
+        passed = accepted or reason in PASSED
+        rows.append((str(problem.meta.get("template", problem.source)),
+                     ACCEPTED if passed else reason or OTHER, problem.split))
     if not rows:
         raise UserError("No attempts of a teacher to draw: collect some first.")
     return pd.DataFrame(rows, columns=["template", "outcome", "split"])
 
 
+def yield_frame(attempts: Attempts) -> tuple[pd.DataFrame, int]:
+    """`outcome_frame` without the split whose problems were chosen because every attempt at them is
+    rejected (unless there is nothing else), and how many attempts that leaves out."""
+    frame = outcome_frame(attempts)
+    kept = frame[frame["split"] != LAST_SPLIT]
+    return (kept, len(frame) - len(kept)) if len(kept) else (frame, 0)
+
+
 @picture
 def teacher_yield(attempts: Attempts) -> Picture:
     """Share of each template's items that gave an accepted trajectory, and why the others were
-    rejected."""
-    frame = outcome_frame(attempts)
+    rejected. Problems that were chosen to be rejected are left out."""
+    frame, left_out = yield_frame(attempts)
     shares = pd.crosstab(frame["template"], frame["outcome"], normalize="index")
     shares[ACCEPTED] = shares.get(ACCEPTED, 0.0)
     shares["_order"] = pd.to_numeric(shares.index, errors="coerce")
     shares = shares.sort_values([ACCEPTED, "_order"], kind="stable").drop(columns="_order")
-    reasons = (
-        frame.loc[frame["outcome"] != ACCEPTED, "outcome"]
-        .value_counts(sort=True)
-        .sort_index(kind="stable")
-    )
+    reasons = frame.loc[frame["outcome"] != ACCEPTED, "outcome"].value_counts().sort_index()
     reasons = reasons.sort_values(ascending=False, kind="stable")
     colors = {r: REASON_COLORS[i % len(REASON_COLORS)] for i, r in enumerate(reasons.index)}
     rows, names = _lowest(shares, frame["template"].value_counts(sort=False)[shares.index])
@@ -78,10 +85,12 @@ def teacher_yield(attempts: Attempts) -> Picture:
     _stacked_rows(left, rows, names, colors)
     _reason_bars(right, reasons, len(frame), colors)
     accepted = int((frame["outcome"] == ACCEPTED).sum())
+    without = f"""Not counted: {left_out} attempts at the split {split_label(LAST_SPLIT)}, whose
+        problems were chosen because every attempt at them is rejected.""" if left_out else ""
     return figure, f"""Teacher yield: {accepted} of {len(frame)} attempts
         ({accepted / len(frame):.1%}) gave a verified trajectory. Left: by template, lowest yield
         first (where all are whole and many: those with most attempts). Right: why attempts were
-        rejected."""
+        rejected. {without}"""
 
 
 def _lowest(shares: pd.DataFrame, attempts: pd.Series) -> tuple[pd.DataFrame, list[str]]:
@@ -136,10 +145,8 @@ def _accepted(attempts: Attempts) -> list[Trajectory]:
 def _no_reference() -> tuple[Figure, str]:
     figure = Figure(figsize=(SINGLE, 0.5))
     figure.text(0.02, 0.5, "no attempt was accepted", va="center", color=REMARK)
-    return (
-        figure,
-        "No attempt of the teacher was accepted, so there is no reference to count tools of.",
-    )
+    return figure, ("No attempt of the teacher was accepted, so there is no reference to count "
+                    "tools of.")
 
 
 @picture
@@ -155,7 +162,7 @@ def pass_rate(attempts: Attempts) -> Picture:
     edges = np.linspace(-0.5, tries + 0.5, tries + 2) / tries
     left.hist(rates, bins=edges, color=BAR, rwidth=0.85)
     left.set(title="Problems by pass rate",
-             xlabel=f"share of {tries} attempt{'s' * (tries > 1)} passed",
+             xlabel="attempt passed" if tries == 1 else f"share of {tries} attempts passed",
              ylabel="problems", xticks=[0, 0.5, 1] if tries > 1 else [0, 1])
     _whole(left.yaxis)
     means = frame.groupby("split", sort=False)["passed"].mean()

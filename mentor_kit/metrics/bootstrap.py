@@ -2,7 +2,7 @@
 
 The recipe of rliable (Agarwal et al. 2021) in numpy, with a seeded generator: the same data give
 the same interval on any machine. Intervals are 95% percentile intervals. A rate that is the same
-for every item has no spread to resample: it gets Wilson's interval. `scores` are (seeds, tasks)
+for every item has no spread to resample: it gets an interval after Wilson. `scores` are (seeds, tasks)
 arrays; without at least two seeds there is no interval over seeds, and those functions return None.
 """
 
@@ -83,35 +83,34 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, *, resamples: int = RESAMPLES
     return bootstrap_interval(difference, resamples=resamples, seed=seed)
 
 
-def wilson_interval(rate: float, n: int) -> Interval:
-    """Wilson's score interval (1927) of a rate of n items: 16 right of 16 is 1 [0.81, 1]."""
-    z2 = ndtri((1 + CONFIDENCE) / 2) ** 2
-    middle = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return Interval(float(rate), float(max(middle - half, 0)) if rate else 0.0,
-                    float(min(middle + half, 1)) if rate < 1 else 1.0)
-
-
 def rate_interval(values: np.ndarray) -> Interval:
-    """`bootstrap_interval` of one rate (0..1) an item; Wilson's where all items have the same one,
-    because resamples of a constant would call it certain."""
+    """Interval of the mean of one rate (0..1) an item: `bootstrap_interval`, or `alike_interval`
+    where all items have the same rate."""
     values = _checked(values, 1, "Rates")
     if np.ptp(values):
         return bootstrap_interval(values)
-    return wilson_interval(values[0], len(values))
+    return alike_interval(values[0], len(values), 0, 1)
 
 
 def paired_rates(a: np.ndarray, b: np.ndarray) -> Interval:
-    """`paired_bootstrap` of two rates (0..1) an item; Newcombe's interval of the two Wilson
-    intervals (1998, method 10 without correlation) where all items have the same difference."""
+    """Interval of mean(a) - mean(b) of two rates (0..1) an item: `paired_bootstrap`, or
+    `alike_interval` where all items have the same difference."""
     found = paired_bootstrap(a, b)
     if np.ptp(np.asarray(a, float) - np.asarray(b, float)):
         return found
-    p, q = (wilson_interval(float(np.mean(x)), len(x)) for x in (a, b))
-    below = np.hypot(p.estimate - p.low, q.high - q.estimate)
-    above = np.hypot(p.high - p.estimate, q.estimate - q.low)
-    return Interval(found.estimate, float(max(found.estimate - below, -1)),
-                    float(min(found.estimate + above, 1)))
+    return alike_interval(found.estimate, len(a), -1, 1)
+
+
+def alike_interval(value: float, n: int, lowest: float, highest: float) -> Interval:
+    """Interval of a mean where n items all have the same value: resamples of a constant would call
+    it certain, but Wilson's interval (1927) of 0 of n items says how many others may be otherwise.
+
+    For a rate of 0 or 1 this is Wilson's interval itself: 16 right of 16 is 1 [0.81, 1].
+    """
+    z2 = ndtri((1 + CONFIDENCE) / 2) ** 2
+    otherwise = z2 / (n + z2)
+    return Interval(float(value), float(value - otherwise * (value - lowest)),
+                    float(value + otherwise * (highest - value)))
 
 
 def iqm(scores: np.ndarray) -> float:

@@ -145,11 +145,15 @@ def test_missing_empty_and_damaged_results_are_one_clear_line(tmp_path):
 
 # ----------------------------------------------------------------------------------------------
 
-def test_item_values_are_means_over_seeds_and_only_of_items_that_all_methods_have():
+def test_item_values_are_means_over_seeds_and_a_short_run_shrinks_nobody_elses():
     items = pd.DataFrame([("a", 0, "p", 1), ("a", 1, "p", 0), ("b", 0, "p", 1), ("a", 0, "q", 1)],
                          columns=["method", "seed", "problem_id",
                                   "correct"]).assign(split="in_domain")
-    assert summaries.per_item(items, "correct").to_dict() == {"a": {"p": 0.5}, "b": {"p": 1.0}}
+    assert summaries.per_item(items, "correct")["a"].to_dict() == {"p": 0.5, "q": 1.0}
+    rows = summaries.metric_intervals(items, "correct").set_index("method")
+    assert rows["n"].to_dict() == {"a": 2, "b": 1} and rows.loc["a", "estimate"] == 0.75
+    assert summaries.fewer_items_text(rows.reset_index()) == (
+        "Fewer items than others: B 1 of 2 (in domain).")
     assert summaries.paired_difference(items, "correct", "b", "a").estimate == 0.5
     assert summaries.paired_difference(items, "correct", "b", "c") is None
 
@@ -246,7 +250,7 @@ def test_a_student_that_can_do_nothing_is_drawn_too(single):
 
 def test_captions_state_seeds_intervals_and_n(results, single):
     caption = f.accuracy_by_split(results.main_items).caption
-    assert "2 seeds a method" in caption and "95% bootstrap intervals over items" in caption
+    assert "2 seeds a method" in caption and "95% intervals over items" in caption
     assert "(n = 8)" in " ".join(t.get_text()
                                  for t in texts(f.accuracy_by_split(results.main_items).figure))
     assert "1 seed a method" in f.accuracy_by_split(single.main_items).caption
@@ -306,7 +310,7 @@ def test_splits_at_the_floor_are_named_and_not_drawn(results):
 
 
 def test_a_reward_of_ones_own_goes_by_its_functions_name_unless_two_share_it():
-    assert style.label("my_rewards:fewer_calls") == "fewer calls"
+    assert style.label("my_rewards:fewer_calls") == "Fewer calls"
     labels = {style.method_style(m, ("a:own", "b:own")).label for m in ("a:own", "b:own")}
     assert labels == {"a:own", "b:own"}
 

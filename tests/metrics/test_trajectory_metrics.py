@@ -114,7 +114,7 @@ def test_record_metrics_by_hand():
         "repeats_teacher_exactly": False}
 
 
-def test_without_a_reference_there_is_no_likeness():
+def test_without_a_reference_there_is_no_similarity():
     facts = m.record_metrics(record([TWICE], None, False, reference=None), KNOWN)
     assert facts["set_match"] is facts["similarity"] is facts["sequence_similarity"] is None
     assert not facts["boxed"] and not facts["repeats_teacher_exactly"]
