@@ -2,8 +2,9 @@
 
 The recipe of rliable (Agarwal et al. 2021) in numpy, with a seeded generator: the same data give
 the same interval on any machine. Intervals are 95% percentile intervals. A rate that is the same
-for every item has no spread to resample: it gets an interval after Wilson. `scores` are (seeds, tasks)
-arrays; without at least two seeds there is no interval over seeds, and those functions return None.
+for every item has no spread to resample: it gets an interval after Wilson. `scores` are
+(seeds, tasks) arrays; without at least two seeds there is no interval over seeds, and those
+functions return None.
 """
 
 from __future__ import annotations
