@@ -14,23 +14,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
-from mentor_kit.analysis.config import FiguresConfig
 from mentor_kit.batch.job import job_state
 from mentor_kit.batch.plan import Job
 from mentor_kit.batch.study import Study
 from mentor_kit.collection.config import CollectConfig
+from mentor_kit.core.plugins import load_object
 from mentor_kit.errors import UserError
-from mentor_kit.evaluation.config import DesignConfig, EvaluateConfig
 from mentor_kit.runs.parameters import StageConfig, configure, findings, parse_options, sentence
-from mentor_kit.training.config import TrainConfig
+from mentor_kit.runs.run import NOTEBOOK_CONFIGS
 
 COLLECT = "01_teacher_trajectories"
 NEEDED_SPLITS = {"02_reward_design": ("train",), "03_rl_training": ("train", "validation")}
 
 CONFIGS: dict[str, type[StageConfig]] = {
-    "01_teacher_trajectories": CollectConfig, "02_reward_design": DesignConfig,
-    "03_rl_training": TrainConfig,
-    "04_evaluation": EvaluateConfig, "05_paper_figures": FiguresConfig}
+    notebook: load_object(config, "configuration") for notebook, config in NOTEBOOK_CONFIGS.items()}
 
 
 def check_values(study: Study, jobs: Iterable[Job]) -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.runs.card import run_card
 from mentor_kit.runs.files import (
     append_jsonl,
     canonical_json,
@@ -42,6 +43,11 @@ STAGE_NOTEBOOKS = {"collect": "01_teacher_trajectories", "cold_start": "03_rl_tr
                    "design": "02_reward_design", "evaluate": "04_evaluation",
                    "evaluate_constrained": "04_evaluation",
                    "figures": "05_paper_figures"}
+NOTEBOOK_CONFIGS = {"01_teacher_trajectories": "mentor_kit.collection.config:CollectConfig",
+                    "02_reward_design": "mentor_kit.evaluation.config:DesignConfig",
+                    "03_rl_training": "mentor_kit.training.config:TrainConfig",
+                    "04_evaluation": "mentor_kit.evaluation.config:EvaluateConfig",
+                    "05_paper_figures": "mentor_kit.analysis.config:FiguresConfig"}
 # Files about the execution rather than of its outcome: not listed in DONE, not compared between
 # runs.
 EXECUTION_FILES = {"manifest.json", "timing.jsonl", "cell.json", "cell.log", "notebook.ipynb",
@@ -77,6 +83,9 @@ class Run:
 
     def __str__(self) -> str:
         return f"{self.stage}/{self.key}"
+
+    def _repr_html_(self) -> str:
+        return run_card(self, NOTEBOOK_CONFIGS.get(STAGE_NOTEBOOKS.get(self.stage, "")))
 
     def path(self, name: str) -> Path:
         """Where the artefact `name` lives; its parent folder exists."""

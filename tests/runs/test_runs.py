@@ -225,3 +225,20 @@ def test_same_parameters_same_bytes_but_for_manifest_and_timing(tmp_path):
     one, two = (finished(tmp_path / name, size=3).dir for name in "ab")
     for name in ("DONE", "params.yaml", "data/items.txt"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def test_a_run_shows_itself_as_a_card(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    folder = tmp_path / "results" / "demo" / "train" / "abc"
+    run = init_run(folder, stage="train", params={"method": "mentor", "steps": 7, "rank": 32,
+                                                  "save_every": 10, "student": "<b>x</b>"})
+    card = run._repr_html_()
+    assert "not finished" in card and "steps 7" in card and "&lt;b&gt;x&lt;/b&gt;" in card
+    assert "save_every" not in card  # its default
+    assert str(tmp_path) not in card and "results/demo/train/abc" in card
+    run.log({"step": 7, "val/accuracy": 0.25})
+    run.finish(method="mentor", **{"accuracy/in_domain": 0.125, "accuracy/longer": None})
+    card = load_run(folder)._repr_html_()
+    for text in ("done", "accuracy/in_domain 12.5%", "accuracy/longer no items",
+                 "val/accuracy 25.0% at step 7"):
+        assert text in card
