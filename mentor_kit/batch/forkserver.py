@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 
 from mentor_kit.batch.job import run_forked
 from mentor_kit.batch.params import import_papermill
-from mentor_kit.runs.processes import die_with_parent
+from mentor_kit.core.processes import die_with_parent
 
 BACKEND = "module://matplotlib_inline.backend_inline"  # what ipykernel chooses
 RUNNER = ("nbclient", "jupyter_client", "ipykernel.kernelapp")

@@ -21,11 +21,11 @@ from typing import Any
 
 from mentor_kit.batch.kernel import ForkedKernel, fork_kernel
 from mentor_kit.batch.params import import_papermill
+from mentor_kit.core.processes import die_with_parent, name_process
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.locks import JOB_BYTE, acquire_lock
 from mentor_kit.runs.open import load_run
-from mentor_kit.runs.processes import die_with_parent, name_process
 from mentor_kit.runs.run import Run
 
 START_TIMEOUT = 120  # seconds for a kernel to answer on a loaded machine

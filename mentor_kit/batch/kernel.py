@@ -14,8 +14,8 @@ import signal
 import sys
 from pathlib import Path
 
+from mentor_kit.core.processes import die_with_parent, name_process
 from mentor_kit.runs.locks import KERNEL_BYTE, acquire_lock
-from mentor_kit.runs.processes import die_with_parent, name_process
 
 
 def main() -> None:

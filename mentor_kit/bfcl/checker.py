@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from mentor_kit.core.problem import Problem
+from mentor_kit.core.processes import inherited_variables
 from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.runs.machine import cache_folder
-from mentor_kit.runs.processes import inherited_variables
 
 PINS = ("bfcl-eval==2026.3.23", "filelock==3.20.0", "tree_sitter==0.21.3",
         "tree_sitter_java==0.21.0",

@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any
 
 from mentor_kit.bfcl.checker import WORKER, environment, worker_variables
+from mentor_kit.core.processes import LineWorker, NotReady
 from mentor_kit.errors import UserError
-from mentor_kit.runs.processes import LineWorker, NotReady
 
 SECONDS = 5  # CPU seconds a request may take; the gold answers take milliseconds
 STUCK = 60.0  # seconds on the wall clock after which the process itself is given up

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.core.processes import LineWorker, NotReady, inherited_variables
 from mentor_kit.errors import UserError
-from mentor_kit.runs.processes import LineWorker, NotReady, inherited_variables
 
 # limits count CPU time; a worker that is kept from running may take this many times as long
 PATIENCE = 5.0

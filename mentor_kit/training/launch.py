@@ -22,10 +22,10 @@ from pathlib import Path
 
 import yaml
 
+from mentor_kit.core.processes import die_with_parent
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.open import project_root
-from mentor_kit.runs.processes import die_with_parent
 from mentor_kit.runs.run import SCRATCH, Run
 from mentor_kit.training.bar import StepBar
 from mentor_kit.training.config import TrainConfig

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mentor_kit.runs.processes import die_with_parent
+from mentor_kit.core.processes import die_with_parent
 from mentor_kit.runs.run import Run
 
 

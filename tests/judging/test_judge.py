@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentor_kit.core import processes
+from mentor_kit.core.processes import LineWorker
 from mentor_kit.core.trajectory import Trajectory, Turn, render_environment, render_user
 from mentor_kit.errors import UserError
 from mentor_kit.judging import judge as judge_module
@@ -27,8 +29,6 @@ from mentor_kit.judging.judge import (
     unboxed,
 )
 from mentor_kit.judging.worker import GRADERS
-from mentor_kit.runs import processes
-from mentor_kit.runs.processes import LineWorker
 
 YES = [("18", "18.0"), ("1,234", "1234"), ("10^3", "1000"), ("-0", "0"), ("100", "1e2"),
        ("0.75", "\\frac{3}{4}"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mentor_kit.runs.processes import LineWorker, NotReady
+from mentor_kit.core.processes import LineWorker, NotReady
 
 CHILD = """
 import json, os, sys, time
