@@ -494,21 +494,29 @@ def reward_correlation(correlations: pd.Series) -> Finding:
 
 
 def run_curves(run: Run) -> Finding:
-    """Validation accuracy and tool-set match of one run, first and last.
+    """Validation accuracy, tool-set match and unknown-tool rate of one run, first and last; of a
+    run without validation its loss.
 
     Raises:
-        UserError: the run logged no validation.
+        UserError: the run logged nothing.
     """
-    curves = run_frame(run)
-    told = []
+    curves, told = run_frame(run), []
     for column, words in (("val/accuracy", "validation accuracy"),
                           ("val/set_match", "tool-set match"),
                           ("val/unknown_tool", "unknown-tool rate")):
-        rows = curves[["step", column]].dropna() if column in curves else curves.iloc[:0]
-        if len(rows):
-            first, last = rows.iloc[0], rows.iloc[-1]
-            told.append(f"{words} from {100 * first[column]:.1f}% to {100 * last[column]:.1f}%")
+        ends = _ends(curves, column)
+        if ends:
+            told.append(f"{words} from {100 * ends[0]:.1f}% to {100 * ends[1]:.1f}%")
+    loss = _ends(curves, "loss")
+    if not told and loss:
+        told = [f"loss from {loss[0]:.2f} to {loss[1]:.2f}, not validated"]
     if not told:
-        raise UserError(f"The run {str(run)!r} has logged no validation: train it first.")
+        raise UserError(f"The run {str(run)!r} has logged nothing: train it first.")
     return Finding(f"{label(str(curves['method'].iloc[0]))}, seed {curves['seed'].iloc[0]}, after "
                    f"step {curves['step'].max():.0f}: {', '.join(told)} (one run).")
+
+
+def _ends(curves: pd.DataFrame, column: str) -> tuple[float, float] | None:
+    """First and last logged value of a column; None where nothing was."""
+    values = curves[column].dropna() if column in curves else ()
+    return (values.iloc[0], values.iloc[-1]) if len(values) else None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -206,11 +207,14 @@ def savefig(figure: Figure, path: Path | str) -> list[Path]:
     return paths
 
 
-def show(drawn: Picture, run: Any, name: str) -> Picture:
-    """Store a picture in a run's folder (NAME.pdf, NAME.png) and hand it on, to be shown as the
-    cell's result."""
-    savefig(drawn.figure, run.path(name))
-    return drawn
+def show(drawn: Picture, run: Any = None, name: str = "") -> None:
+    """Show a picture in Jupyter; with `run`, store it in the run's folder as NAME.pdf and NAME.png
+    first."""
+    if run is not None:
+        savefig(drawn.figure, run.path(name))
+    ipython = sys.modules.get("IPython")  # only a running notebook has it imported
+    if ipython is not None and ipython.get_ipython() is not None:
+        ipython.display.display(drawn)
 
 
 def legend_handle(method: str, among: Iterable[str] = (), line: bool = True, **kwargs: Any) -> Any:

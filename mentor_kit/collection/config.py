@@ -15,15 +15,23 @@ from mentor_kit.teachers import find_teacher, load_teacher
 class CollectConfig(StageConfig):
     """Notebook 01: problems of a source, and a teacher's attempt at each."""
 
-    problems: Annotated[str, AfterValidator(checked(find_source))] = "gsm_symbolic"
-    teacher: Annotated[str, AfterValidator(checked(find_teacher))] = "worked_solution"
-    toolbox: Annotated[str, AfterValidator(checked(load_toolbox))] = ""
-    split_sizes: list[str] = ["train:2000", "validation:100", "in_domain:200"]
-    problem_options: list[str] = []
-    teacher_options: list[str] = []
-    samples: int = Field(1, ge=1)
-    selection: Literal["first", "shortest", "most_typical"] = "first"
-    data_seed: int = Field(0, ge=0)
+    problems: Annotated[str, AfterValidator(checked(find_source))] = Field(
+        "gsm_symbolic", description="a source: gsm_symbolic | registry | arithmetic_stories | "
+                                    "hub_math | mentor_data | package.module:name")
+    teacher: Annotated[str, AfterValidator(checked(find_teacher))] = Field(
+        "worked_solution", description="worked_solution | chat_endpoint | local_model | "
+                                       "released_tools | package.module:name")
+    toolbox: Annotated[str, AfterValidator(checked(load_toolbox))] = Field(
+        "", description='"" is the source\'s own | package.module:name')
+    split_sizes: list[str] = Field(["train:2000", "validation:100", "in_domain:200"],
+                                   description="problems of each split")
+    problem_options: list[str] = Field([], description="name:value, passed to the source")
+    teacher_options: list[str] = Field(
+        [], description="name:value, passed to the teacher, such as base_url:http://host/v1")
+    samples: int = Field(1, ge=1, description="how often each problem is asked")
+    selection: Literal["first", "shortest", "most_typical"] = Field(
+        "first", description="which right sample is the reference: first | shortest | most_typical")
+    data_seed: int = Field(0, ge=0, description="same seed, same problems, on any machine")
 
     @field_validator("split_sizes")
     @classmethod

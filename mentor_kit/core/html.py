@@ -190,9 +190,12 @@ def _head_html(trajectory: TrajectoryLike, title: str) -> str:
 
 
 def _verdict_html(trajectory: TrajectoryLike) -> str:
+    """A badge with the judge's verdict; on a teacher's rejected sample with the reason."""
     correct = trajectory.meta.get("correct")
     if correct is None:
-        return ""
+        rejected = trajectory.meta.get("accepted") is False
+        reason = str(trajectory.meta.get("reason", "")).replace("_", " ")
+        return _badge(f"✗ not a reference: {reason}") if rejected else ""
     text = "✓ right" if correct else "✗ wrong"
     # else the finish says it
     failure = trajectory.meta.get("failure") if trajectory.finish == "eos" else None

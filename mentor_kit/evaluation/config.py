@@ -19,10 +19,14 @@ class StudentConfig(StageConfig):
     """A student that is asked: a training run's, or with `student_run="none"` an untrained one
     (folder or hub id)."""
 
-    teacher_run: str = ""
-    student_run: str = ""
-    student_source: str = ""
-    student_template: Literal["own", "kit"] = "own"
+    teacher_run: str = Field("", description='a run of notebook 01; "" is the latest')
+    student_run: str = Field(
+        "", description='a run of notebook 03; "" is the latest ("none": the untrained '
+                        'student_source)')
+    student_source: str = Field(
+        "", description='folder or hub id of an untrained student, where student_run is "none"')
+    student_template: Literal["own", "kit"] = Field(
+        "own", description="its own chat template | the kit's")
 
     @model_validator(mode="after")
     def _check_student(self) -> StudentConfig:
@@ -36,32 +40,41 @@ class StudentConfig(StageConfig):
 class DesignConfig(StudentConfig):
     """Notebook 02: rewards on rollouts of a student that is about to be trained."""
 
-    presets: list[Reward] = ["sparse", "mentor", "any_overlap", "no_tool_match", "set_f1"]
-    prompts: int = Field(32, ge=1)
-    group_size: int = Field(8, ge=2)
-    temperature: float = Field(1.0, gt=0)
-    max_new_tokens: int = Field(256, ge=1)
-    seed: int = Field(0, ge=0)
+    presets: list[Reward] = Field(
+        ["sparse", "mentor", "any_overlap", "no_tool_match", "set_f1"],
+        description="rewards: presets, YAML paths or package.module:name")
+    prompts: int = Field(32, ge=1, description="problems sampled")
+    group_size: int = Field(8, ge=2, description="rollouts per problem")
+    temperature: float = Field(1.0, gt=0, description="of the rollouts")
+    max_new_tokens: int = Field(
+        256, ge=1, description="tokens of a completion, tool results included")
+    seed: int = Field(0, ge=0, description="of the rollouts")
 
 
 class EvaluateConfig(StudentConfig):
     """Notebook 04: a student on every evaluation split and on any declared benchmark, scored."""
 
-    splits: list[str] = []
-    benchmarks: list[Benchmark] = []
-    benchmark_items: int = Field(0, ge=0)
-    samples: int = Field(1, ge=1)
-    temperature: float = Field(0.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    max_turns: int = Field(5, ge=1)
-    max_new_tokens: int = Field(256, ge=1)
-    batch_size: int = Field(128, ge=1)
-    constrain_tool_names: bool = False
-    seed: int = Field(0, ge=0)
-    passages: Annotated[str, AfterValidator(checked(check_path))] = ""
-    retriever: Literal["bm25", "dense"] = "bm25"
-    judge: Literal["released", "strict"] = "released"
+    splits: list[str] = Field([], description="[] is all but train and validation")
+    benchmarks: list[Benchmark] = Field(
+        [], description="declared benchmarks too, such as arithmetic_stories or bfcl:simple_python")
+    benchmark_items: int = Field(0, ge=0, description="most items of a benchmark split; 0 is all")
+    samples: int = Field(
+        1, ge=1, description="answers to each problem; more than one needs a temperature")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="of sampling")
+    top_k: int = Field(0, ge=0, description="of sampling; 0 is off")
+    max_turns: int = Field(5, ge=1, description="assistant turns")
+    max_new_tokens: int = Field(
+        256, ge=1, description="tokens of a completion, tool results included")
+    batch_size: int = Field(128, ge=1, description="rollouts generated at once")
+    constrain_tool_names: bool = Field(
+        False, description="a control: only names of existing tools can be decoded")
+    seed: int = Field(0, ge=0, description="of sampling")
+    passages: Annotated[str, AfterValidator(checked(check_path))] = Field(
+        "", description="passage file of the search tool")
+    retriever: Literal["bm25", "dense"] = Field("bm25", description="bm25 | dense")
+    judge: Literal["released", "strict"] = Field(
+        "released", description="released (the paper's code) | strict (both sides read whole)")
 
     @field_validator("benchmarks")
     @classmethod

@@ -86,6 +86,12 @@ def failure_counts(records: Sequence[Record]) -> pd.DataFrame:
                          for split, group in by_split(records).items()}).T
 
 
+def failure_examples(records: Sequence[Record]) -> list[Record]:
+    """The first record of each kind of failure."""
+    kinds = failure_counts(records).sum()
+    return [failures(records, kind)[0] for kind in kinds.index if kinds[kind]]
+
+
 def accuracy_finding(records: Sequence[Record]) -> Finding:
     """How often the judge calls the answers right, by split, with 95% intervals over items."""
     told = []

@@ -111,6 +111,12 @@ def score_frame(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> 
     return pd.DataFrame(rows)
 
 
+def totals(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.DataFrame:
+    """The reward of each rollout (index problem_id, sample) under each preset (columns)."""
+    return score_frame(rollouts, presets).pivot(index=["problem_id", "sample"], columns="preset",
+                                                values="total")
+
+
 def headroom(rollouts: Sequence[Record]) -> pd.Series:
     """What sampling gives before any training: accuracy, set match, unknown-tool rate, box rate,
     executed calls."""

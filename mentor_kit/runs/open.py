@@ -142,7 +142,10 @@ def load_run(path: Path | str = "", *, stage: str | None = None, verify: bool = 
         UserError: no such folder, not finished, or an artefact is missing or changed; says how to
             make it.
     """
-    folder = _latest(stage) if not str(path) else _find(path)
+    folder = _find(path) if str(path) else latest_run(stage)
+    if folder is None:
+        raise UserError(f"No finished run of stage {stage!r} under results/: "
+                        f"{_how_to_make(stage or '')}.")
     how = _how_to_make(stage or folder.parent.name)
     if not folder.is_dir():
         raise UserError(f"There is no run at {str(path)!r}: {how}.")
@@ -178,15 +181,13 @@ def _find(path: Path | str) -> Path:
     return path if path.is_absolute() or path.is_dir() else project_root() / path
 
 
-def _latest(stage: str | None) -> Path:
+def latest_run(stage: str | None = None) -> Path | None:
+    """The folder of the latest finished run of a stage, one made in JupyterLab before one made by a
+    batch; None where there is none."""
     root = project_root() / "results"
     done = [path.parent for path in root.glob(f"*/{stage or '*'}/*/DONE")]
-    if not done:
-        raise UserError(f"No finished run of stage {stage!r} under results/: "
-                        f"{_how_to_make(stage or '')}.")
-    return max(done,
-               key=lambda p: (p.parent.parent.name == "interactive",
-                              (p / "DONE").stat().st_mtime_ns))
+    return max(done, default=None, key=lambda p: (p.parent.parent.name == "interactive",
+                                                  (p / "DONE").stat().st_mtime_ns))
 
 
 def _how_to_make(stage: str) -> str:

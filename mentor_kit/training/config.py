@@ -146,6 +146,12 @@ class TrainConfig(LoadConfig):
         return self.reward or self.method
 
     @property
+    def preview_reward(self) -> str:
+        """The reward shown on a group before training: its own, or MENTOR's where none is
+        trained on."""
+        return self.reward_spec if self.kind == "grpo" else "mentor"
+
+    @property
     def rollouts(self) -> int:
         """Rollouts of one batch, of all processes together."""
         return self.prompts_per_step * self.group_size

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mentor_kit.collection.collection import Collection
+from mentor_kit.collection.collection import Collection, load_collection
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
 from mentor_kit.runs.files import write_atomic
-from mentor_kit.runs.open import load_run
+from mentor_kit.runs.open import init_run, latest_run, load_run
 from mentor_kit.runs.run import Run
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.teachers.half_learned import curriculum
@@ -61,11 +61,25 @@ def inputs(config: TrainConfig, teacher: Run) -> dict[str, Run]:
     """The runs this run is made from: the teacher's, and the cold start (none for the cold start
     itself).
 
-    `start_run="none"` trains `student_source` directly.
+    `start_run="none"` trains `student_source` directly; with "" a cold start is made where there is
+    none yet.
     """
     if config.kind == "cold_start" or config.start_run == "none":
         return {"teacher_run": teacher}
+    if not config.start_run and latest_run("cold_start") is None:
+        return {"teacher_run": teacher, "start_run": make_cold_start(config, teacher)}
     return {"teacher_run": teacher, "start_run": load_run(config.start_run, stage="cold_start")}
+
+
+def make_cold_start(config: TrainConfig, teacher: Run) -> Run:
+    """Train the cold start that `config` needs, with the same parameters, into
+    results/interactive."""
+    print("There is no cold start yet: one is made first, under results/interactive/cold_start.")
+    asked = config.model_copy(update={"method": "cold_start", "reward": ""})
+    run = init_run(stage="cold_start", params=asked.model_dump(), inputs={"teacher_run": teacher})
+    data = load_training_data(load_collection(teacher), asked)
+    student = make_student(asked, data, None)
+    return run.finish(method=asked.method, **train(asked, student, data, run))
 
 
 def load_training_data(collection: Collection, config: TrainConfig) -> TrainingData:

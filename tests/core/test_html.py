@@ -236,3 +236,10 @@ def test_show_in_a_notebook_displays_the_object(monkeypatch):
         show(GOOD)
     InteractiveShell.clear_instance()
     assert captured.outputs[0].data["text/html"] == trajectory_html(GOOD)
+
+
+def test_a_rejected_sample_shows_its_reason():
+    rejected = Trajectory("p", (Turn("The answer is \\boxed{3}."),),
+                          meta={"accepted": False, "reason": "wrong_answer"})
+    assert "not a reference: wrong answer" in rejected._repr_html_()
+    assert "not a reference" not in rejected.with_meta(accepted=True)._repr_html_()

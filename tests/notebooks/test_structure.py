@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import parameter_cells
 import pytest
 
 from mentor_kit.batch.params import LIST, SCALARS, declared_parameters
@@ -74,10 +75,13 @@ def test_parameters_are_flat_annotated_explained_and_seen_by_papermill(name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_parameters_are_those_of_the_config_with_its_types_and_defaults(name):
+def test_parameters_are_those_of_the_config_word_for_word(name):
+    """Names, types, defaults and help: `python tests/tools/parameter_cells.py` writes them."""
+    text = source(parameters_cell(name))
+    assert text == parameter_cells.cell(text, CONFIGS[name])
     declared = declared_parameters(path(name))
-    fields = CONFIGS[name].model_fields
-    assert set(declared) == set(fields) | {"run_dir"}
+    assert set(declared) == set(CONFIGS[name].model_fields) | {"run_dir"}
+    assert "# new" not in text, "give the new parameter its place"
     CONFIGS[name](**{n: p.default for n, p in declared.items() if n != "run_dir"})
 
 
