@@ -26,14 +26,14 @@ from mentor_kit.errors import UserError
 from mentor_kit.runs.files import canonical_json
 
 ATTEMPTS = "attempts.jsonl"
-BLOCK = 1 << 16
+BLOCK = 1 << 16  # bytes read at once
 Key = tuple[str, int, str]
-FIELDS = {"problem_id", "sample", "digest", "failed", "response", "meta"}
+LOG = b',"log":'  # where a line goes on with what is only kept for people to read
 
 
 class AttemptStore:
-    """Attempts by (problem, sample). Use as a context manager. Memory holds only where each one's
-    line is.
+    """Attempts by (problem, sample). Use as a context manager. Memory holds the attempts as JSON,
+    without their logs.
 
     Args:
         path: the file; made with its folder where missing.
@@ -46,7 +46,7 @@ class AttemptStore:
 
     def __init__(self, path: Path | str, identity: Mapping[str, Any]) -> None:
         self.path, self.damaged = Path(path), 0
-        self.places: dict[Key, tuple[int, int, bool]] = {}  # offset and length of the line, failed
+        self.rows: dict[Key, tuple[bytes, bool]] = {}  # JSON of the attempt, whether it failed
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
@@ -61,6 +61,7 @@ class AttemptStore:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.rows.clear()
         os.fsync(self._file)
         os.close(self._file)
 
@@ -85,12 +86,10 @@ class AttemptStore:
             os.ftruncate(self._file, end)
 
     def _read(self, identity: Mapping[str, Any]) -> None:
-        with open(self.path, "rb") as lines:
+        with open(self.path, "rb", buffering=BLOCK) as lines:
             header = lines.readline()
-            offset = len(header)
             for line in lines:
-                self._remember(line, offset)
-                offset += len(line)
+                self._remember(line)
         if not header:
             self._write({"identity": identity})
         elif (other := _loads(header).get("identity")) != identity:
@@ -100,38 +99,35 @@ class AttemptStore:
                             f"{', '.join(changed)}: collect into another run_dir, or delete that "
                             "file.")
 
-    def _remember(self, line: bytes, offset: int) -> None:
-        row = _loads(line)
-        if not row.keys() >= FIELDS:
+    def _remember(self, line: bytes) -> None:
+        end = line.find(LOG)
+        text = line[:end] + b"}" if end >= 0 else line
+        try:
+            row = json.loads(text.decode())
+            failed = row["failed"] or None in (row["response"], row["meta"])
+            self.rows[row["problem_id"], row["sample"], row["digest"]] = text, failed
+        except (ValueError, RecursionError, KeyError, TypeError):
             self.damaged += 1  # by a disk, not by a kill; that attempt is made again
-            return
-        self.places[row["problem_id"], row["sample"], row["digest"]] = (
-            offset,
-            len(line),
-            row["failed"],
-        )
 
-    def _write(self, value: Mapping[str, Any]) -> tuple[int, int]:
-        """Append a line: its offset and length."""
+    def _write(self, value: Mapping[str, Any]) -> bytes:
+        """Append a line, and return it."""
         line = (json.dumps(value, separators=(",", ":")) + "\n").encode()
         written = os.write(self._file, line)
         if written < len(line):
             raise UserError(f"{str(self.path)!r} cannot grow (only {written} of {len(line)} bytes "
                             "were written): is the disk full? What was collected is safe; start "
                             "again to continue.")
-        return os.lseek(self._file, 0, os.SEEK_CUR) - written, written
+        return line
 
     def add(self, record: Record, failed: bool, log: Mapping[str, Any]) -> None:
         """Append an attempt. Once this returns, no kill loses it. `log` is kept in the file
         alone."""
-        row = attempt_row(record, failed)
-        self.places[key(record.problem,
-                        record.trajectory.sample)] = *self._write({**row, "log": dict(log)}), failed
+        self._remember(self._write({**attempt_row(record, failed), "log": dict(log)}))
 
     def done(self, problem: Problem, sample: int) -> bool:
         """Whether this attempt was made and answered; one that failed (network, server, deadline)
         is made again."""
-        _, _, failed = self.places.get(key(problem, sample), (0, 0, True))
+        _, failed = self.rows.get(key(problem, sample), (b"", True))
         return not failed
 
     def record(self, problem: Problem, sample: int) -> Record:
@@ -140,8 +136,7 @@ class AttemptStore:
         Raises:
             KeyError: it was never made.
         """
-        offset, length, _ = self.places[key(problem, sample)]
-        row = json.loads(os.pread(self._file, length, offset))
+        row = json.loads(self.rows[key(problem, sample)][0].decode())
         return Record(problem, row_to_trajectory(row, problem.id, row["meta"]))
 
 
@@ -178,14 +173,14 @@ def _loads(line: bytes) -> dict[str, Any]:
 def key(problem: Problem, sample: int) -> Key:
     """(problem id, sample, digest of what is asked): a problem that was changed under its id is
     another problem."""
-    asked = json.dumps([problem.question, problem.answers, problem.toolbox])
-    return problem.id, sample, hashlib.sha256(asked.encode()).hexdigest()[:12]
+    content = json.dumps([problem.question, problem.answers, problem.toolbox])
+    return problem.id, sample, hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def attempt_row(record: Record, failed: bool) -> dict[str, Any]:
     """An attempt as stored, without its log."""
-    made = record.trajectory
-    problem_id, sample, digest = key(record.problem, made.sample)
+    trajectory = record.trajectory
+    problem_id, sample, digest = key(record.problem, trajectory.sample)
     return {"problem_id": problem_id, "sample": sample, "digest": digest, "failed": failed,
-            "producer": made.producer,
-            "response": made.to_text(), "finish": made.finish, "meta": dict(made.meta)}
+            "producer": trajectory.producer, "response": trajectory.to_text(),
+            "finish": trajectory.finish, "meta": dict(trajectory.meta)}

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from mentor_kit.core.records import Record
 
-POLICIES = ("first", "shortest", "most_typical")
 NOT_SELECTED = "not_selected"
 
 
@@ -43,7 +42,7 @@ def _marked(record: Record, chosen: bool) -> Record:
 
 
 def _choose(group: Sequence[Record], policy: str) -> Record:
-    if policy == "first":
+    if policy == "first" or len(group) == 1:
         return min(group, key=lambda r: r.trajectory.sample)
     if policy == "most_typical":
         sets = Counter(frozenset(r.trajectory.tool_names) for r in group)

@@ -8,8 +8,9 @@ without dates, so the same content gives the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,7 @@ from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory, utf8
 from mentor_kit.errors import UserError
 
-COLUMNS = ("problem_id", "question", "answers", "source", "split", "toolbox", "problem_meta",
-           "producer", "sample", "response", "finish", "meta", "reference")
+ROW_GROUP = 5_000  # records that stand as a table beside themselves
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,26 @@ def to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
+# column -> how a record gives it
+COLUMNS: dict[str, Callable[[Record], Any]] = {
+    "problem_id": lambda r: utf8(r.problem.id),
+    "question": lambda r: utf8(r.problem.question),
+    "answers": lambda r: [utf8(answer) for answer in r.problem.answers],
+    "source": lambda r: utf8(r.problem.source),
+    "split": lambda r: utf8(r.problem.split),
+    "toolbox": lambda r: utf8(r.problem.toolbox),
+    "problem_meta": lambda r: utf8(to_json(r.problem.meta)),
+    "producer": lambda r: utf8(r.trajectory.producer),
+    "sample": lambda r: r.trajectory.sample,
+    "response": lambda r: utf8(r.trajectory.to_text()),
+    "finish": lambda r: r.trajectory.finish,
+    "meta": lambda r: utf8(to_json(r.trajectory.meta)),
+    "reference": lambda r: utf8(r.reference.to_text()) if r.reference else None,
+}
+
+
 def record_to_row(record: Record) -> dict[str, Any]:
-    problem, trajectory = record.problem, record.trajectory
-    row = {"problem_id": problem.id, "question": problem.question,
-           "answers": [utf8(a) for a in problem.answers],
-           "source": problem.source, "split": problem.split, "toolbox": problem.toolbox,
-           "problem_meta": to_json(problem.meta), "producer": trajectory.producer,
-           "sample": trajectory.sample,
-           "response": trajectory.to_text(), "finish": trajectory.finish,
-           "meta": to_json(trajectory.meta),
-           "reference": record.reference.to_text() if record.reference else None}
-    return {column: utf8(value) if isinstance(value, str) else value for column,
-            value in row.items()}
+    return {name: value(record) for name, value in COLUMNS.items()}
 
 
 # how files of earlier versions name the ways in which a trajectory ends
@@ -86,11 +94,15 @@ def save_records(path: Path | str, records: Iterable[Record]) -> Path:
     import pyarrow.parquet as pq
 
     text = pa.string()
-    schema = pa.schema([(c, {"answers": pa.list_(text), "sample": pa.int64()}.get(c, text))
-                        for c in COLUMNS])
-    table = pa.Table.from_pylist([record_to_row(r) for r in records], schema=schema)
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    kinds = {"answers": pa.list_(text), "sample": pa.int64()}
+    schema = pa.schema([(name, kinds.get(name, text)) for name in COLUMNS])
+    records = iter(records)
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as file:
+        while group := list(islice(records, ROW_GROUP)):
+            columns = [pa.array([value(r) for r in group], kind)
+                       for value, kind in zip(COLUMNS.values(), schema.types, strict=True)]
+            file.write_batch(pa.record_batch(columns, schema))
     return Path(path)
 
 

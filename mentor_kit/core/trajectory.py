@@ -25,7 +25,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -175,6 +175,15 @@ def _observation(content: str) -> Observation:
     return Observation(content, ok=not content.startswith(ERROR_PREFIXES))
 
 
+@cache
+def _boundaries(eos: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What stands between two assistant turns, and the least of it."""
+    end, assistant = re.escape(eos), re.escape(ASSISTANT)
+    said = r"\s*<\|im_start\|>(?:user|tool)\n.*?"
+    return (re.compile(rf"{end}({said}{end}\s*{assistant})", re.DOTALL),
+            re.compile(rf"{end}\s*{assistant}"))
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """The turns of one attempt at one problem.
@@ -200,10 +209,7 @@ class Trajectory:
         """Split response text into turns. Any text is accepted. `finish` says how the last turn
         ended; without it, or where the text contradicts it, a text with the end token is `eos`, one
         without `length`."""
-        boundary = re.compile(re.escape(eos) + r"(\s*<\|im_start\|>(?:user|tool)\n.*?"
-                              + re.escape(eos) + r"\s*"
-                              + re.escape(ASSISTANT) + ")", re.DOTALL)
-        between = re.compile(re.escape(eos) + r"\s*" + re.escape(ASSISTANT))
+        boundary, between = _boundaries(eos)
         # no boundary beyond: see _until_last
         last = max((m.end() for m in between.finditer(text)), default=0)
         pieces = boundary.split(text[:last])
@@ -395,4 +401,8 @@ def escape_chat_markup(text: str) -> str:
 def utf8(text: str) -> str:
     """A text whose unpaired surrogates, which neither Parquet nor a tokenizer takes, are question
     marks."""
-    return text.encode("utf-8", "replace").decode()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text

@@ -56,7 +56,7 @@ def test_a_kill_at_any_byte_costs_at_most_the_attempt_being_written(tmp_path):
         path.write_bytes(whole[:size])
         with AttemptStore(path, {"model": "m"}) as store:
             kept = sum(end <= size for end in ends)
-            assert len(store.places) == max(kept - 1, 0)  # one line is the header
+            assert len(store.rows) == max(kept - 1, 0)  # one line is the header
             for number in range(3):
                 if not store.done(PROBLEMS[number], 0):
                     store.add(record(number), False, {"replies": [number]})
@@ -91,9 +91,9 @@ def test_attempts_of_earlier_versions_are_read_with_todays_names(tmp_path):
 def test_a_line_damaged_by_the_disk_is_left_out(tmp_path):
     path = filled(tmp_path / ATTEMPTS)
     lines = path.read_bytes().split(b"\n")
-    path.write_bytes(b"\n".join([lines[0], lines[1][:-9], *lines[2:]]))
+    path.write_bytes(b"\n".join([lines[0], lines[1].replace(b'"response"', b'"res'), *lines[2:]]))
     with AttemptStore(path, {"model": "m"}) as store:
-        assert store.damaged == 1 and len(store.places) == 2
+        assert store.damaged == 1 and len(store.rows) == 2
 
 
 def test_two_collectors_refuse_each_other_and_other_settings_are_named(tmp_path):
