@@ -46,6 +46,11 @@ class Collection:
                 and (not names or r.problem.split in names)]
 
     @property
+    def example(self) -> Record:
+        """The first reference, or the first attempt where there is none."""
+        return next(iter(self.accepted()), self.records[0])
+
+    @property
     def splits(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(r.problem.split for r in self.records))
 
