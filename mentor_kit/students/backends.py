@@ -12,16 +12,18 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import pickle
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from mentor_kit.errors import UserError
 from mentor_kit.runs.machine import cache_folder
 from mentor_kit.students import torch_setup  # noqa: F401 - for its effect
 from mentor_kit.students.loading import LoadConfig
+from mentor_kit.students.source import check_tokenizer, check_weights, resolve_source
 
 # why `auto` does not take Unsloth then
 SEVERAL_PROCESSES = "several processes: plain TRL distributes"
@@ -29,6 +31,9 @@ BACKENDS = ("auto", "transformers", "unsloth")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # compute capability with bfloat16, in which we train on a GPU (Unsloth itself goes back to 7.0)
 OLDEST_GPU = (8, 0)
+# what transformers raises for files that are no model, or damaged
+UNREADABLE = (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, KeyError,
+              AttributeError, TypeError, pickle.UnpicklingError)
 # read once, when Unsloth is imported
 PACKING = ("UNSLOTH_GRPO_SEQ_PACKING", "UNSLOTH_GRPO_PREFIX_GROUPER")
 
@@ -141,55 +146,20 @@ def load_model(
         UserError: the folder lacks a model or tokenizer, the id cannot be reached, or the backend
             cannot do this.
     """
-    _check_source(source)
+    source = resolve_source(source)
     chosen, _ = prepare_backend(backend_for(backend, loading)[0],
                                 grpo_packing=loading is not None and loading.grpo_packing)
     try:
         tokenizer = _load_tokenizer(source)
+        check_tokenizer(source, tokenizer)
         load = _load_unsloth if chosen == "unsloth" else _load_transformers
         return load(source, loading), tokenizer
     except UserError:
         raise
-    except (OSError, ValueError, NotImplementedError) as error:
-        raise UserError(
-            f"student {source!r} cannot be loaded: {' '.join(str(error).split())[:300]}"
-        ) from error
-
-
-def _check_source(source: str) -> None:
-    if Path(source).is_dir():
-        _check_folder(source)
-    else:
-        _check_hub(source)
-
-
-def _check_hub(source: str) -> None:
-    """One question to the hub, unless the model is cached: the loaders would retry for minutes."""
-    from httpx import HTTPError
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
-    try:
-        if not isinstance(try_to_load_from_cache(source, "config.json"), str):
-            HfApi().model_info(source, timeout=10)
-    except (OSError, ValueError, HTTPError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"student {source!r} is no folder here, and the hub does not give it ({reason}). "
-            "Without a network: save model and tokenizer into a folder on another machine "
-            "(save_pretrained, or the hub's download command), copy it here and give the folder's "
-            "path as student_source.") from error
-
-
-def _check_folder(source: str) -> None:
-    folder = Path(source)
-    if not (folder / "config.json").is_file() and (folder / "student").is_dir():
-        raise UserError(f"{source!r} is a run's folder and holds no model itself; did you mean "
-                        f"{str(folder / 'student')!r}?")
-    for name, what in (("config.json", "model"), ("tokenizer_config.json", "tokenizer")):
-        if not (folder / name).is_file():
-            raise UserError(f"student folder {source!r} holds no {what} ({name} is missing): save "
-                            "both with Student.save(folder), or model.save_pretrained and "
-                            "tokenizer.save_pretrained.")
+    except (*UNREADABLE, SafetensorError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(f"student {source!r} cannot be loaded ({reason}): a file of it is damaged "
+                        "or of another model; copy the whole folder again.") from error
 
 
 def _load_tokenizer(source: str) -> Any:
@@ -212,18 +182,26 @@ def device() -> str:
 
 
 def _load_transformers(source: str, loading: LoadConfig | None) -> Any:
-    from transformers import AutoModelForCausalLM
-
     if loading is None:
-        return AutoModelForCausalLM.from_pretrained(source, dtype="auto").to(device())
+        return _read_weights(source, dtype="auto").to(device())
     if loading.fast_inference:
         raise UserError("fast_inference=True is Unsloth's: set student_backend=unsloth, or "
                         "fast_inference=False.")
     options = {"quantization_config": _four_bit(source)} if loading.load_in_4bit else {}
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=training_dtype(loading), **options)
+    model = _read_weights(source, dtype=training_dtype(loading), **options)
     if not loading.load_in_4bit:
         model = model.to(device())
     return _with_adapters(model, loading) if loading.finetuning == "lora" else model
+
+
+def _read_weights(source: str, **options: Any) -> Any:
+    """A model of transformers, all of whose weights are the source's."""
+    from transformers import AutoModelForCausalLM
+
+    model, report = AutoModelForCausalLM.from_pretrained(
+        source, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    check_weights(source, model, report)
+    return model
 
 
 def _four_bit(source: str) -> Any:
@@ -265,6 +243,7 @@ def _load_unsloth(source: str, loading: LoadConfig | None) -> Any:
     from unsloth import FastLanguageModel
 
     asked, options = loading or LoadConfig(), _unsloth_options(source, loading)
+    _read_weights(source, device_map="meta")  # names alone: Unsloth reports none that are missing
     with contextlib.redirect_stdout(sys.stderr):
         model, _ = FastLanguageModel.from_pretrained(source, **options)
         if asked.finetuning == "lora":

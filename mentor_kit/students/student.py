@@ -26,6 +26,7 @@ from mentor_kit.students.adapters import has_adapters, save_adapter, save_merged
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.rollout import rollout
 from mentor_kit.students.sampling import Sampling
+from mentor_kit.students.source import check_vocabulary
 from mentor_kit.students.tiny import IM_START, PAD, chat_template
 
 transformers_logging.disable_progress_bar()  # theirs would bury ours
@@ -71,6 +72,7 @@ class Student:
 
     def __post_init__(self) -> None:
         prepare_tokenizer(self.tokenizer)
+        check_vocabulary(self.tokenizer, self.model)
         # a checkpoint's own (repetition penalty, suppressed tokens, ...) would change what a
         # Sampling asks for
         self.model.generation_config = GenerationConfig(pad_token_id=self.tokenizer.pad_token_id,

@@ -386,9 +386,11 @@ def test_folder_without_tokenizer_is_refused(student, tmp_path):
 
 
 def test_unreachable_student_and_unknown_backend(tmp_path):
-    for missing in ("nobody/no-such-model", "results/no/such/folder"):
-        with pytest.raises(UserError, match="is no folder here, and the hub does not give it .* "
-                                            "copy it here and give"):
+    with pytest.raises(UserError, match="is no folder here, and the hub does not give it .* copy "
+                                        "it here and give"):
+        load_student("nobody/no-such-model")
+    for missing in ("results/no/such/folder", "~/nothing", "./nothing"):
+        with pytest.raises(UserError, match="there is no such folder; give one that"):
             load_student(missing)
     with pytest.raises(UserError, match="unknown: use one of"):
         resolve_backend("cuda")
