@@ -3,10 +3,13 @@ light."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -124,3 +127,39 @@ def test_scoring_analysis_and_the_nouns_do_not_import_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
                           check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_wheel_makes_a_project_in_an_empty_folder(tmp_path):
+    """Built as for a package index; its code alone, in a folder of its own, plans the demo."""
+    copy = tmp_path / "source"
+    copy.mkdir()
+    for name in ("mentor_kit", "notebooks", "params"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", ".", "--no-build-isolation", "--no-deps"]
+    subprocess.run([*pip, "-w", str(tmp_path)], cwd=copy, check=True, timeout=120,
+                   capture_output=True)
+    site, project = tmp_path / "site", tmp_path / "mine"
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(site)
+    project.mkdir()
+
+    def kit(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-m", "mentor_kit", *words], cwd=project,
+                              env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True,
+                              text=True, timeout=120, check=False)
+
+    assert kit("init").returncode == 0
+    for name in ("notebooks", "params"):
+        written = {p.relative_to(project) for p in (project / name).rglob("*") if p.is_file()}
+        ours = {p.relative_to(ROOT) for p in (ROOT / name).rglob("*") if p.is_file()}
+        assert written == {p for p in ours if not any(x.startswith((".", "__")) for x in p.parts)}
+    planned = kit("batch", "params/demo.yaml", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert "figures" in planned.stdout
+    (project / "params" / "demo.yaml").write_text("name: mine\n")
+    refused = kit("init")
+    assert refused.returncode == 2
+    assert "params/demo.yaml" in refused.stderr and "nothing was written" in refused.stderr
+    assert "0 files" not in refused.stdout

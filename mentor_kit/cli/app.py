@@ -1,4 +1,4 @@
-"""The command line: `mentor-kit collect|score|train|evaluate|batch|status|figures|doctor`.
+"""The command line: `mentor-kit init|collect|score|train|evaluate|batch|status|figures|doctor`.
 
 Importing this module is cheap; each command imports what it needs. A UserError becomes one line on
 stderr and exit code 2; a batch with jobs that are not done exits with 1.
@@ -92,6 +92,16 @@ def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, w
         for text in outcomes(loaded.jobs):
             print(text)
     raise typer.Exit(code)
+
+
+@commands.command()
+def init(folder: Annotated[Path, typer.Argument(help="the new project's folder")] = Path(".")
+         ) -> None:
+    """Write the notebooks and the studies into a folder, to work there without a clone."""
+    from mentor_kit.cli.init import write_project
+
+    print(f"{len(write_project(folder))} files written to {folder}/notebooks and {folder}/params; "
+          "run `mentor-kit batch params/demo.yaml` there, or open the notebooks in JupyterLab")
 
 
 @commands.command()
