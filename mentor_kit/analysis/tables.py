@@ -195,7 +195,7 @@ def main_table(items: pd.DataFrame) -> Table:
     cells, values, n = (
         rows.pivot(index="method", columns=["metric", "split"], values=v).reindex(methods, axis=0)
         .reindex(keys, axis=1) for v in ("cell", "estimate", "n"))
-    values = values.where(n == n.max()).drop(index="teacher", errors="ignore")
+    values = values.astype(float).where(n == n.max()).drop(index="teacher", errors="ignore")
     values["unknown_tool"] *= -1
     best = np.isclose(values, values.max()) & (values.max() > values.min()).to_numpy()
     best = pd.DataFrame(best, values.index, keys).reindex(methods, fill_value=False)

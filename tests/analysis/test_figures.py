@@ -8,15 +8,13 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from legible import assert_legible, texts
 from matplotlib.colors import to_hex
-from matplotlib.text import Text
 from synthetic_results import (
     SPLITS,
     curve_rows,
@@ -173,42 +171,6 @@ def test_out_of_domain_is_every_shifted_split_and_not_what_the_teacher_rejected(
 
 
 # ----------------------------------------------------------------------------------------------
-
-def texts(figure) -> list[Text]:
-    """Every visible text of a figure that has been drawn: axis labels, ticks, legends, annotations."""  # noqa: E501
-    FigureCanvasAgg(figure).draw()
-    hidden = {id(t) for ax in figure.axes if not ax.axison for axis in (ax.xaxis, ax.yaxis)
-              for t in axis.findobj(Text)}
-    outside = {
-        id(t)
-        for ax in figure.axes
-        for axis in (ax.xaxis, ax.yaxis)
-        for tick in axis.get_major_ticks()
-        if not min(axis.get_view_interval()) - 1e-9
-        <= tick.get_loc()
-        <= max(axis.get_view_interval()) + 1e-9
-        for t in (tick.label1, tick.label2)
-    }
-    return [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()
-            and id(t) not in hidden | outside]
-
-
-def assert_legible(figure):
-    """No text is clipped by the edge of the figure, none lies over another, none is too small for print."""  # noqa: E501
-    boxes = [(t, t.get_window_extent()) for t in texts(figure)]
-    for text, box in boxes:
-        inside = (
-            box.x0 > -1
-            and box.y0 > -1
-            and box.x1 < figure.bbox.width + 1
-            and box.y1 < figure.bbox.height + 1
-        )
-        assert inside, f"{text.get_text()!r} is clipped"
-        assert text.get_fontsize() >= 5.5
-    straight = [(t, box.padded(-0.5)) for t, box in boxes if t.get_rotation() in (0, 90)]
-    for (a, x), (b, y) in combinations(straight, 2):
-        assert not x.overlaps(y), f"{a.get_text()!r} lies over {b.get_text()!r}"
-
 
 def drawn(results, attempts):
     own = results.main_items.assign(
@@ -461,6 +423,13 @@ def test_main_table_has_the_teacher_and_bold_best_students(results):
     assert table.cells.loc["Teacher"].tolist()[:6] == ["100.0"] * 5 + ["50.0"]
     assert "rejected ones included; 83% of the items have an accepted one" in table.caption
     assert "2 seeds a method" in table.caption and "n = 8 items" in table.caption
+
+
+def test_a_main_table_without_any_reference_has_accuracies_only(single):
+    items = single.main_items.assign(teacher_tools=None, set_match=None, teacher_correct=None)
+    table = tables.main_table(items)
+    assert "Teacher" not in table.cells.index
+    assert (table.cells["Similarity to the teacher (%), in domain"] == "n/a").any().any()
 
 
 def test_latex_is_booktabs_escaped_with_bold_cells(results):
