@@ -1,4 +1,5 @@
-"""The one error a user is meant to read: it names the value, the reason and the fix."""
+"""The error a user is meant to read: it names the value, the reason and the fix; and the one for
+a model."""
 
 from __future__ import annotations
 
@@ -11,6 +12,10 @@ from typing import Any
 class UserError(ValueError):
     """Bad input. The message is one clear line; the command line prints it and exits with code
     2."""
+
+
+class ToolError(Exception):
+    """A tool call that cannot be carried out; its message becomes the observation."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

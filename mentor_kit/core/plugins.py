@@ -10,8 +10,12 @@ from typing import Any
 from mentor_kit.errors import UserError
 
 TOOLBOXES = {"arithmetic": "mentor_kit.toolboxes.arithmetic:ARITHMETIC",
+             "python": "mentor_kit.toolboxes.python:PYTHON",
              "search": "mentor_kit.toolboxes.search:SEARCH",
              "registry": "mentor_kit.problems.registry.world:REGISTRY"}
+# made from what follows the colon
+TOOLBOX_KINDS = {"mcp": "mentor_kit.toolboxes.mcp:connect",
+                 "perturbed": "mentor_kit.toolboxes.perturbed:perturb"}
 PROBLEM_SOURCES = {"gsm_symbolic": "mentor_kit.problems.gsm_symbolic:load",
                    "arithmetic_stories": "mentor_kit.problems.stories.source:load",
                    "registry": "mentor_kit.problems.registry.source:load",

@@ -14,8 +14,8 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
@@ -73,10 +73,10 @@ class LineWorker:
         self._lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
         self.folder = ""
-        self._ready = False
+        self._ready = self.late = False
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any] | None:
-        """The child's answer, or None where it ended or had to be killed.
+        """The child's answer, or None where it ended or, being `late`, was killed.
 
         Args:
             seconds: on the wall clock.
@@ -153,9 +153,30 @@ class LineWorker:
         finally:
             watchdog.cancel()
             watchdog.join()
-        if late.is_set():
+        self.late = late.is_set()
+        if self.late:
             self.stop()
         return json.loads(reply) if reply.endswith(b"\n") and not late.is_set() else None
+
+
+class WorkerPool:
+    """As many workers as there are questions at once. They keep nothing from one to the next."""
+
+    def __init__(self, command: Callable[[str], tuple[list[str], dict[str, str]]]) -> None:
+        self._command = command
+        self._idle: list[LineWorker] = []
+
+    @contextmanager
+    def borrow(self) -> Iterator[LineWorker]:
+        """A worker that nobody else asks."""
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = LineWorker(self._command)
+        try:
+            yield worker
+        finally:
+            self._idle.append(worker)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -87,7 +87,8 @@ class Student:
     def tool_schemas(self) -> list[dict[str, Any]]:
         """The schemas exactly as TRL derives them from our functions, so all prompts are the
         same."""
-        return [get_json_schema(f) for f in self.toolbox.as_functions()]
+        return [f if isinstance(f, dict) else get_json_schema(f)
+                for f in self.toolbox.as_functions()]
 
     def prompt_ids(self, question: str) -> list[int]:
         """Token ids of the prompt, up to and including the assistant header."""

@@ -203,7 +203,7 @@ class Session:
                 continue
             reply = read_reply(choice)
             # own tools may run in another process: the other dialogues do not wait for it
-            if dialogue.own:
+            if dialogue.own or dialogue.toolbox.waits:
                 goes_on = await asyncio.to_thread(dialogue.add, reply)
             else:
                 goes_on = dialogue.add(reply)

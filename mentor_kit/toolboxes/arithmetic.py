@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from mentor_kit.core.toolbox import MAX_NUMBER, Toolbox, ToolError
+from mentor_kit.core.tool import MAX_NUMBER
+from mentor_kit.core.toolbox import Toolbox
+from mentor_kit.errors import ToolError
 
 MAX_DIGITS = 15  # decimal places of round_number
 MAX_BITS = 10_000  # of an exact power

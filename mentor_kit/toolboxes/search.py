@@ -30,9 +30,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from mentor_kit.core.files import atomic_path
-from mentor_kit.core.toolbox import Toolbox, ToolError
+from mentor_kit.core.toolbox import Toolbox
 from mentor_kit.core.trajectory import escape_chat_markup
-from mentor_kit.errors import UserError
+from mentor_kit.errors import ToolError, UserError
 from mentor_kit.runs.machine import cache_folder
 
 PASSAGES = 5  # as in the paper

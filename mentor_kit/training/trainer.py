@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 import torch
 
+from mentor_kit.core.toolbox import ToolboxFailure
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.run import SCRATCH
@@ -55,7 +56,7 @@ def finish_training(trainer: Any, callback: RunCallback, resume: str | None) -> 
     Raises:
         TrainingCollapsed: going on cannot help.
         UserError: an earlier call was interrupted before its first checkpoint, so the start is
-            lost.
+            lost; or a tool does not work, whatever the arguments.
     """
     if not resume and trainer.model in INTERRUPTED:
         raise UserError("This student's training was interrupted before its first checkpoint, and "
@@ -69,6 +70,8 @@ def finish_training(trainer: Any, callback: RunCallback, resume: str | None) -> 
         if not isinstance(error, ScoresNotFinite) and SAMPLING_FAILED not in str(error):
             raise
         raise not_a_number(PROBABILITY, None, trainer.state.global_step + 1) from error
+    except ToolboxFailure as error:
+        raise UserError(str(error)) from error
     if processes.sharded():
         _gather_weights(trainer, callback)
     _settle(callback)

@@ -33,7 +33,7 @@ from mentor_kit.bfcl.multi_turn import (
 from mentor_kit.core.html import trajectory_text
 from mentor_kit.core.problem import Problem, known_tools
 from mentor_kit.core.records import load_records, save_records
-from mentor_kit.core.toolbox import Toolbox, ToolError
+from mentor_kit.core.toolbox import Toolbox
 from mentor_kit.core.trajectory import (
     EOS,
     Trajectory,
@@ -42,7 +42,7 @@ from mentor_kit.core.trajectory import (
     render_environment,
     render_user,
 )
-from mentor_kit.errors import UserError
+from mentor_kit.errors import ToolError, UserError
 from mentor_kit.evaluation.benchmarks.registry import load_benchmark
 from mentor_kit.evaluation.evaluate import evaluate
 from mentor_kit.metrics.trajectories import summarise

@@ -12,18 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentor_kit.core.toolbox import (
-    MAX_NUMBER,
-    Observation,
-    Tool,
-    Toolbox,
-    ToolError,
-    coerce,
-    error_observation,
-    format_result,
-    load_toolbox,
-)
-from mentor_kit.errors import UserError
+from mentor_kit.core.tool import MAX_NUMBER, Tool, coerce, format_result
+from mentor_kit.core.toolbox import Observation, Toolbox, error_observation, load_toolbox
+from mentor_kit.errors import ToolError, UserError
 
 BOX = load_toolbox("arithmetic")
 

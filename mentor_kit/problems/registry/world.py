@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from mentor_kit.core.toolbox import Toolbox, ToolError, error_observation
+from mentor_kit.core.toolbox import Toolbox, error_observation
+from mentor_kit.errors import ToolError
 
 TABLE_SEED = 20251018
 UNKNOWN = "Unknown person."
