@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from fault_server import running
+from project_commands import collect_command
 from small_student import by_heart, new_run, steady_seed
 
 from mentor_kit.collection.collect import CollectionPlan, as_record, collect, plan_collection
@@ -27,8 +25,6 @@ from mentor_kit.runs.parameters import configure, parse_options
 from mentor_kit.students import rollout
 from mentor_kit.teachers.attempt import Attempt, reject_reason
 from mentor_kit.training.config import TrainConfig
-
-ROOT = Path(__file__).parents[2]
 
 SIZES = ["train:30", "validation:5", "in_domain:5", "teacher_rejected:3"]
 
@@ -197,19 +193,6 @@ def test_a_local_model_teaches_in_batches(tmp_path):
     assert len((tmp_path / "run" / "attempts.jsonl").read_text().splitlines()) == 9
     with pytest.raises(UserError, match="needs a model"):
         plan_collection(configure(CollectConfig, teacher="local_model"))
-
-
-def collect_command(folder: Path, *settings: str) -> subprocess.CompletedProcess:
-    """`mentor-kit collect` of the shipped endpoint study with settings, in a project of its own."""
-    for name in ("notebooks", "params"):
-        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
-    shutil.copy(ROOT / "tests" / "helpers" / "fault_server.py", folder)
-    command = [sys.executable, "-m", "mentor_kit", "collect", "params/collect-endpoint.yaml"]
-    for setting in ("problems=fault_server:load", 'split_sizes=["train:3", "validation:2"]',
-                    "samples=1", *settings):
-        command += ["--set", setting]
-    return subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True,
-                          timeout=280)
 
 
 def server_options(url: str, *more: str) -> str:
