@@ -14,6 +14,7 @@ import importlib.util
 import os
 import pickle
 import sys
+import warnings
 from typing import Any
 
 import torch
@@ -22,13 +23,13 @@ from safetensors import SafetensorError
 from mentor_kit.errors import UserError
 from mentor_kit.runs.machine import cache_folder
 from mentor_kit.students import torch_setup  # noqa: F401 - for its effect
+from mentor_kit.students.adapters import PROJECTIONS, lora_targets
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.source import check_tokenizer, check_weights, resolve_source
 
 # why `auto` does not take Unsloth then
 SEVERAL_PROCESSES = "several processes: plain TRL distributes"
 BACKENDS = ("auto", "transformers", "unsloth")
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # compute capability with bfloat16, in which we train on a GPU (Unsloth itself goes back to 7.0)
 OLDEST_GPU = (8, 0)
 # what transformers raises for files that are no model, or damaged
@@ -228,11 +229,15 @@ def _with_adapters(model: Any, loading: LoadConfig) -> Any:
             model, use_gradient_checkpointing=loading.gradient_checkpointing
         )
     torch.manual_seed(loading.seed)
-    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **_lora_options(loading)))
+    options = _lora_options(loading) | lora_targets(model)
+    with warnings.catch_warnings():  # peft scales experts' ranks under names that it then renames
+        warnings.filterwarnings("ignore", ".*pattern keys did not match.*", RuntimeWarning)
+        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
 
 
 def _lora_options(loading: LoadConfig) -> dict[str, Any]:
-    """All that defines the adapters, for both backends."""
+    """All that defines the adapters, for both backends; with transformers the targets are the
+    architecture's own (`lora_targets`)."""
     return {"r": loading.lora_rank, "lora_alpha": loading.alpha, "lora_dropout": 0.0,
             "bias": "none",
             "target_modules": list(PROJECTIONS)}

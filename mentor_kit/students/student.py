@@ -22,7 +22,13 @@ from mentor_kit.core.trajectory import ASSISTANT, EOS, Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.judging.verdicts import judge_trajectory
 from mentor_kit.students import torch_setup  # noqa: F401 - for its effect
-from mentor_kit.students.adapters import has_adapters, save_adapter, save_merged, trained_parameters
+from mentor_kit.students.adapters import (
+    has_adapters,
+    left_out,
+    save_adapter,
+    save_merged,
+    trained_parameters,
+)
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.rollout import rollout
 from mentor_kit.students.sampling import Sampling
@@ -134,9 +140,11 @@ class Student:
         model = self.model
         size = sum(p.numel() for p in model.parameters())
         base = model.get_base_model() if has_adapters(model) else model
-        adapters = (
-            f" with LoRA ({trained_parameters(model):,} trained)" if has_adapters(model) else ""
-        )
+        adapters = ""
+        if has_adapters(model):
+            rest = left_out(model)
+            adapters = (f" with LoRA ({trained_parameters(model):,} trained"
+                        + (f"; not on {', '.join(rest)}" if rest else "") + ")")
         return (f"{self.name}: {type(base).__name__}{adapters}, {size:,} parameters, "
                 f"{len(self.tokenizer):,} tokens, on {model.device}, by {self.origin.backend} "
                 f"({self.origin.why}), toolbox {self.toolbox.name} ({len(self.toolbox.names)} "
