@@ -3,6 +3,7 @@ out."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from mentor_kit.students.tiny import IM_START, PAD, chat_template
 transformers_logging.disable_progress_bar()  # theirs would bury ours
 transformers_logging.set_verbosity_error()
 
+MASK_TAG = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
 OURS = "Set student_template=kit to prompt it with our ChatML + Hermes template."
 
 
@@ -169,8 +171,17 @@ class Student:
             else:
                 self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
+            _save_template(self.tokenizer.chat_template, temporary)
             (temporary / "README.md").write_text(card or model_card(self.name), encoding="utf-8")
         return folder
+
+
+def _save_template(template: str, folder: Path) -> None:
+    """Store a template with plain blocks for the tag that only transformers knows."""
+    if MASK_TAG.search(template):
+        plain = MASK_TAG.sub(lambda m: f"{{%{m[1]} {'endif' if m[2] else 'if true'} {m[3]}%}}",
+                             template)
+        (folder / "chat_template.jinja").write_text(plain, encoding="utf-8")
 
 
 def give_template(tokenizer: Any) -> None:
@@ -208,9 +219,10 @@ def prepare_tokenizer(tokenizer: Any) -> None:
                             "its ends of turn cannot be told from padding; set another "
                             "tokenizer.pad_token and save the folder.")
         tokenizer.pad_token = PAD
-    if tokenizer.chat_template.strip() == chat_template().strip():
+    if _bare(tokenizer.chat_template) == _bare(chat_template()):
         # same Hermes markup; TRL knows templates by exact text only
         tokenizer.response_template = qwen3_template
+        tokenizer.chat_template = chat_template()
     elif getattr(tokenizer, "response_template", None) is None:
         try:
             add_response_schema(tokenizer)
@@ -224,6 +236,12 @@ def prepare_tokenizer(tokenizer: Any) -> None:
         raise UserError("The student's chat template opens an assistant turn with "
                         f"{header[-40:]!r}; expected ChatML {ASSISTANT!r}. {OURS}")
     _check_calls(tokenizer)
+
+
+def _bare(template: str) -> str:
+    """A template without white space, and without the tag that only training's masks need: ours are
+    made by the kit, and other readers of Jinja do not know it."""
+    return "".join(MASK_TAG.sub("", template).split())
 
 
 def _check_calls(tokenizer: Any) -> None:

@@ -3,6 +3,7 @@ any shape are taken, and LoRA reaches every matrix."""
 
 from __future__ import annotations
 
+import jinja2
 import pytest
 import torch
 from odd_folders import (
@@ -115,3 +116,18 @@ def test_lora_reaches_every_matrix_of_an_architecture_and_is_saved_merged(tmp_pa
         adapted = PeftModel.from_pretrained(plain, str(tmp_path / "out" / "adapter"))(ids).logits
     torch.testing.assert_close(merged, scores, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(adapted, scores, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tag", [True, False], ids=["tagged", "ours"])
+def test_a_saved_template_is_plain_jinja(tmp_path, tag):
+    student = load_student(model_folder(tmp_path / "in"))
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "yes"}]
+    text = student.tokenizer.apply_chat_template(messages, tokenize=False)
+    if tag:
+        student.tokenizer.chat_template = student.tokenizer.chat_template.replace(
+            "{{- content -}}\n{%- for call", "{%- generation -%}\n{{- content -}}\n"
+            "{%- endgeneration -%}\n{%- for call")
+    saved = student.save(tmp_path / "out") / "chat_template.jinja"
+    assert jinja2.Template(saved.read_text()).render(messages=messages) == text
+    assert load_student(tmp_path / "out").tokenizer.apply_chat_template(
+        messages, tokenize=False) == text

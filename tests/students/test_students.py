@@ -23,7 +23,6 @@ from small_student import (
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.chat_template_utils import (
     is_chat_template_prefix_preserving,
-    is_chat_template_stop_token_trained,
     supports_tool_calling,
 )
 
@@ -76,7 +75,6 @@ def test_same_texts_same_tokenizer_and_weights():
 def test_template_suits_trl(fresh):
     assert supports_tool_calling(fresh.tokenizer)
     assert is_chat_template_prefix_preserving(fresh.tokenizer)
-    assert is_chat_template_stop_token_trained(fresh.tokenizer)
 
 
 def test_tool_block_is_compact(fresh):
