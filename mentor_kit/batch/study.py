@@ -56,9 +56,9 @@ from mentor_kit.batch.plan import Job, Stage, expand, with_needed
 from mentor_kit.batch.resources import read_resources
 from mentor_kit.batch.study_file import SourceMap, load_study_file
 from mentor_kit.batch.subsets import check_subsets, take_subset
+from mentor_kit.core.files import project_root
 from mentor_kit.errors import UserError, did_you_mean
 from mentor_kit.runs.files import write_atomic
-from mentor_kit.runs.open import project_root
 
 TOP = {"name": str, "stages": dict, "fixed": dict, "grid": dict, "seeds": list, "subsets": dict}
 

@@ -9,6 +9,7 @@ import platform
 import shutil
 from pathlib import Path
 
+from mentor_kit.core.files import project_root
 from mentor_kit.runs.machine import (
     cpu_model,
     git_state,
@@ -16,7 +17,6 @@ from mentor_kit.runs.machine import (
     torch_facts,
     usable_cores,
 )
-from mentor_kit.runs.open import project_root
 
 NEEDED = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "papermill",
           "jupyterlab", "ipykernel",

@@ -9,6 +9,22 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 
+def project_root(start: Path | str | None = None) -> Path:
+    """The nearest folder at or above `start` (default: the working folder) that holds notebooks/;
+    else `start`."""
+    here = Path(start or Path.cwd()).resolve()
+    return next((folder for folder in (here, *here.parents) if (folder / "notebooks").is_dir()),
+                here)
+
+
+def find_path(path: Path | str) -> Path:
+    """A file or folder that a parameter names: relative to the working folder or, where nothing
+    lies there, to the project (in JupyterLab the working folder is that of the notebook)."""
+    path = Path(path).expanduser()
+    inside = project_root() / path
+    return inside if inside.exists() and not path.exists() else path
+
+
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path; the file or folder written there takes the place of `path` at the

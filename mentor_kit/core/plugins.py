@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
+from mentor_kit.core.files import project_root
 from mentor_kit.errors import UserError
 
 TOOLBOXES = {"arithmetic": "mentor_kit.toolboxes.arithmetic:ARITHMETIC",
@@ -39,10 +42,22 @@ def load_object(spec: str, what: str) -> Any:
         raise UserError(f"{what} {spec!r} is neither a built-in name nor of the form "
                         "'package.module:name'.")
     try:
-        return getattr(import_module(module), name)
+        return getattr(_import(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{what} {spec!r} cannot be imported ({error}); is the module on "
                         "PYTHONPATH?") from error
+
+
+def _import(module: str) -> ModuleType:
+    """A module; one that lies in the project's folder is found from its notebooks too."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        root = str(project_root())
+        if error.name != module.partition(".")[0] or root in sys.path:
+            raise
+        sys.path.append(root)
+        return import_module(module)
 
 
 def find(registry: Mapping[str, str], spec: str, what: str) -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from mentor_kit.core.files import find_path
 from mentor_kit.errors import UserError
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
@@ -43,7 +44,7 @@ def read_rows(
     Raises:
         UserError: not found or not reachable, unreadable, a line that does not fit, or no row.
     """
-    file = Path(path)
+    file = find_path(path)
     check_path(path)
     try:
         if file.is_file():
@@ -69,7 +70,7 @@ def read_rows(
 def check_path(path: str) -> None:
     """Raise UserError for a file of another kind, or where there is no such file or folder and the
     name cannot be a hub id."""
-    file = Path(path)
+    file = find_path(path)
     is_local = file.suffix in SUFFIXES or path.startswith((".", "/", "~")) or path.count("/") > 1
     if is_local and not file.exists():
         raise UserError(f"There is no file {path!r}: give {KINDS}, or a hub id.")
@@ -164,7 +165,8 @@ def _read_hub(name: str, split: str, config: str, revision: str) -> list[Row]:
 
 def source_name(path: str) -> str:
     """How the problems of a table are called: a hub id as it is, a local path by its last name."""
-    return Path(path).stem if Path(path).exists() else path
+    file = find_path(path)
+    return file.stem if file.exists() else path
 
 
 def column(row: Mapping[str, Any], name: str, where: str) -> Any:

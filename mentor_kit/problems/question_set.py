@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from mentor_kit.core.files import find_path
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.tables import answer_cell, as_texts, column, question_cell, read_rows
 from mentor_kit.errors import UserError
@@ -65,9 +65,10 @@ def load_rows(path: str, name: str = "", part: str = "test") -> tuple[Sequence[M
                                                                       str]:
     """The rows of a set and what they are: a hub commit, a file's hash, or (offline, from the
     cache) the rows' hash."""
-    if Path(path).is_file():
-        return read_rows(path), f"sha256:{file_sha256(path)}"
-    commit = None if Path(path).exists() else hub_commit(path)
+    file = find_path(path)
+    if file.is_file():
+        return read_rows(path), f"sha256:{file_sha256(file)}"
+    commit = None if file.exists() else hub_commit(path)
     rows = read_rows(path, part, hub_config=name, revision=commit or "")
     return (
         rows,
@@ -89,5 +90,6 @@ def hub_commit(path: str) -> str | None:
 
 
 def _short(path: str) -> str:
-    return Path(path).stem if Path(path).exists() else path.rpartition("/")[2]
+    file = find_path(path)
+    return file.stem if file.exists() else path.rpartition("/")[2]
 

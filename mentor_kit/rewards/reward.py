@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.core.files import find_path
 from mentor_kit.core.plugins import load_object
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory, Turn, render_call
@@ -177,7 +178,7 @@ def load_reward(spec: str | Reward | Callable[..., float]) -> Reward:
     if spec in PRESETS:
         return reward_from_file(PRESET_FOLDER / f"{spec}.yaml")
     if spec.endswith((".yaml", ".yml")):
-        return reward_from_file(Path(spec))
+        return reward_from_file(find_path(spec))
     if ":" not in spec:
         raise UserError(f"Unknown reward {spec!r}{did_you_mean(spec, PRESETS)} It may also be "
                         "the path of a YAML file, or 'package.module:name' for a function of "

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from mentor_kit.core.files import find_path, project_root
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import (
     canonical_json,
@@ -20,14 +21,6 @@ from mentor_kit.runs.files import (
 )
 from mentor_kit.runs.machine import host_facts
 from mentor_kit.runs.run import SCRATCH, STAGE_NOTEBOOKS, Run, notebook_version, run_key
-
-
-def project_root(start: Path | str | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the working folder) that holds notebooks/;
-    else `start`."""
-    here = Path(start or Path.cwd()).resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / "notebooks").is_dir()),
-                here)
 
 
 def init_run(run_dir: Path | str = "", *, stage: str, params: Mapping[str, Any],
@@ -142,7 +135,7 @@ def load_run(path: Path | str = "", *, stage: str | None = None, verify: bool = 
         UserError: no such folder, not finished, or an artefact is missing or changed; says how to
             make it.
     """
-    folder = _find(path) if str(path) else latest_run(stage)
+    folder = find_path(path) if str(path) else latest_run(stage)
     if folder is None:
         raise UserError(f"No finished run of stage {stage!r} under results/: "
                         f"{_how_to_make(stage or '')}.")
@@ -174,11 +167,6 @@ def _check_artefacts(folder: Path, listing: Mapping[str, Mapping[str, Any]], ver
                                                      and file_sha256(path) != facts["sha256"]):
             raise UserError(f"{str(path)!r} is not the file its run wrote (size or hash differs): "
                             f"{how}.")
-
-
-def _find(path: Path | str) -> Path:
-    path = Path(path)
-    return path if path.is_absolute() or path.is_dir() else project_root() / path
 
 
 def latest_run(stage: str | None = None) -> Path | None:

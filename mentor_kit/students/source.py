@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.core.files import find_path
 from mentor_kit.errors import UserError
-from mentor_kit.runs.open import project_root
 
 POINTER = b"version https://git-lfs"
 DATA_FILES = ("*.safetensors", "*.bin", "*.json", "*.model", "merges.txt", "vocab.txt", "*.jinja")
@@ -25,8 +25,8 @@ SHOWN = 4  # names that a message lists
 def local_folder(source: Path | str) -> Path | None:
     """The folder that `source` names, relative to the working folder or to the project; None where
     there is none, and a hub id is meant."""
-    path = Path(source).expanduser()
-    return next((p for p in (path, project_root() / path) if p.is_dir()), None)
+    path = find_path(source)
+    return path if path.is_dir() else None
 
 
 def resolve_source(source: str) -> str:

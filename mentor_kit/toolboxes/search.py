@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mentor_kit.core.files import atomic_path
+from mentor_kit.core.files import atomic_path, find_path
 from mentor_kit.core.toolbox import Toolbox
 from mentor_kit.core.trajectory import escape_chat_markup
 from mentor_kit.errors import ToolError, UserError
@@ -180,7 +180,7 @@ def open_index(path: str, retriever: str = "bm25") -> Index:
 
 def _stored(path: str, retriever: str) -> Path:
     """The folder with a file's passages and its BM25 index; made whole, or not at all."""
-    file = Path(path)
+    file = find_path(path)
     if not file.is_file():
         raise UserError(f"There is no passage file {path!r}: give a .jsonl, .json, .csv or "
                         ".parquet file.")
@@ -196,7 +196,7 @@ def _stored(path: str, retriever: str) -> Path:
     try:
         with atomic_path(folder) as new:
             new.mkdir()
-            StoredPassages.write(read_passages(path), new)
+            StoredPassages.write(read_passages(str(file)), new)
             if retriever == "bm25":
                 _bm25(StoredPassages(new)).save(new, show_progress=False)
     except OSError as error:

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import yaml
 
+from mentor_kit.core.files import find_path, project_root
 from mentor_kit.core.processes import die_with_parent
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import write_atomic
-from mentor_kit.runs.open import project_root
 from mentor_kit.runs.run import SCRATCH, Run
 from mentor_kit.training.bar import StepBar
 from mentor_kit.training.config import TrainConfig
@@ -87,7 +87,7 @@ def accelerate_file(name: str) -> Path:
     """The file in accelerate's format: `ddp`, `fsdp` or `zero3` of params/accelerate/, or a path;
     "" is ddp."""
     folder = project_root() / "params" / "accelerate"
-    file = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name or 'ddp'}.yaml"
+    file = find_path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name or 'ddp'}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise UserError(f"accelerate_config={name!r}: there is no {str(file)!r}; use one of "

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentor_kit.core.files import atomic_path
+from mentor_kit.core.files import atomic_path, find_path
+from mentor_kit.core.plugins import load_object
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import canonical_json, read_jsonl, write_atomic
 from mentor_kit.runs.open import init_run, load_run
@@ -242,3 +244,17 @@ def test_a_run_shows_itself_as_a_card(tmp_path):
     for text in ("done", "accuracy/in_domain 12.5%", "accuracy/longer no items",
                  "val/accuracy 25.0% at step 7"):
         assert text in card
+
+
+def test_a_notebook_finds_files_and_modules_of_its_project(tmp_path, monkeypatch):
+    """In JupyterLab the working folder is notebooks/."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "data.txt").write_text("x")
+    (tmp_path / "own_module_of_a_project.py").write_text("answer = 42\n")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert find_path("data.txt").read_text() == "x"
+    assert find_path("../data.txt").read_text() == "x"
+    assert load_object("own_module_of_a_project:answer", "thing") == 42
+    with pytest.raises(UserError, match="no_such_module_at_all"):
+        load_object("no_such_module_at_all:answer", "thing")

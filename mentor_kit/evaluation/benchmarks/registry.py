@@ -24,13 +24,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from importlib import metadata
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from mentor_kit.core.environment import OWN
+from mentor_kit.core.files import find_path
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
@@ -134,7 +134,7 @@ def load_benchmark(spec: str) -> tuple[Benchmark, list[str]]:
     if not own and name not in benchmark_names():
         raise UserError(f"Unknown benchmark {name!r}: use one of {', '.join(benchmark_names())}, "
                         "or a YAML file.")
-    path = Path(name) if own else _folder() / f"{name}.yaml"
+    path = find_path(name) if own else _folder() / f"{name}.yaml"
     try:
         declared = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(declared, dict):
