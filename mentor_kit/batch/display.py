@@ -159,7 +159,7 @@ def _is_locked(run_dir: Path) -> bool:
 def _step(run_dir: Path) -> str:
     """How far a running job is: its progress.txt, or " (step 12)" from the last whole line of
     metrics.jsonl."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         return f" ({(run_dir / PROGRESS).read_text(encoding='utf-8').strip()})"
     path = run_dir / "metrics.jsonl"
     if not path.is_file():

@@ -23,7 +23,7 @@ from mentor_kit.batch.kernel import ForkedKernel, fork_kernel
 from mentor_kit.batch.params import import_papermill
 from mentor_kit.core.processes import die_with_parent, name_process
 from mentor_kit.errors import UserError
-from mentor_kit.runs.files import write_atomic
+from mentor_kit.runs.files import read_json, write_atomic
 from mentor_kit.runs.locks import JOB_BYTE, acquire_lock
 from mentor_kit.runs.open import load_run
 from mentor_kit.runs.run import Run
@@ -175,8 +175,8 @@ def reset(run_dir: Path) -> None:
 
 def job_state(run_dir: Path) -> tuple[str, str]:
     """("done" | "failed" | "waiting", cause of the failure)."""
-    if (run_dir / "FAILED").is_file():
-        return "failed", json.loads((run_dir / "FAILED").read_text(encoding="utf-8"))["cause"]
+    if failure := read_json(run_dir / "FAILED"):  # a damaged one is none: the job runs again
+        return "failed", str(failure.get("cause"))
     if not (run_dir / "notebook.ipynb").is_file() or not (run_dir / "DONE").is_file():
         return "waiting", ""
     try:

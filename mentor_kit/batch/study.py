@@ -44,23 +44,21 @@ Everything is checked before the first kernel starts: names and types here, valu
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from mentor_kit.batch.params import SHAPES, Parameter, check_value, declared_parameters, from_text
+from mentor_kit.batch.params import Parameter, check_value, declared_parameters, from_text
 from mentor_kit.batch.plan import Job, Stage, expand, with_needed
 from mentor_kit.batch.resources import read_resources
+from mentor_kit.batch.study_checks import check_axis, check_names, check_shape
 from mentor_kit.batch.study_file import SourceMap, load_study_file
-from mentor_kit.batch.subsets import check_subsets, take_subset
+from mentor_kit.batch.subsets import take_subset
 from mentor_kit.core.files import project_root
 from mentor_kit.errors import UserError, did_you_mean
-from mentor_kit.runs.files import write_atomic
-
-TOP = {"name": str, "stages": dict, "fixed": dict, "grid": dict, "seeds": list, "subsets": dict}
+from mentor_kit.runs.files import read_json, write_atomic
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,11 @@ class Study:
                                                                 for p in self.folder.iterdir()):
             raise UserError(f"{str(self.folder)!r} is not empty and holds no study; give --results "
                             f"another folder or change `name: {self.name}` in {self.file}.")
-        if owner.is_file() and json.loads(owner.read_text(encoding="utf-8")) != mine:
-            other = json.loads(owner.read_text(encoding="utf-8"))["file"]
-            raise UserError(f"{str(self.folder)!r} belongs to the study {other}, not to "
-                            f"{self.file.name}; change `name: {self.name}` in {self.file} or give "
-                            "--results another folder.")
+        other = read_json(owner)  # a damaged file is written anew
+        if other and other != mine:
+            raise UserError(f"{str(self.folder)!r} belongs to the study {other.get('file')}, not "
+                            f"to {self.file.name}; change `name: {self.name}` in {self.file} or "
+                            "give --results another folder.")
         write_atomic(owner, json.dumps(mine) + "\n")
 
 
@@ -125,13 +123,13 @@ def load_study(file: Path | str, *, overrides: Iterable[str] = (),
         UserError: anything that does not fit, with file, line and fix.
     """
     data, source = load_study_file(Path(file))
-    _check_shape(data, source)
+    check_shape(data, source)
     root = _project_of(Path(file))
     stages_declared = {name: _declared(root, name, entry, source) for name,
                        entry in data["stages"].items()}
     for override in overrides:
         _apply_override(data, source, override, stages_declared)
-    _check_names(data, source, stages_declared)
+    check_names(data, source, stages_declared)
     chosen = take_subset(data, source, subset) if subset else []
     stages = {name: _stage(name, entry, data, source, root, stages_declared[name])
               for name, entry in data["stages"].items()}
@@ -149,52 +147,6 @@ def _project_of(file: Path) -> Path:
         raise UserError(f"{file}: this file is in no project, as no folder above it holds "
                         "notebooks/; put the study under params/ of a project.")
     return root
-
-
-def _check_shape(data: dict[str, Any], source: SourceMap) -> None:
-    for name in data:
-        if name not in TOP:
-            raise UserError(f"{source.where(name)}: a study has no {name!r}"
-                            + did_you_mean(name, {*TOP, "extends", "use"}))
-    for name, kind in TOP.items():
-        data.setdefault(name, {"fixed": {}, "grid": {}, "seeds": [0], "subsets": {}}.get(name))
-        if not isinstance(data[name], kind):
-            raise UserError(f"{source.where(name)}: `{name}:` = {data[name]!r} must be "
-                            f"{SHAPES[kind]}.")
-    if data["name"].startswith(".") or not re.sub("[-_.]", "", data["name"]).isalnum():
-        raise UserError(f"{source.where('name')}: name {data['name']!r} names a folder; use "
-                        "letters, digits, -, _ and .")
-    for axis, values in {**{f"grid.{k}": v for k, v in data["grid"].items()},
-                         "seeds": data["seeds"]}.items():
-        _check_axis(axis, values, source)
-    for name, entry in data["stages"].items():
-        _check_stage_shape(name, entry, source)
-    check_subsets(data, source)
-
-
-def _check_axis(axis: str, values: Any, source: SourceMap) -> None:
-    where = source.where(*axis.split("."))
-    if not isinstance(values, list) or not values:
-        raise UserError(f"{where}: {axis} = {values!r} is empty or not a list; give at least one "
-                        "value: [value].")
-    for value in values:
-        if values.count(value) > 1:
-            raise UserError(f"{where}: {axis} lists {value!r} twice, which would make duplicate "
-                            "jobs; delete one.")
-
-
-def _check_stage_shape(name: str, entry: Any, source: SourceMap) -> None:
-    kinds = {"notebook": str, "needs": dict, "set": dict, "grid": list, "resources": dict}
-    if not isinstance(entry, dict) or "notebook" not in entry:
-        raise UserError(f"{source.where('stages', name)}: stage {name!r} needs at least "
-                        f"{{notebook: NAME}}.")
-    for key, value in entry.items():
-        where = source.where("stages", name, key)
-        if key not in kinds:
-            raise UserError(f"{where}: a stage has no {key!r}{did_you_mean(key, kinds)}")
-        if not isinstance(value, kinds[key]):
-            raise UserError(f"{where}: `{key}:` = {value!r} of stage {name!r} must be "
-                            f"{SHAPES[kinds[key]]}.")
 
 
 def _declared(
@@ -233,30 +185,7 @@ def _apply_override(data: dict[str, Any], source: SourceMap, override: str,
     place[path[-1]] = value
     source.put(path, f"--set {override}")
     if path[0] != "fixed" and not dot:
-        _check_axis(".".join(path), value, source)
-
-
-def _check_names(data: Mapping[str, Any], source: SourceMap,
-                 declared: Mapping[str, Mapping[str, Parameter]]) -> None:
-    everything = {name for parameters in declared.values() for name in parameters}
-    own = {"run_dir"} | {p for entry in data["stages"].values() for p in entry.get("needs", {})}
-    for section in ("fixed", "grid"):
-        for name in data[section]:
-            if name in own or name == "seed":
-                raise UserError(f"{source.where(section, name)}: {name!r} is set by the batch"
-                                f"{' from `seeds:`' if name == 'seed' else ''}; delete it here.")
-            if name not in everything:
-                where = source.where(section, name)
-                is_own = where.startswith((f"{source.file}:", "--set"))
-                raise UserError(f"{where}: no notebook of this study declares {name!r}"
-                                + (did_you_mean(name, everything - own) if is_own else
-                                   f"; it is inherited: remove it by `{section}: {{{name}: null}}` "
-                                   f"in {source.file}."))
-    used = {axis for entry in data["stages"].values() for axis in entry.get("grid", [])}
-    for axis in data["grid"]:
-        if axis not in used:
-            raise UserError(f"{source.where('grid', axis)}: no stage is run over {axis!r}; add "
-                            f"`grid: [{axis}]` to one.")
+        check_axis(".".join(path), value, source)
 
 
 def _stage(name: str, entry: Mapping[str, Any], data: Mapping[str, Any], source: SourceMap,

@@ -46,14 +46,25 @@ def file_sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_json(path: Path | str) -> dict[str, Any] | None:
+    """The mapping that a JSON file holds; None where there is no file, or a damaged one, as a crash
+    of the machine may leave."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
-    """The rows of a JSONL file, none if there is no file. A last line that a kill cut is dropped.
+    """The rows of a JSONL file, none if there is no file. A last line that a kill cut is dropped,
+    and zeros that a crash of the machine left at the end.
 
     Raises:
         UserError: a line is damaged.
     """
     path = Path(path)
-    lines = (path.read_bytes() if path.is_file() else b"").split(b"\n")[:-1]
+    lines = (path.read_bytes() if path.is_file() else b"").rstrip(b"\0").split(b"\n")[:-1]
     rows = []
     for number, line in enumerate(lines, 1):
         try:

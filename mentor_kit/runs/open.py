@@ -16,6 +16,7 @@ from mentor_kit.runs.files import (
     canonical_json,
     file_sha256,
     plain,
+    read_json,
     read_jsonl,
     write_atomic,
 )
@@ -52,8 +53,7 @@ def init_run(run_dir: Path | str = "", *, stage: str, params: Mapping[str, Any],
         Path(run_dir) if str(run_dir) else project_root() / "results" / "interactive" / stage / key
     )
     run = Run(folder, stage, key, params, names)
-    if (folder / "cell.json").is_file():  # the batch says which stage and key this folder is
-        job = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    if job := read_json(folder / "cell.json"):  # the batch says which stage and key this is
         run.stage, run.key = job["stage"], job["key"]
     if stage != "collect":  # a collection goes on with other sizes: its attempts know who made them
         _refuse_other(run)
@@ -74,10 +74,11 @@ def _refuse_other(run: Run) -> None:
     """Raise UserError where the folder's run was asked something else: neither would be what its
     parameters say."""
     file = run.dir / "params.yaml"
-    before = (
-        yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {"key": run.key}
-    )
-    if before.get("key") == run.key:
+    before = _read_asked(run.dir) if file.is_file() else {"key": run.key}
+    if before is None and run.dir.name != run.key:
+        raise UserError(f"{str(file)!r} is damaged, so nobody knows whose run {str(run.dir)!r} "
+                        "holds: delete this folder, or give another one.")
+    if before is None or before.get("key") == run.key:  # else the folder's name says it
         return
     stored = {"stage": before.get("stage"), **before.get("params", {}), **before.get("inputs", {})}
     asked = {"stage": run.stage, **run.params, **run.inputs}
@@ -87,6 +88,16 @@ def _refuse_other(run: Run) -> None:
     more = f"; and {len(other) - 5} more" if len(other) > 5 else ""
     raise UserError(f"{str(run.dir)!r} holds a run with other parameters "
                     f"({'; '.join(other[:5])}{more}): give another folder, or delete this one.")
+
+
+def _read_asked(folder: Path) -> dict[str, Any] | None:
+    """What params.yaml holds; None where it is damaged."""
+    try:
+        asked = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    whole = isinstance(asked, dict) and {"stage", "key", "params", "inputs"} <= asked.keys()
+    return asked if whole else None
 
 
 def _prepare(run: Run) -> None:
@@ -146,15 +157,18 @@ def load_run(path: Path | str = "", *, stage: str | None = None, verify: bool = 
         raise UserError(f"The run {str(folder)!r} is not finished (it has no DONE file): {how}.")
     done = _read_done(folder, how)
     _check_artefacts(folder, done["artefacts"], verify, how)
-    asked = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    asked = _read_asked(folder)
+    if asked is None:
+        raise UserError(f"{str(folder / 'params.yaml')!r} is damaged; delete the run's folder, "
+                        f"then {how}.")
     return Run(folder, done["stage"], done["key"], asked["params"], asked["inputs"], done["facts"])
 
 
 def _read_done(folder: Path, how: str) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "DONE").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{str(folder / 'DONE')!r} is damaged; delete it, then {how}.") from error
+    done = read_json(folder / "DONE") or {}
+    if not {"stage", "key", "facts", "artefacts"} <= done.keys():
+        raise UserError(f"{str(folder / 'DONE')!r} is damaged; delete it, then {how}.")
+    return done
 
 
 def _check_artefacts(folder: Path, listing: Mapping[str, Mapping[str, Any]], verify: bool,

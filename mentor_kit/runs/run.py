@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.core.files import sync
 from mentor_kit.runs.card import run_card
 from mentor_kit.runs.files import (
     append_jsonl,
@@ -146,6 +147,8 @@ class Run:
         `not_deterministic` names the artefacts whose bytes may differ between equal runs.
         """
         (self.dir / "metrics.previous.jsonl").unlink(missing_ok=True)
+        for name in self.artefacts():  # DONE rests on them, also after a crash of the machine
+            sync(self.dir / name)
         listing = {name: {"bytes": (self.dir / name).stat().st_size,
                           "sha256": file_sha256(self.dir / name),
                           "deterministic": name not in not_deterministic}

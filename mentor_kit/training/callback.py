@@ -18,7 +18,7 @@ from mentor_kit.students.sampling import ScoresNotFinite
 from mentor_kit.students.student import Student
 from mentor_kit.training import processes
 from mentor_kit.training.bar import StepBar
-from mentor_kit.training.checkpoints import drop_older_best, save_best
+from mentor_kit.training.checkpoints import drop_older_best, save_best, seal
 from mentor_kit.training.collapse import (
     ACCURACY,
     PROBABILITY,
@@ -61,6 +61,7 @@ class RunCallback(TrainerCallback):
             self._update(line)
         self.bar = StepBar(config.total_steps, student.name)
         self.started = 0.0
+        self.best_before = 0  # step of the best student at the checkpoint before the last
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.started = time.perf_counter()
@@ -89,8 +90,10 @@ class RunCallback(TrainerCallback):
         self._check_weights(state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        seal(self.run, state.global_step)
         if self.config.keep == "best" and self.validations.best and processes.is_first():
-            drop_older_best(self.run, self.validations.best[0])
+            drop_older_best(self.run, self.best_before)
+            self.best_before = self.validations.best[0]
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.close()

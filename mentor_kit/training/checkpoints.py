@@ -8,19 +8,22 @@ seeded shuffle for each copy.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mentor_kit.core.files import atomic_path, sync
+from mentor_kit.runs.files import canonical_json, read_json, write_atomic
 from mentor_kit.runs.run import SCRATCH, Run
 from mentor_kit.students.adapters import has_adapters
 from mentor_kit.training import processes
 
 SHARDS = "rollouts"  # a run's folder of one Parquet file a rollout batch, while it trains
-STATE = "trainer_state.json"  # what the first process writes last into a checkpoint
+# a checkpoint's file that says how many bytes its others have; written once they are on disk
+SEAL = "sizes.json"
+KEPT = 2  # checkpoints: where the machine crashes, the one before may be all that is whole
 
 
 def tiled_order(items: int, total: int, seed: int, part: int = 0) -> list[int]:
@@ -55,19 +58,29 @@ def _last_whole(folder: Path) -> str | None:
     return str(found[-1]) if found else None
 
 
+def seal(run: Run, step: int) -> None:
+    """Call once a checkpoint is written, in all processes: it counts from then on, and no crash of
+    the machine takes it or the metrics up to it away."""
+    processes.gather([])  # all have written their parts
+    if not processes.is_first():
+        return
+    checkpoint = run.dir / SCRATCH / f"checkpoint-{step}"
+    for path in (checkpoint, run.dir / "metrics.jsonl"):
+        if path.exists():
+            sync(path)
+    write_atomic(checkpoint / SEAL, canonical_json(_sizes(checkpoint)))
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.relative_to(folder).as_posix(): path.stat().st_size
+            for path in folder.rglob("*") if path.is_file() and path.name != SEAL}
+
+
 def _is_whole(checkpoint: Path) -> bool:
-    """The first process finished its part, and every process stored its random state."""
-    try:
-        json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return len(list(checkpoint.glob("rng_state*.pth"))) == processes.count()
-
-
-def kept_checkpoints() -> int:
-    """One; with several processes two, because the first one deletes the older before all have
-    written the newer."""
-    return 1 if processes.count() == 1 else 2
+    """It was sealed, its files have the sizes they had then, and every process stored its random
+    state."""
+    return (read_json(checkpoint / SEAL) == _sizes(checkpoint)
+            and len(list(checkpoint.glob("rng_state*.pth"))) == processes.count())
 
 
 def drop_scratch(run: Run) -> None:
@@ -83,11 +96,12 @@ def best_folder(run: Run, step: int) -> Path:
 def save_best(model: Any, run: Run, step: int) -> None:
     """Keep the weights (with LoRA: the adapters) of the best validation so far, made at `step`."""
     if processes.is_first():
-        model.save_pretrained(best_folder(run, step), max_shard_size="1000GB")
+        with atomic_path(best_folder(run, step)) as folder:
+            model.save_pretrained(folder, max_shard_size="1000GB")
 
 
 def drop_older_best(run: Run, step: int) -> None:
-    """Call once a checkpoint is whole: no kill can lead back to a best before `step` any more."""
+    """Remove the best students before `step`, that of the oldest checkpoint that is kept."""
     for folder in run.path(SCRATCH).glob("best-*"):
         if step_of(folder) < step:
             shutil.rmtree(folder)

@@ -19,7 +19,7 @@ from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
-from mentor_kit.runs.files import write_atomic
+from mentor_kit.runs.files import read_json, write_atomic
 from mentor_kit.runs.open import init_run, latest_run, load_run
 from mentor_kit.runs.run import Run
 from mentor_kit.students.loading import LoadConfig
@@ -220,14 +220,14 @@ def train(config: TrainConfig, student: Student, data: TrainingData, run: Run,
             nothing is stored.
     """
     here = config.num_processes == processes.count()
-    trained_before = (run.dir / BUDGET).is_file()
+    trained_before = read_json(run.dir / BUDGET) is not None
     if not trained_before and here:
         with run.time("train"):
             _train_here(config, student, data, run)
     elif not trained_before:
         _free_memory(student)
         train_in_processes(config, inputs or {}, run)
-    budget = processes.share(_read_budget(run) if processes.is_first() else None)
+    budget = processes.share(read_json(run.dir / BUDGET) if processes.is_first() else None)
     if trained_before or not here:  # in other processes, or before an interruption
         from mentor_kit.students.student import load_student
 
@@ -247,10 +247,6 @@ def _free_memory(student: Student) -> None:
     student.model = None
     gc.collect()
     torch.cuda.empty_cache()  # without a GPU it does nothing
-
-
-def _read_budget(run: Run) -> dict[str, Any]:
-    return json.loads(run.path(BUDGET).read_text(encoding="utf-8"))
 
 
 def _train_here(config: TrainConfig, student: Student, data: TrainingData, run: Run) -> None:

@@ -17,7 +17,7 @@ from mentor_kit.students.sampling import ScoresNotFinite
 from mentor_kit.students.student import Student
 from mentor_kit.training import processes
 from mentor_kit.training.callback import RunCallback
-from mentor_kit.training.checkpoints import kept_checkpoints, restore_best
+from mentor_kit.training.checkpoints import KEPT, restore_best
 from mentor_kit.training.collapse import PROBABILITY, not_a_number
 from mentor_kit.training.config import TrainConfig
 
@@ -37,7 +37,7 @@ def common_arguments(config: TrainConfig, student: Student) -> dict[str, Any]:
                         "installed; install it, or use 'none' (metrics.jsonl is always written).")
     cuda = student.model.device.type == "cuda"
     save = {"save_strategy": "steps", "save_steps": config.save_every,
-            "save_total_limit": kept_checkpoints()}
+            "save_total_limit": KEPT}
     loading = student.origin.loading
     return {"use_cpu": not cuda, "bf16": cuda, "fp16": False, "disable_tqdm": True,
             "optim": "adamw_torch_fused" if cuda else "adamw_torch",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mentor_kit.core.files import atomic_path, find_path
 from mentor_kit.core.plugins import load_object
 from mentor_kit.errors import UserError
-from mentor_kit.runs.files import canonical_json, read_jsonl, write_atomic
+from mentor_kit.runs.files import append_jsonl, canonical_json, read_jsonl, write_atomic
 from mentor_kit.runs.open import init_run, load_run
 from mentor_kit.runs.run import Run, notebook_version, run_key
 
@@ -258,3 +258,26 @@ def test_a_notebook_finds_files_and_modules_of_its_project(tmp_path, monkeypatch
     assert load_object("own_module_of_a_project:answer", "thing") == 42
     with pytest.raises(UserError, match="no_such_module_at_all"):
         load_object("no_such_module_at_all:answer", "thing")
+
+
+@pytest.mark.parametrize("damage", ["", "key: ", "\0\0\0", "[1]", "key: x\nstage: y\n"])
+def test_params_that_a_crash_damaged_stop_nothing_where_the_folder_names_the_run(tmp_path, damage):
+    key = init_run(tmp_path / "x", stage="train", params={"rate": 1}).key
+    for name in ("x", key):
+        run = init_run(tmp_path / name, stage="train", params={"rate": 1})
+        run.log({"step": 1})
+        run.path("params.yaml").write_text(damage)
+    with pytest.raises(UserError, match=r"params.yaml' is damaged, .* delete this folder"):
+        init_run(tmp_path / "x", stage="train", params={"rate": 1})
+    again = init_run(tmp_path / key, stage="train", params={"rate": 1})
+    again.resume_metrics(1)
+    assert again.metrics() == [{"step": 1}]
+
+
+def test_lines_that_a_crash_damaged_at_the_end_are_dropped(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    for tail in (b'{"step": 2', b"\0\0\0\0", b'{"st\0\0'):
+        file.write_bytes(b'{"step":1}\n' + tail)
+        assert read_jsonl(file) == [{"step": 1}]
+        append_jsonl(file, {"step": 2})
+        assert file.read_bytes() == b'{"step":1}\n{"step":2}\n'

@@ -16,7 +16,7 @@ import torch
 from small_student import by_heart, clone, new_run, teacher_records, untrained
 
 from mentor_kit.rewards import load_reward
-from mentor_kit.training.checkpoints import SHARDS, last_checkpoint
+from mentor_kit.training.checkpoints import SHARDS, last_checkpoint, seal
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.grpo import train_grpo
 from mentor_kit.training.sft import train_sft
@@ -136,16 +136,30 @@ def test_sft_killed_anywhere(tmp_path, options):
     check_as_unbroken(train, tmp_path, settings.save_every)
 
 
-def test_a_half_written_checkpoint_is_no_checkpoint(tmp_path):
+def written(run, step):
+    for name in ("trainer_state.json", "rng_state.pth", "model.safetensors", "part/optimizer.pt"):
+        run.path(f"checkpoints/checkpoint-{step}/{name}").write_text(f"{name} of {step}")
+    run.log({"step": step, "val/accuracy": 0.5})
+
+
+def cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+@pytest.mark.parametrize("damage", [
+    lambda last: (last / "sizes.json").unlink(),  # killed, or crashed, while it was written
+    lambda last: cut(last / "sizes.json", 5), lambda last: cut(last / "part/optimizer.pt", 0),
+    lambda last: cut(last / "model.safetensors", 5), lambda last: cut(last / "rng_state.pth", 1),
+    lambda last: cut(last / "trainer_state.json", 0), lambda last: (last / "rng_state.pth").unlink()
+])
+def test_training_goes_on_from_the_checkpoint_before_one_that_is_not_whole(tmp_path, damage):
     run = new_run(tmp_path)
-    run.log({"step": 0, "val/accuracy": 0.5})
-    state, rng = "trainer_state.json", "rng_state.pth"
-    for step, files in {3: [state, rng], 6: [state], 9: [rng]}.items():
-        for name in files:
-            run.path(f"checkpoints/checkpoint-{step}/{name}").write_text("{}")
-    run.path("checkpoints/checkpoint-12/rng_state.pth").write_text("")
-    run.path("checkpoints/checkpoint-12/trainer_state.json").write_text('{"global_step": 1')
-    assert last_checkpoint(run) == str(run.dir / "checkpoints" / "checkpoint-3")
-    assert [p.name for p in (run.dir / "checkpoints").iterdir()] == ["checkpoint-3"] and len(
-        run.metrics()
-    ) == 1
+    for step in (3, 6):
+        written(run, step)
+        seal(run, step)
+    folder = run.dir / "checkpoints"
+    assert last_checkpoint(run) == str(folder / "checkpoint-6")
+    damage(folder / "checkpoint-6")
+    assert last_checkpoint(run) == str(folder / "checkpoint-3")
+    assert [p.name for p in folder.iterdir()] == ["checkpoint-3"]
+    assert [line["step"] for line in run.metrics()] == [3]
