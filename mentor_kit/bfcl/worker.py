@@ -1,27 +1,23 @@
-"""Runs inside the checker's own environment: `python -I -S worker.py PACKAGES entries|check|serve`,
-lines of JSON.
+"""Runs inside the checker's own environment: `python -I -S worker.py PACKAGES entries|check`, lines
+of JSON; and as the handlers of a sandbox (`mentor_kit.core.confined`) that answers the multi-turn
+requests.
 
 Imports nothing of the kit. The package's table of models pulls in seventeen vendors' clients; the
 checker reads only one flag of it, so a table of that flag stands in its place (dots in function
 names were made underscores).
 
-`serve` answers the multi-turn requests. The package evaluates what a model wrote as Python and
-keeps state in module globals; so each request is answered by a forked child that starts from the
-same clean state, can open no file or socket, and is ended by the kernel when it has used up its CPU
-time. A call arrives as [name, arguments] of JSON and reaches the package only if the item's classes
-have a method of that name: what is evaluated is that name with literal arguments.
+The package evaluates what a model wrote as Python and keeps state in module globals; so each
+multi-turn request runs in a forked child of the sandbox. A call arrives as [name, arguments] of
+JSON and reaches the package only if the item's classes have a method of that name: what is
+evaluated is that name with literal arguments.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import resource
-import select
-import signal
 import sys
-import time
 import types
 from collections import defaultdict
 from functools import cache
@@ -29,10 +25,6 @@ from typing import Any
 
 MODEL = "mentor_kit"
 LANGUAGES = {"simple_java": "JAVA", "simple_javascript": "JAVASCRIPT"}
-# seconds on the wall clock for each CPU second a child may use: other processes want the CPU too
-PATIENCE = 6
-MEMORY_BYTES = 1 << 30
-MAX_REPLY = 4 << 20  # bytes
 # no such name exists: to the package a call like any other that cannot be evaluated
 REFUSED = "refused_call()"
 
@@ -150,52 +142,6 @@ def check_turns(line: dict[str, Any]) -> dict[str, Any]:
             "by": "bfcl:" + ("valid" if result["valid"] else result["error_type"])}
 
 
-SERVED = {"execute": execute, "check": check_turns}
-
-
-def serve(out: Any) -> None:
-    """Say that it is ready, then answer requests until stdin closes. `error` in a reply says that
-    the environment is at fault."""
-    try:  # what the forked children will need, they cannot read
-        import _strptime  # noqa: F401 - imported by `datetime.strptime` at its first use
-
-        import bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker  # noqa: F401
-    except ImportError as error:
-        out.write(json.dumps({"error": str(error)}) + "\n")
-        return
-    out.write(json.dumps({"ready": True}) + "\n")
-    out.flush()
-    for text in sys.stdin:
-        try:
-            reply = answer(json.loads(text))
-        except Exception as error:  # noqa: BLE001 - said to whoever asked
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        out.write(json.dumps(reply) + "\n")
-        out.flush()
-
-
-def answer(line: dict[str, Any]) -> dict[str, Any]:
-    """The reply to one request; `{"failure": "timeout" | "memory" | "crash" | "long"}` where the
-    child gave none."""
-    items, _ = truths(line["category"])  # read once, by the parent
-    methods(tuple(items[line["entry"]]["involved_classes"]))
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _answer_and_exit(line, writer)
-    os.close(writer)
-    reply = _read(reader, PATIENCE * line["seconds"])
-    os.close(reader)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if len(reply) > MAX_REPLY:
-        return {"failure": "long"}
-    if not reply.endswith(b"\n"):
-        late = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
-        return {"failure": "timeout" if late else "crash"}
-    return json.loads(reply)
-
-
 class LateImport(BaseException):
     """A module that a child asks for and its parent has not read. Not an Exception: the package
     would take it for a call that failed; so it is a crash, and seen."""
@@ -205,56 +151,39 @@ class LateImport(BaseException):
         raise cls(name)
 
 
-def _answer_and_exit(line: dict[str, Any], writer: int) -> None:
-    """The child: answers and ends, whatever happens."""
-    try:
-        os.closerange(0, 2)
+def start(folder: str) -> dict[str, Any]:
+    """The operations of the sandbox (`mentor_kit.core.confined`).
+
+    Raises:
+        ImportError: the package is not in the folder.
+    """
+    load_package(folder)
+    import _strptime  # noqa: F401 - imported by `datetime.strptime` at its first use
+
+    import bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker  # noqa: F401
+
+    return {"execute": closed(execute), "check": closed(check_turns)}
+
+
+def prepare(line: dict[str, Any]) -> None:
+    """Read what a request needs, once."""
+    items, _ = truths(line["category"])
+    methods(tuple(items[line["entry"]]["involved_classes"]))
+
+
+def closed(operation: Any) -> Any:
+    """An operation without imports."""
+    def run(line: dict[str, Any]) -> dict[str, Any]:
         sys.meta_path[:] = [LateImport]
-        confine(line["seconds"])
-        reply = json.dumps(SERVED[line["operation"]](line))
-    except MemoryError:
-        reply = json.dumps({"failure": "memory"})
-    except BaseException:  # noqa: BLE001 - a forked child must never return into its parent's loop
-        reply = json.dumps({"failure": "crash"})
-    try:
-        data = memoryview((reply + "\n").encode())
-        while data:
-            data = data[os.write(writer, data):]
-    finally:
-        os._exit(0)
+        return operation(line)
 
-
-def confine(seconds: int) -> None:
-    """From here on: so many CPU seconds and MEMORY_BYTES, no file written, no file, socket or
-    process opened."""
-    for kind, value in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, MEMORY_BYTES),
-                        (resource.RLIMIT_FSIZE, 0),
-                        (resource.RLIMIT_NOFILE, 0), (resource.RLIMIT_NPROC, 0),
-                        (resource.RLIMIT_CORE, 0)):
-        try:
-            resource.setrlimit(kind, (value, value))
-        except (ValueError, OSError):  # macOS knows no RLIMIT_AS; the others still hold
-            continue
-
-
-def _read(reader: int, seconds: float) -> bytes:
-    """What the child writes until it ends, the time is over or it is too much."""
-    deadline, found = time.monotonic() + seconds, b""
-    while len(found) <= MAX_REPLY and select.select([reader], [], [],
-                                                    max(deadline - time.monotonic(), 0))[0]:
-        chunk = os.read(reader, 1 << 16)
-        if not chunk:
-            break
-        found += chunk
-    return found
+    return run
 
 
 def main() -> None:
     folder, operation = sys.argv[1:]
     load_package(folder)
     out, sys.stdout = sys.stdout, sys.stderr  # the package prints
-    if operation == "serve":
-        return serve(out)
     resource.setrlimit(resource.RLIMIT_CPU, (600, 600))
     resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     for text in sys.stdin:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -212,27 +211,6 @@ def test_the_process_inherits_nothing_and_stands_alone(monkeypatch):
     assert not Path(box.worker.folder).exists()
 
 
-def test_a_confined_child_opens_no_file_socket_or_process_and_gets_no_memory(tmp_path):
-    tries = f"""
-import os, socket, sys
-sys.path.insert(0, {str(bfcl.WORKER.parent)!r})
-import worker
-worker.confine(5)
-for what in (lambda: open("/etc/passwd"), lambda: open("new", "w"), socket.socket, os.pipe,
-             lambda: os.popen("ls"), lambda: bytearray(2 << 30)):
-    try:
-        what()
-        print("done")
-    except (OSError, MemoryError) as error:
-        print(type(error).__name__)
-"""
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", tries], capture_output=True, text=True,
-                          cwd=tmp_path,
-                          check=True)
-    assert done.stdout.split() == ["OSError"] * 5 + ["MemoryError"], done.stderr
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0 and not list(tmp_path.iterdir())
-
-
 @needs_environment
 def test_a_damaged_environment_is_a_user_error_not_a_wrong_answer(monkeypatch, tmp_path):
     from mentor_kit.bfcl import executor as bfcl_sandbox
@@ -394,6 +372,11 @@ class ScriptedModel(torch.nn.Module):
         super().__init__()
         self.tokenizer, self.script, self.device = tokenizer, script, torch.device("cpu")
         self.generation_config = SimpleNamespace()
+        self.config = SimpleNamespace(max_position_embeddings=None)
+        self.embedding = torch.nn.Embedding(len(tokenizer), 1)
+
+    def get_input_embeddings(self):
+        return self.embedding
 
     def generate(self, input_ids, attention_mask, generation_config, **_):
         written = [self.ids(self.tokenizer.decode(row))[:generation_config.max_new_tokens]
