@@ -104,7 +104,10 @@ def _check_splits(study: Study, job: Job) -> None:
     if not isinstance(teacher, Job) or teacher.notebook.stem != COLLECT:
         return
     sizes = parse_options(teacher.params["split_sizes"], "split_sizes")
-    for split in (*NEEDED_SPLITS.get(job.notebook.stem, ()), *job.params.get("splits", ())):
+    needed = NEEDED_SPLITS.get(job.notebook.stem, ())
+    if job.params.get("method") == "cold_start" and job.params.get("cold_start_level"):
+        needed = ("pretrain", "validation")
+    for split in (*needed, *job.params.get("splits", ())):
         if not sizes.get(split):
             asked = job.params.get("splits")
             place = _place(study, job, ["splits"]) if asked else _place(study, teacher,

@@ -148,7 +148,7 @@ def test_a_key_that_the_environment_lacks_is_refused_only_where_the_job_is_to_ru
 def test_the_checks_need_no_torch():
     code = ("import sys; from mentor_kit.batch.study import load_study; from "
             "mentor_kit.batch.preflight import check_values; study = "
-            "load_study('params/reference.yaml'); check_values(study, study.jobs); "
+            "load_study('params/reference-gsm.yaml'); check_values(study, study.jobs); "
             "print(len(study.jobs), [name for name in ('torch', 'transformers', 'pandas') if name "
             "in sys.modules])")
     command = [sys.executable, "-c", code]
@@ -160,7 +160,7 @@ def test_the_checks_need_no_torch():
 def test_a_dry_run_of_82_jobs_takes_less_than_three_seconds(tmp_path):
     """Of a CPU's time, whatever else the machine does."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    command = [sys.executable, "-m", "mentor_kit", "batch", "params/reference.yaml", "--dry-run",
+    command = [sys.executable, "-m", "mentor_kit", "batch", "params/reference-gsm.yaml", "--dry-run",
                "--results",
                str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60,

@@ -154,7 +154,7 @@ def forked(root: Path) -> bool:
 
 
 def dry_run(root: Path) -> bool:
-    used = cpu_seconds("params/reference.yaml", "--dry-run", "--results", str(root), cwd=ROOT)
+    used = cpu_seconds("params/reference-gsm.yaml", "--dry-run", "--results", str(root), cwd=ROOT)
     print(f"dry run of the reference study: {used:.2f} s of a CPU (at most {DRY_RUN_SECONDS:g})")
     return used <= DRY_RUN_SECONDS
 
