@@ -15,6 +15,7 @@ from mentor_kit.analysis.curves import data_scaling, reward_terms, run_curves, t
 from mentor_kit.analysis.frame import Results
 from mentor_kit.analysis.reward_figures import (
     advantage_bars,
+    advantage_by_calls,
     reward_correlation,
     reward_distribution,
     reward_heatmap,
@@ -35,6 +36,7 @@ __all__ = [
     "ablation_bars",
     "accuracy_by_split",
     "advantage_bars",
+    "advantage_by_calls",
     "data_scaling",
     "pass_rate",
     "reward_correlation",

@@ -146,3 +146,35 @@ def advantage_bars(groups: Mapping[str, Sequence[float]],
     return figure, """Rewards of groups of rollouts and the advantages they become. Dividing by the
         group's standard deviation makes groups alike whose rewards differ by very different
         amounts."""
+
+
+@picture
+def advantage_by_calls(frame: pd.DataFrame) -> Picture:
+    """Mean advantage by number of calls in groups without a right answer, one line a preset.
+
+    Args:
+        frame: of `mentor_kit.rewards.diagnostics.advantages`.
+
+    Raises:
+        UserError: every group has a right answer.
+    """
+    empty = frame[frame["group"] == "none right"]
+    if empty.empty:
+        raise UserError("No group without a right answer to draw: sample more problems, or a "
+                        "student that is right less often.")
+    presets = list(dict.fromkeys(empty["preset"]))
+    figure = Figure(figsize=(SINGLE, 2.2))
+    axes = figure.subplots()
+    for preset in presets:
+        style = method_style(preset, presets)
+        means = empty[empty["preset"] == preset].groupby("calls")["advantage"].mean()
+        axes.plot(means.index, means, color=style.color, marker=style.marker,
+                  linestyle=style.linestyle, label=style.label)
+    axes.axhline(0, color="#202020", linewidth=0.6)
+    axes.set(xlabel="calls of a rollout", ylabel="mean advantage")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+    share = (frame["group"] == "none right").mean()
+    return figure, f"""Mean advantage by number of calls, in the {share:.0%} of groups without a
+        right answer. There a bonus for not inventing tools, paid for no call too, is all that
+        differs: a line that falls teaches to call less."""

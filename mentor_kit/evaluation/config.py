@@ -46,6 +46,7 @@ class DesignConfig(StudentConfig):
     prompts: int = Field(32, ge=1, description="problems sampled")
     group_size: int = Field(8, ge=2, description="rollouts per problem")
     temperature: float = Field(1.0, gt=0, description="of the rollouts")
+    max_turns: int = Field(5, ge=1, description="assistant turns")
     max_new_tokens: int = Field(
         256, ge=1, description="tokens of a completion, tool results included")
     seed: int = Field(0, ge=0, description="of the rollouts")

@@ -68,6 +68,7 @@ def design_rollouts(config: DesignConfig, inputs: Mapping[str, Run], run: Run) -
         collection = load_collection(inputs["teacher_run"])
         student, _ = load_evaluated_student(config, inputs.get("student_run"), collection)
         settings = Sampling(temperature=config.temperature, seed=config.seed,
+                            max_turns=config.max_turns,
                             max_new_tokens=config.max_new_tokens)
         rollouts = sample_groups(student, collection.accepted("train")[:config.prompts],
                                  config.group_size, settings)

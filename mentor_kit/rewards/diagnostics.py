@@ -17,7 +17,9 @@ import pandas as pd
 
 from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record
+from mentor_kit.errors import UserError
 from mentor_kit.metrics.trajectories import record_metrics
+from mentor_kit.rewards.advantages import group_advantages
 from mentor_kit.rewards.behaviours import behaviours
 from mentor_kit.rewards.context import RewardContext
 from mentor_kit.rewards.reward import GATES, Reward, load_reward
@@ -148,6 +150,73 @@ def varying_share(values: Sequence[float], groups: Sequence[object]) -> float:
     for value, group in zip(values, groups, strict=True):
         by_group[group].append(value)
     return fmean(float(max(v) - min(v) > 1e-9) for v in by_group.values())
+
+
+def advantages(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.DataFrame:
+    """The advantage that GRPO makes of each rollout's reward, one row a rollout and preset.
+
+    Returns:
+        problem_id, preset, reward, advantage (in standard deviations of the group), correct, calls,
+        invented (a call of a tool that does not exist), group (`some right` or `none right`).
+
+    Raises:
+        UserError: groups of different sizes, or of fewer than two rollouts.
+    """
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for rollout in rollouts:
+        groups[rollout.problem.id].append(rollout)
+    if len({len(group) for group in groups.values()}) != 1:
+        raise UserError("Advantages need groups of one size, and these rollouts have "
+                        f"{sorted({len(group) for group in groups.values()})} a problem: sample "
+                        "the same number for each.")
+    rows = []
+    for reward in map(load_reward, presets):
+        paid = [[reward(r.problem, r.reference, r.trajectory).total for r in group]
+                for group in groups.values()]
+        for group, totals, scaled in zip(groups.values(), paid, group_advantages(paid),
+                                         strict=True):
+            kind = f"{'some' if any(r.trajectory.meta['correct'] for r in group) else 'none'} right"
+            rows += [_advantage_row(r, reward.name, total, advantage, kind)
+                     for r, total, advantage in zip(group, totals, scaled, strict=True)]
+    return pd.DataFrame(rows)
+
+
+def _advantage_row(r: Record, preset: str, total: float, advantage: float,
+                   group: str) -> dict[str, object]:
+    context = RewardContext(r.problem, r.reference, r.trajectory)
+    return {"problem_id": r.problem.id, "preset": preset, "reward": total, "advantage": advantage,
+            "correct": r.trajectory.meta["correct"], "calls": len(r.trajectory.calls),
+            "invented": bool(context.unknown), "group": group}
+
+
+def price_of_hygiene(rollouts: Sequence[Record], presets: Sequence[str | Reward] = (
+        "mentor", "mentor_no_hygiene", "strict", "strict_no_hygiene", "mentor_fixed")
+                     ) -> pd.DataFrame:
+    """Is a wrong answer without an invented tool worth as much to GRPO as a right answer?
+
+    In a group without a right answer, dividing by the group's standard deviation turns any small
+    bonus into one or two whole deviations. A term for tool hygiene is paid for no call at all, so
+    where right answers are rare the cheapest way to a high advantage is to call less.
+
+    Returns:
+        One row a preset. `none right`: share of groups without a right answer. Then mean
+        advantages: of right answers (in groups with some), and in groups with none of wrong answers
+        that invented no tool, and of those that did. `per call`: the slope of the advantage over
+        the number of calls, in groups with none; below zero, calling less is what is learnt there.
+        nan where there is no such rollout.
+    """
+    frame = advantages(rollouts, presets)
+    rows = {}
+    for preset, of in frame.groupby("preset", sort=False):
+        empty = of[of["group"] == "none right"]
+        slope = np.polyfit(empty["calls"], empty["advantage"], 1)[0] \
+            if empty["calls"].nunique() > 1 else np.nan
+        rows[preset] = {"none right": float((of["group"] == "none right").mean()),
+                        "right answer": of.loc[of["correct"], "advantage"].mean(),
+                        "wrong, none invented": empty.loc[~empty["invented"], "advantage"].mean(),
+                        "wrong, invented": empty.loc[empty["invented"], "advantage"].mean(),
+                        "per call": float(slope)}
+    return pd.DataFrame(rows).T
 
 
 def correlations(scores: pd.DataFrame) -> pd.Series:

@@ -25,7 +25,7 @@ class WSDSchedule:
         self.decays_from: int | None = None
 
     def begin_decay(self, step: int) -> None:
-        """Only the first call counts."""
+        """Decay from this step on, which may lie ahead; only the first call counts."""
         if self.decays_from is None:
             self.decays_from = step
 
@@ -36,7 +36,7 @@ class WSDSchedule:
         warm = min(1.0, (step + 1) / max(1, self.warmup))
         if self.decays_from is None or not self.decay:
             return warm
-        return warm * max(0.0, 1 - (step - self.decays_from) / self.decay)
+        return warm * min(1.0, max(0.0, 1 - (step - self.decays_from) / self.decay))
 
 
 class MuonWithAdamW(torch.optim.Optimizer):

@@ -78,4 +78,5 @@ def test_a_cold_start_at_a_level_takes_its_steps_and_cools_down(collection, tmp_
     rates = [m["learning_rate"] for m in run.metrics() if "learning_rate" in m]
     assert budget["optimizer_steps"] == 7 == len(rates)
     assert rates[3] > rates[5] > rates[6] > 0
+    assert max(rates) <= config.cold_start_muon_learning_rate
     assert (run.dir / "student" / "model.safetensors").is_file()

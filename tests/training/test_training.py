@@ -128,7 +128,7 @@ def test_warm_up_stable_decay_by_hand():
     assert [factor(s) for s in range(4)] == [0.5, 1.0, 1.0, 1.0] and not factor.is_over(99)
     factor.begin_decay(10)
     factor.begin_decay(12)
-    assert [factor(s) for s in (10, 11, 13, 14, 20)] == [1.0, 0.75, 0.25, 0.0, 0.0]
+    assert [factor(s) for s in (3, 10, 11, 13, 14, 20)] == [1.0, 1.0, 0.75, 0.25, 0.0, 0.0]
     assert not factor.is_over(13) and factor.is_over(14)
 
 
