@@ -160,9 +160,8 @@ def test_the_checks_need_no_torch():
 def test_a_dry_run_of_82_jobs_takes_less_than_three_seconds(tmp_path):
     """Of a CPU's time, whatever else the machine does."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    command = [sys.executable, "-m", "mentor_kit", "batch", "params/reference-gsm.yaml", "--dry-run",
-               "--results",
-               str(tmp_path)]
+    command = [sys.executable, "-m", "mentor_kit", "batch", "params/reference-gsm.yaml",
+               "--dry-run", "--results", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60,
                           check=False)
     assert "82 of 82 jobs would run" in done.stdout, done.stderr

@@ -8,11 +8,12 @@ import pytest
 
 from mentor_kit.analysis.figures import advantage_by_calls
 from mentor_kit.errors import UserError
-from mentor_kit.rewards.behaviours import behaviours
+from mentor_kit.rewards.behaviours import WRONG, behaviours, rollout
 from mentor_kit.rewards.diagnostics import advantages, price_of_hygiene
 
 BEHAVIOURS = dict(behaviours())
-RIGHT, CLEAN = BEHAVIOURS["perfect"], BEHAVIOURS["wrong answer, no tools"]
+RIGHT = BEHAVIOURS["perfect"]
+CLEAN = replace(RIGHT, trajectory=rollout([], WRONG))
 INVENTED = BEHAVIOURS["wrong answer, hallucinated tool"]
 
 
@@ -42,7 +43,8 @@ def test_an_advantage_is_the_groups_own_and_names_what_the_rollout_did():
     assert frame.groupby("problem_id")["advantage"].sum().abs().max() < 1e-9
     first = frame.iloc[0]
     assert (first["calls"], first["invented"], first["group"]) == (0, False, "none right")
-    assert advantage_by_calls(frame).axes
+    figure, caption = advantage_by_calls(frame)
+    assert len(figure.axes[0].lines) == 2 and "50% of groups" in caption
 
 
 def test_groups_of_other_sizes_and_no_empty_group_are_refused():

@@ -99,19 +99,19 @@ def test_a_higher_level_is_right_less_often(records):
 
 
 def test_stages_keep_their_shares_of_the_steps():
-    assert [p.steps for p in stages("mid", 820)] == [400, 300, 120]
+    assert [p.steps for p in stages("mid", 1400)] == [1000, 250, 150]
     assert sum(p.steps for p in stages("mid", 7)) == 7
-    assert [p.habits for p in stages("easy", 820)][1:] == [LEVELS["hard"], LEVELS["easy"]]
+    assert [p.habits for p in stages("easy", 1400)][1:] == [LEVELS["hard"], LEVELS["easy"]]
     with pytest.raises(UserError, match="cold_start_level='odd'"):
         stages("odd", 10)
 
 
 def test_the_curriculum_is_clean_then_partly_then_all_with_habits(records):
-    (clean, a), (some, b), (all_, c) = curriculum(records, "vhard", 820, seed=0)
-    assert (a, b, c) == (400, 300, 120)
+    (clean, a), (some, b), (all_, c) = curriculum(records, "vhard", 1400, seed=0)
+    assert (a, b, c) == (1000, 250, 150)
     assert clean == list(records)
     changed = [sum(m is not r for m, r in zip(part, records, strict=True)) / len(records)
                for part in (some, all_)]
     assert abs(changed[0] - 0.6) < 0.1 and changed[1] == 1
-    assert curriculum(records, "vhard", 820, seed=0) == [(clean, a), (some, b), (all_, c)]
-    assert curriculum(records, "vhard", 820, seed=1)[1] != (some, b)
+    assert curriculum(records, "vhard", 1400, seed=0) == [(clean, a), (some, b), (all_, c)]
+    assert curriculum(records, "vhard", 1400, seed=1)[1] != (some, b)
