@@ -1,10 +1,13 @@
-"""Group-relative advantages in numpy, for pictures only: training uses TRL's, which are the same.
+"""Group-relative advantages in numpy. Those of rollouts are for pictures only: training uses
+TRL's, which are the same. Those of turns are what training adds to them (`advantage="turn"`).
 
 A group is the rollouts of one problem. Rewards are plain numbers; advantages are in standard
 deviations of the group, except where the scaling is turned off.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,3 +67,34 @@ def per_term_advantages(terms: ArrayLike, weights: ArrayLike | None = None, *,
     each = [group_advantages(terms[..., k], epsilon=epsilon) for k in range(terms.shape[-1])]
     total = np.tensordot(np.stack(each, axis=-1), weights, axes=1)
     return (total - total.mean()) / (total.std(ddof=1) + epsilon)
+
+
+def turn_advantages(credits: Sequence[Sequence[float]], *, discount: float = 1.0,
+                    scale: bool = True, epsilon: float = EPSILON) -> list[NDArray[np.float64]]:
+    """Advantage of each assistant turn over the turns of the same number in its group.
+
+    A turn's return is its credit and, discounted, those of the turns after it. MatchTIR (arXiv
+    2601.10712) adds this to the rollout's own advantage, for every token of the turn.
+
+    Args:
+        credits: of each rollout of one group the credit of each of its turns (see
+            `mentor_kit.rewards.terms.turn_credits`); rollouts may have different numbers of turns.
+        discount: of one turn, between 0 and 1.
+        scale, epsilon: as in `group_advantages`.
+
+    Returns:
+        For each rollout an array (turns); 0 where no other rollout has a turn of this number.
+    """
+    most = max(map(len, credits), default=0)
+    returns = np.full((len(credits), most + 1), np.nan)
+    for row, of_turns in zip(returns, credits, strict=True):
+        after = 0.0
+        for turn in reversed(range(len(of_turns))):
+            row[turn] = after = of_turns[turn] + discount * after
+    advantages = np.zeros_like(returns)
+    for turn in range(most):
+        there = ~np.isnan(returns[:, turn])
+        if there.sum() > 1:
+            (advantages[there, turn],) = group_advantages([returns[there, turn]], scale=scale,
+                                                          epsilon=epsilon)
+    return [row[:len(of_turns)] for row, of_turns in zip(advantages, credits, strict=True)]

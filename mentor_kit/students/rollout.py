@@ -20,7 +20,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from mentor_kit.core.environment import Environment, make_environment
 from mentor_kit.core.problem import Problem, sample_indices
 from mentor_kit.core.toolbox import Toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn, render_environment
+from mentor_kit.core.trajectory import EOS, Trajectory, Turn, render_environment
 from mentor_kit.students.constrained import KnownToolNames
 from mentor_kit.students.kv_decoder import KVDecoder, can_keep_cache
 from mentor_kit.students.sampling import (
@@ -110,12 +110,15 @@ def rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling,
 
 def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *,
                  batch_size: int = 128, samples: Sequence[int] | None = None,
-                 logprobs: bool = False) -> Iterator[Rollout]:
+                 logprobs: bool = False,
+                 begun: Sequence[Sequence[Turn]] | None = None) -> Iterator[Rollout]:
     """`rollouts` with their token ids.
 
     Args:
         logprobs: keep the log-probabilities of what is written; sampled rollouts of a model whose
             cache can be kept.
+        begun: the turns of another that each rollout goes on from, with what followed each of
+            them; they count as turns, and as tokens that the student did not write.
     """
     was_training = student.model.training
     student.model.eval()
@@ -127,6 +130,8 @@ def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampl
                 prompts[id(problem)] = prompt_ids(student, problem)
         rows = [Rollout(number, p, prompts[id(p)], sample, environment=make_environment(p))
                 for number, (p, sample) in enumerate(zip(problems, indices, strict=True))]
+        for row, turns in zip(rows, begun or (), strict=begun is not None):
+            _go_on_from(student, row, turns)
         if can_keep_cache(student.model):
             yield from _run_cached(student, rows, sampling, batch_size, logprobs)
         else:
@@ -136,6 +141,15 @@ def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampl
         if was_training and hasattr(student.model, "for_training"):
             # Unsloth's generate leaves flags of its own that `train` does not know
             student.model.for_training()
+
+
+def _go_on_from(student: Answerer, row: Rollout, turns: Sequence[Turn]) -> None:
+    """Begin a rollout after these turns; they use up its budget of tokens."""
+    texts = [text for turn in turns for text in (turn.text + EOS, turn.env_response)]
+    pieces = student.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    row.completion = [i for piece in pieces for i in piece]
+    row.written, row.logprobs = [0] * len(row.completion), [0.0] * len(row.completion)
+    row.turns, row.begun = list(turns), len(row.completion)
 
 
 def prompt_ids(student: Answerer, problem: Problem) -> list[int]:
@@ -161,7 +175,7 @@ def _run_cached(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, 
         if len(active) + max(slots // REFILL, 1) <= slots:
             for _ in range(min(slots - len(active), len(waiting))):
                 active.append(_begin_turn(waiting.popleft(), sampling))
-                decoder.add_row(active[-1].prompt)
+                decoder.add_row(active[-1].prompt + active[-1].completion)
         wide = any(len(ids) > 1 for ids in decoder.pending)
         passes = decoder.prefill() if wide else [(range(len(active)), decoder.decode_step())]
         for numbers, scores in passes:
@@ -221,7 +235,7 @@ def _write(student: Answerer, row: Rollout, token: int, sampling: Sampling) -> l
     row.completion.append(token)
     row.written.append(1)
     read = len(row.completion) - 1
-    if token == student.tokenizer.eos_token_id or len(row.completion) == sampling.max_new_tokens:
+    if token == student.tokenizer.eos_token_id or len(row.completion) >= sampling.max_new_tokens:
         _end_turn(student, row, sampling)
     return row.completion[read:]
 

@@ -64,6 +64,7 @@ class Part(NamedTuple):
 
 LEVELS = {"easy": Habits(0.20, 0.25, 0.10, 0.20), "mid": Habits(0.45, 0.50, 0.30, 0.40),
           "hard": Habits(0.65, 0.70, 0.40, 0.60), "vhard": Habits(0.85, 0.85, 0.50, 0.70)}
+CLEAN = "clean"
 # clean; 60% with habits, whatever the level, so that the sampler meets all of them; the level's
 STEPS = (1000, 250, 150)
 SHARES = (0.0, 0.6, 1.0)
@@ -73,13 +74,17 @@ SIBLINGS = {tool: names[(i + 1) % len(names)]
 
 
 def stages(level: str, steps: int) -> list[Part]:
-    """The recipe's three stages, scaled to so many optimizer steps.
+    """The recipe's three stages, scaled to so many optimizer steps; level `clean` is the first one
+    alone, which makes a student that is right everywhere: the white-box teacher of others.
 
     Raises:
         UserError: for an unknown level.
     """
+    if level == CLEAN:
+        return [Part(steps, 0.0, Habits())]
     if level not in LEVELS:
-        raise UserError(f"cold_start_level={level!r} is unknown: use one of {', '.join(LEVELS)}.")
+        raise UserError(f"cold_start_level={level!r} is unknown: use one of {CLEAN}, "
+                        f"{', '.join(LEVELS)}.")
     ends = [round(steps * sum(STEPS[:n]) / sum(STEPS)) for n in range(len(STEPS) + 1)]
     habits = (Habits(), LEVELS["hard"], LEVELS[level])
     return [Part(after - before, *rest) for before, after, *rest in

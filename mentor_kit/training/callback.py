@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,6 +46,11 @@ class RunCallback(TrainerCallback):
         validation: records whose reference is the teacher's trajectory; every one is asked.
         schedule: its decay begins at the target accuracy, and the end of that stops the training.
 
+    Attributes:
+        measure: what is logged at a validation besides, under `val/`.
+        spent: what an optimizer step cost, by the names of the metrics; for trainers that do not
+            log it themselves.
+
     Raises:
         TrainingCollapsed: from within the training, when going on cannot help.
     """
@@ -59,6 +64,8 @@ class RunCallback(TrainerCallback):
         self.collapse = CollapseDetector(config.collapse_patience, self.validations)
         for line in processes.share(run.metrics()):  # of the training that is resumed
             self._update(line)
+        self.measure: Callable[[], Mapping[str, float]] = dict
+        self.spent: Callable[[int], Mapping[str, float]] = lambda step: {}
         self.bar = StepBar(config.total_steps, student.name)
         self.started = 0.0
         self.best_before = 0  # step of the best student at the checkpoint before the last
@@ -84,6 +91,8 @@ class RunCallback(TrainerCallback):
                    and math.isfinite(v)}
         if not numbers:
             return
+        if "loss" in numbers:
+            numbers |= self.spent(state.global_step)
         self.run.log({"step": state.global_step, **numbers})
         self.bar.show({"step": state.global_step, **numbers})
         self._update({"step": state.global_step, **logged})
@@ -105,6 +114,7 @@ class RunCallback(TrainerCallback):
         try:
             with self.run.time("validation"):
                 metrics = processes.share(validation_metrics(self.student, self.validation))
+                metrics = {**metrics, **self.measure()}
         except ScoresNotFinite as error:
             raise not_a_number(PROBABILITY, None, step) from error
         line = {"step": step, **{f"val/{k}": v for k, v in metrics.items()}}
@@ -116,6 +126,8 @@ class RunCallback(TrainerCallback):
 
     def _update(self, line: dict[str, Any]) -> None:
         self.validations.update(line)
+        if self.config.method == "opd":  # which learns from equal rewards as well
+            line = {name: value for name, value in line.items() if name != "frac_reward_zero_std"}
         self.collapse.update(line)
 
     def _check_weights(self, step: int) -> None:

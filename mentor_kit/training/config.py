@@ -6,7 +6,7 @@ them).
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -30,8 +30,12 @@ class SFTPlan(NamedTuple):
     cooldown: int = 0  # optimizer steps of linear decay to zero once the target is reached
 
 
+# methods with rollouts that are not a reward's name: theirs are scored by `mentor`
+NAMED = ("opd", "rft", "dpo", "mixed", "turn_credit")
+
+
 class TrainConfig(LoadConfig):
-    """Notebook 03: the cold start, SFT, or GRPO with a reward.
+    """Notebook 03: the cold start, SFT, GRPO with a reward, or one of its rivals (docs/methods.md).
 
     Defaults follow the released scripts where PAPER.md gives a value; learning rate, temperature
     and batch are the demo's (the released 1e-6 is far too small for a student from scratch).
@@ -41,14 +45,40 @@ class TrainConfig(LoadConfig):
     start_run: str = Field(
         "",
         description='a run of this notebook to start from; "" is the latest cold start '
-        '("none": from student_source)',
+        '("none": from student_source); a cold start takes only its vocabulary',
     )
     method: str = Field(
-        "mentor", description="cold_start | sft | a reward preset | any name, with reward set"
+        "mentor",
+        description="cold_start | sft | opd | rft | dpo | mixed | turn_credit | a reward preset | "
+                    "any name, with reward set",
     )
     reward: str = Field(
         "", description='"" is the method\'s preset | preset | path of a YAML | package.module:name'
     )
+    distill_from: str = Field(
+        "", description="of opd: the white-box teacher, of the student's vocabulary: a run's "
+                        "folder | a student's folder | a hub id")
+    divergence: float = Field(
+        1.0, ge=0, le=1, description="of opd: 1 is the reverse KL | 0 the forward KL | between "
+                                     "them the generalised JSD")
+    turn_weight: float = Field(
+        0.0, ge=0, description="of opd: how much less a turn counts on which student and teacher "
+                               "differ more than on the first (SOD); 0 is none")
+    kept: Literal["right", "right_tools"] = Field(
+        "right", description="rollouts that rft trains on: right | right_tools (and with the "
+                             "teacher's tools)")
+    dpo_beta: float = Field(0.1, gt=0, description="of dpo: how near the student stays to its "
+                                                   "start")
+    teacher_traces: int = Field(0, ge=0, description="rollouts of each group that are the "
+                                                     "teacher's trajectory (LUFFY; mixed: 1)")
+    trace_shaping: float = Field(0.1, gt=0, description="of teacher_traces: p / (p + this) in "
+                                                        "place of the ratio p")
+    replayed_groups: float = Field(
+        0.0, ge=0, le=1, description="share of the groups that go on from the teacher's first "
+                                     "turns (ReOPD)")
+    drop_flat_groups: Literal["no", "leave_out", "replace"] = Field(
+        "no", description="groups without reward differences (DAPO): no | leave_out (of the token "
+                          "mean) | replace (ask other problems)")
     student_source: str = Field("tiny", description="tiny (from scratch) | a folder | a hub id")
     student_backend: Literal["auto", "transformers", "unsloth"] = Field(
         "auto", description="auto | transformers | unsloth")
@@ -70,9 +100,10 @@ class TrainConfig(LoadConfig):
     save_every: int = Field(10, ge=0, description="optimizer steps between checkpoints; 0 is none")
     report_to: str = Field("none", description="none | tensorboard | wandb")
     steps: int = Field(40, ge=1, description="optimizer steps of SFT and GRPO")
-    cold_start_level: Literal["", "easy", "mid", "hard", "vhard"] = Field(
-        "", description="of the registry's cold start, in three stages on its pretrain split: easy "
-                        '| mid | hard | vhard; "" for other problems')
+    cold_start_level: Literal["", "clean", "easy", "mid", "hard", "vhard"] = Field(
+        "", description="of the registry's cold start, in three stages on its pretrain split: "
+                        "easy | mid | hard | vhard | clean (a teacher of others); "
+                        '"" for other problems')
     cold_start_steps: int = Field(400, ge=1, description="upper bound of the cold start; at a "
                                                          "level its steps")
     cold_start_accuracy: float = Field(
@@ -116,9 +147,13 @@ class TrainConfig(LoadConfig):
         "dapo", description="dapo (token mean) | grpo | bnpo | dr_grpo | cispo | sapo")
     scale_rewards: Literal["group", "batch", "none"] = Field(
         "group", description="group | batch | none (none is Dr. GRPO)")
-    advantage: Literal["grpo", "gdpo"] = Field(
+    advantage: Literal["grpo", "gdpo", "turn"] = Field(
         "grpo",
-        description="grpo | gdpo (every reward term normalised by itself: arXiv 2601.05242)")
+        description="grpo | gdpo (every reward term normalised by itself: arXiv 2601.05242) | turn "
+                    "(one of each turn besides: MatchTIR)")
+    turn_discount: float = Field(
+        0.9, ge=0, le=1, description="of advantage turn: what a later turn counts for an earlier "
+                                     "one")
     keep: Literal["last", "best"] = Field(
         "last", description="which student is saved: last | best (by validation accuracy)")
     collapse_patience: int = Field(
@@ -138,18 +173,29 @@ class TrainConfig(LoadConfig):
     vllm_server: str = Field("", description="address of a vLLM server that samples the rollouts")
 
     @property
-    def kind(self) -> Literal["cold_start", "sft", "grpo"]:
-        return self.method if self.method in ("cold_start", "sft") else "grpo"
+    def kind(self) -> Literal["cold_start", "sft", "dpo", "grpo"]:
+        return self.method if self.method in ("cold_start", "sft", "dpo") else "grpo"
 
     @property
     def reward_spec(self) -> str:
-        return self.reward or self.method
+        return self.reward or ("mentor" if self.method in NAMED else self.method)
+
+    @property
+    def of_groups(self) -> str:
+        """What asks for groups that the kit makes and updates by itself; "" where TRL's serve
+        too."""
+        asked = {f"method={self.method!r}": self.method in ("opd", "rft"),
+                 f"teacher_traces={self.teacher_traces}": bool(self.teacher_traces),
+                 f"replayed_groups={self.replayed_groups}": self.replayed_groups > 0,
+                 f"drop_flat_groups={self.drop_flat_groups!r}": self.drop_flat_groups != "no",
+                 "advantage='turn'": self.advantage == "turn"}
+        return next((name for name, is_so in asked.items() if is_so), "")
 
     @property
     def preview_reward(self) -> str:
         """The reward shown on a group before training: its own, or MENTOR's where none is
         trained on."""
-        return self.reward_spec if self.kind == "grpo" else "mentor"
+        return self.reward_spec if self.kind in ("grpo", "dpo") else "mentor"
 
     @property
     def rollouts(self) -> int:
@@ -159,7 +205,7 @@ class TrainConfig(LoadConfig):
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole training; of a cold start the upper bound."""
-        return self.steps if self.kind == "grpo" else self.sft_plan.steps
+        return self.sft_plan.steps if self.kind == "cold_start" else self.steps
 
     @property
     def steps_per_batch(self) -> int:
@@ -193,6 +239,48 @@ class TrainConfig(LoadConfig):
             asked["finetuning"] = "full" if embedded else "lora"
         return LoadConfig(**asked)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _stand_for(cls, asked: Any) -> Any:
+        """What `mixed` and `turn_credit` stand for, where nothing of the kind is set."""
+        if isinstance(asked, dict) and asked.get("method") == "turn_credit":
+            return {**asked, "advantage": "turn"}
+        if isinstance(asked, dict) and asked.get("method") == "mixed":
+            mixes = asked.get("teacher_traces") or asked.get("replayed_groups")
+            return asked if mixes else {**asked, "teacher_traces": 1}
+        return asked
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> TrainConfig:
+        """Refuse by name what cannot run a rival of MENTOR, before anything starts."""
+        dpo = self.kind == "dpo"
+        own = "method='dpo'" if dpo else self.of_groups
+        against = {
+            "student_backend='unsloth'": self.student_backend == "unsloth",
+            "vllm_server": bool(self.vllm_server), "fast_inference=True": self.fast_inference,
+            f"num_processes={self.num_processes}": self.num_processes > 1,
+            "rollout_engine='trl'": self.rollout_engine == "trl" and not dpo,
+            "shared_prompts=False": not self.shared_prompts and not dpo,
+            "gradient_checkpointing=True": self.gradient_checkpointing and not dpo}
+        if own and (found := next((name for name, is_so in against.items() if is_so), "")):
+            raise ValueError(f"{own} samples and trains by the kit's own engine in one process, "
+                             f"so {found} cannot be used with it: leave it at its default")
+        of_grpo = {"teacher_traces": self.teacher_traces, "advantage": self.advantage != "grpo",
+                   "drop_flat_groups": self.drop_flat_groups != "no", "kl_beta": self.kl_beta,
+                   "entropy_coef": self.entropy_coef,
+                   "replayed_groups": self.replayed_groups and dpo}
+        if self.method in ("opd", "rft", "dpo") and any(of_grpo.values()):
+            name = next(name for name, is_so in of_grpo.items() if is_so)
+            raise ValueError(f"{name} is of GRPO's loss, and method={self.method!r} has another: "
+                             "leave it at its default")
+        if self.kind == "grpo" and self.teacher_traces >= self.group_size:
+            raise ValueError(f"teacher_traces={self.teacher_traces} leaves no rollout of the "
+                             f"student in a group of group_size={self.group_size}: lower it")
+        if dpo and self.sft_batch % 2:
+            raise ValueError(f"sft_batch={self.sft_batch} trajectories are no pairs of a right "
+                             "and a wrong one: choose an even number")
+        return self
+
     @model_validator(mode="after")
     def _check_quantisation(self) -> TrainConfig:
         self.loading(embedded=self.student_source == "tiny")
@@ -201,7 +289,7 @@ class TrainConfig(LoadConfig):
     @model_validator(mode="after")
     def _check_batches(self) -> TrainConfig:
         if self.kind != "grpo":
-            plan, micro = self.sft_plan, self.sft_micro_batch if self.kind == "sft" else 0
+            plan, micro = self.sft_plan, 0 if self.kind == "cold_start" else self.sft_micro_batch
             if plan.batch_size % (self.num_processes * (micro or 1)):
                 raise ValueError(
                     f"{self.kind if self.kind == 'cold_start' else 'sft'}_batch={plan.batch_size} "

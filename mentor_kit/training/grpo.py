@@ -30,15 +30,19 @@ from mentor_kit.training import processes
 from mentor_kit.training.callback import RunCallback
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
 from mentor_kit.training.config import TrainConfig
+from mentor_kit.training.distillation import DistillationTrainer, WhiteBoxTeacher
+from mentor_kit.training.group_losses import ImitationTrainer, MixedTrainer
+from mentor_kit.training.group_rollouts import GroupRollouts
 from mentor_kit.training.grpo_trainer import KitRollouts, SharedPromptTrainer
-from mentor_kit.training.reward_function import RewardFunction, join_rollouts
+from mentor_kit.training.reward_function import BUDGET, RewardFunction, join_rollouts
 from mentor_kit.training.shared_prefix import can_share
 from mentor_kit.training.trainer import common_arguments, finish_training, quiet
 from mentor_kit.training.trainer_config import check_unchanged, exactly, store_trainer_config
 
 
 def train_grpo(student: Student, records: Sequence[Record], validation: Sequence[Record],
-               reward: Reward, config: TrainConfig, run: Run) -> dict[str, Any]:
+               reward: Reward, config: TrainConfig, run: Run,
+               teacher: WhiteBoxTeacher | None = None) -> dict[str, Any]:
     """Train `student` in place; continues from the run's last checkpoint if there is one.
 
     Args:
@@ -46,10 +50,11 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
             reference.
         validation: records judged greedily every `config.validate_every` steps.
         reward: scores a rollout against the reference (see `mentor_kit.rewards.load_reward`).
+        teacher: of method `opd`.
 
     Returns:
-        The budget used: optimizer_steps, sampled_tokens, teacher_tokens (0: only names and calls
-            are read).
+        The budget used: optimizer_steps, and the sums of `budget/` in the metrics: sampled_tokens,
+            teacher_tokens (a reward reads only names and calls: 0), teacher_forwards.
     """
     batches = config.steps // config.steps_per_batch
     order = tiled_order(len(records), batches * config.prompts_per_step, config.seed)
@@ -57,20 +62,33 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
     producer = f"student:{student.name}"
     reward_function = RewardFunction(student.tokenizer, records, reward, run, producer)
     callback = RunCallback(run, student, validation, config)
-    trainer = grpo_trainer(student, order, reward_function, config, run, callback)
+    if teacher:
+        teacher.check(student)
+        callback.measure = lambda: teacher.held_out(student, [r.problem for r in validation],
+                                                    config)
+    trainer = grpo_trainer(student, order, reward_function, config, run, callback, teacher)
     if not resume:
         callback.validate(0)
     steps = finish_training(trainer, callback, resume)
-    sampled = join_rollouts(run) if processes.is_first() else 0
-    return {"optimizer_steps": steps, "sampled_tokens": sampled, "teacher_tokens": 0}
+    join_rollouts(run)
+    return {"optimizer_steps": steps, **budget_of(run)}
+
+
+def budget_of(run: Run) -> dict[str, int]:
+    """What a run's metrics say it cost: the sums of `BUDGET`."""
+    lines = processes.share(run.metrics())
+    return {name.removeprefix("budget/"): int(sum(line.get(name, 0) for line in lines))
+            for name in BUDGET}
 
 
 def grpo_trainer(student: Student, order: Sequence[int], reward_function: RewardFunction,
-                 config: TrainConfig, run: Run, callback: RunCallback) -> GRPOTrainer:
+                 config: TrainConfig, run: Run, callback: RunCallback,
+                 teacher: WhiteBoxTeacher | None = None) -> GRPOTrainer:
     """TRL's trainer for the prompts of the reward function's records, in this order.
 
     Raises:
-        UserError: a vLLM server is to sample the rollouts, and vllm is not installed here.
+        UserError: a vLLM server is to sample the rollouts, and vllm is not installed here; or the
+            method makes its own groups, and the kit's engine does not know the student.
     """
     if config.vllm_server and importlib.util.find_spec("vllm") is None:
         raise UserError(f"vllm_server={config.vllm_server!r} needs the package vllm in the "
@@ -85,22 +103,39 @@ def grpo_trainer(student: Student, order: Sequence[int], reward_function: Reward
                        "reward_weights": [r.weight for r in rewards]}
     engine = choose_engine(config, student)
     shared = config.shared_prompts and can_share(student.model)
+    if config.of_groups and not (engine == "kit" and shared):
+        raise UserError(f"{config.of_groups} samples and trains by the kit's own engine, which "
+                        f"knows plain {', '.join(ARCHITECTURES)} models of transformers only; "
+                        "this student is another.")
     asked = _arguments(config, student, run, whole_updates=shared, **aggregation)
     # turns are read by the kit's rules, whoever samples
     student.tokenizer.parse_response = lambda ids, prefix=None: turn_message(student.tokenizer, ids)
     if engine == "kit":
-        sampler = {"rollout_func": KitRollouts(student, records, order, config)}
+        rollouts = GroupRollouts(student, records, order, config, reward_function) \
+            if config.of_groups else KitRollouts(student, records, order, config)
+        sampler = {"rollout_func": rollouts}
         warnings.filterwarnings("ignore", "You are using 'rollout_func'")
     else:
         sampler = {"tools": student.toolbox.as_functions()}
-    trainer = quiet((SharedPromptTrainer if shared else GRPOTrainer)(
+    trainer = quiet(_trainer_class(config, shared)(
         model=student.model, processing_class=student.tokenizer, args=exactly(GRPOConfig, asked),
         reward_funcs=rewards, train_dataset=dataset, callbacks=[callback], **sampler))
     trainer.micro_batch = config.micro_batch
+    trainer.trace_shaping, trainer.teacher = config.trace_shaping, teacher
+    trainer.divergence, trainer.turn_weight = config.divergence, config.turn_weight
     keep_adapters_float32(student.model)
     check_unchanged(trainer, asked)
     store_trainer_config(trainer, student, run, rollout_engine=engine, shared_prompts=shared)
     return trainer
+
+
+def _trainer_class(config: TrainConfig, shared: bool) -> type[GRPOTrainer]:
+    named = {"opd": DistillationTrainer, "rft": ImitationTrainer}
+    if config.method in named:
+        return named[config.method]
+    if config.teacher_traces:
+        return MixedTrainer
+    return SharedPromptTrainer if shared else GRPOTrainer
 
 
 def choose_engine(config: TrainConfig, student: Student) -> str:
@@ -148,7 +183,8 @@ def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_updates
         shuffle_dataset=False, max_completion_length=config.max_new_tokens,
         max_tool_calling_iterations=config.max_turns - 1, temperature=config.temperature,
         top_k=config.top_k or (-1 if vllm else 0), top_p=config.top_p,
-        loss_type=config.loss_type, beta=config.kl_beta, use_bias_correction_kl=False,
+        loss_type="dapo" if config.method in ("opd", "rft") else config.loss_type,  # token mean
+        beta=config.kl_beta, use_bias_correction_kl=False,
         entropy_coef=config.entropy_coef, epsilon=config.epsilon, epsilon_high=config.epsilon,
         delta=config.delta, scale_rewards=config.scale_rewards, mask_truncated_completions=False,
         importance_sampling_level="token", use_vllm=bool(vllm), **vllm,

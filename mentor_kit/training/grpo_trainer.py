@@ -10,14 +10,15 @@ subclasses, and takes from TRL only the dict of tensors that a micro-batch is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from trl import GRPOTrainer
 
 from mentor_kit.core.records import Record
-from mentor_kit.students.rollout import run_rollouts
+from mentor_kit.core.trajectory import Turn
+from mentor_kit.students.rollout import Rollout, run_rollouts
 from mentor_kit.students.sampling import Sampling, step_seed
 from mentor_kit.students.student import Student, prompt_messages
 from mentor_kit.training import processes
@@ -43,24 +44,34 @@ class KitRollouts:
     def __call__(self, prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
         """Ids, log-probabilities, what the student wrote, and the trajectory, of each rollout of
         this process's share of the step."""
-        config, done = self.config, trainer.state.global_step
         first = processes.rank() * len(prompts)
         numbers = range(first, first + len(prompts))
-        start = done // config.steps_per_batch * config.prompts_per_step
-        asked = [self.order[start + number // config.group_size] for number in numbers]
-        problems = [self.records[i].problem for i in asked]
-        if prompts != [prompt_messages(p.question) for p in problems]:
-            raise RuntimeError("TRL asks for other prompts than the order of this training says.")
-        sampling = Sampling(config.temperature, config.top_p, config.top_k, config.max_turns,
-                            config.max_new_tokens, seed=step_seed(config.seed, done + 1))
-        with trainer.accelerator.autocast():  # the precision of the update
-            found = list(run_rollouts(self.student, problems, sampling, samples=numbers,
-                                      logprobs=True))
-        rows = sorted(found, key=lambda row: row.number)
+        rows = self.sample(self.asked(prompts, numbers, trainer), numbers, trainer)
         return {"prompt_ids": [r.prompt for r in rows],
                 "completion_ids": [r.completion for r in rows],
                 "logprobs": [r.logprobs for r in rows], "env_mask": [r.written for r in rows],
                 "trajectory": [r.trajectory(f"student:{self.student.name}") for r in rows]}
+
+    def asked(self, prompts: list[Any], numbers: Sequence[int], trainer: GRPOTrainer) -> list[int]:
+        """The record of each of the step's rollouts that have these numbers."""
+        config = self.config
+        start = trainer.state.global_step // config.steps_per_batch * config.prompts_per_step
+        asked = [self.order[start + number // config.group_size] for number in numbers]
+        if prompts != [prompt_messages(self.records[i].problem.question) for i in asked]:
+            raise RuntimeError("TRL asks for other prompts than the order of this training says.")
+        return asked
+
+    def sample(self, asked: Sequence[int], numbers: Sequence[int], trainer: GRPOTrainer,
+               begun: Sequence[Sequence[Turn]] | None = None) -> list[Rollout]:
+        """Rollouts of these records' problems, in order; see `run_rollouts`."""
+        config = self.config
+        sampling = Sampling(config.temperature, config.top_p, config.top_k, config.max_turns,
+                            config.max_new_tokens,
+                            seed=step_seed(config.seed, trainer.state.global_step + 1))
+        with trainer.accelerator.autocast():  # the precision of the update
+            found = list(run_rollouts(self.student, [self.records[i].problem for i in asked],
+                                      sampling, samples=numbers, logprobs=True, begun=begun))
+        return sorted(found, key=lambda row: row.number)
 
 
 class SharedPromptTrainer(GRPOTrainer):
@@ -72,6 +83,8 @@ class SharedPromptTrainer(GRPOTrainer):
     """
 
     micro_batch = 32
+    # what the rollouts of a batch bring of each row, besides what TRL knows of: (rows, ...)
+    of_rows: Mapping[str, torch.Tensor] = {}
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None
                       ) -> torch.Tensor:
@@ -93,6 +106,21 @@ class SharedPromptTrainer(GRPOTrainer):
         self._buffered_inputs = whole_groups(self._buffered_inputs)
         return self._buffered_inputs[self._step % len(self._buffered_inputs)]
 
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's, with `of_rows`; `turn_advantages`, (rows, tokens), are added to the rollouts'."""
+        output = super()._generate_and_score_completions(inputs)
+        brought = {name: value.to(output["advantages"].device)
+                   for name, value in self.of_rows.items()}
+        if "turn_advantages" in brought:
+            of_turns = brought.pop("turn_advantages")
+            output["advantages"] = output["advantages"][:, None] + of_turns
+        return output | brought
+
+    def _terms(self, inputs: dict[str, Any], tokens: Tokens, old: torch.Tensor,
+               advantages: torch.Tensor) -> torch.Tensor:
+        """What is minimised for each token, before its weight."""
+        return policy_term(self.args, tokens.logprobs, old, advantages)
+
     def _update(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Add an update's gradients to the model's; its loss."""
         args, mask = self.args, written_mask(inputs)
@@ -102,10 +130,11 @@ class SharedPromptTrainer(GRPOTrainer):
         for tokens in self._micro_batches(self.model, inputs, mask,
                                           entropy_gradient=args.entropy_coef != 0):
             place, logprobs = (tokens.row, tokens.place), tokens.logprobs
-            advantages = inputs["advantages"][tokens.row]
+            advantages = inputs["advantages"]
+            advantages = advantages[place if advantages.ndim == 2 else tokens.row]
             old = inputs.get("old_per_token_logps")
             old = logprobs.detach() if old is None else old[place]
-            terms = policy_term(args, logprobs, old, advantages)
+            terms = self._terms(inputs, tokens, old, advantages)
             seen = {"entropy": tokens.entropies, **clipped(args, logprobs, old, advantages)}
             if self.beta:
                 seen["kl"] = kl_term(logprobs, inputs["ref_per_token_logps"][place])

@@ -64,6 +64,19 @@ def policy_term(args: Any, logprobs: torch.Tensor, old: torch.Tensor, advantages
     return -torch.min(ratio * advantages, clipped * advantages)
 
 
+def trace_term(logprobs: torch.Tensor, advantages: torch.Tensor, shaping: float) -> torch.Tensor:
+    """What is minimised for each token that a teacher wrote (LUFFY, arXiv 2504.14945):
+
+        -p / (p + shaping) x advantage
+
+    with p the student's probability of the token. The teacher's own is taken as 1, so p is the
+    ratio; it is never above 1 and is not clipped. The shaping moves the gradient to tokens that
+    the student finds unlikely; 0 makes the term constant, so it must be above 0.
+    """
+    probabilities = logprobs.exp()
+    return -probabilities / (probabilities + shaping) * advantages
+
+
 def kl_term(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """The k3 estimate of the divergence from the reference model, of each token."""
     difference = reference - logprobs

@@ -23,6 +23,10 @@ from mentor_kit.training.checkpoints import SHARDS
 LOGGED = {"correct": "judge_accuracy", "boxed": "box_rate", "set_match": "set_match",
           "unknown_tool": "unknown_tool",
           "n_calls": "tool_calls", "n_executed": "executed_calls"}
+# what a step cost: tokens of the student's rollouts, tool results included; tokens of the teacher's
+# trajectories trained on; rows that a white-box teacher read
+SAMPLED, TEACHER, FORWARDS = BUDGET = tuple(
+    f"budget/{name}" for name in ("sampled_tokens", "teacher_tokens", "teacher_forwards"))
 
 
 class RewardFunction:
@@ -34,6 +38,10 @@ class RewardFunction:
     Args:
         records: the training records; the dataset column `record` indexes them.
         reward: the reward being trained on.
+
+    Attributes:
+        left_out: scored rollouts of the present batch that are not trained on; stored and counted.
+        facts: what else is logged of the present batch.
     """
 
     __name__ = "reward"  # TRL names the metric after the function
@@ -42,6 +50,8 @@ class RewardFunction:
                  producer: str) -> None:
         self.tokenizer, self.records, self.reward = tokenizer, records, reward
         self.run, self.producer = run, producer
+        self.left_out: list[Record] = []
+        self.facts: dict[str, float] = {}
 
     def __call__(self, **batch: Any) -> list[float]:
         return [s.total for s in self.score_batch(**batch)]
@@ -54,10 +64,13 @@ class RewardFunction:
         trainer_state: Any,
         log_metric: Any,
         trajectory: Sequence[Trajectory] | None = None,
+        scored: Sequence[tuple[Record, Score]] | None = None,
+        by_teacher: Sequence[bool] | None = None,
         **_: Any,
     ) -> list[Score]:
         """The scores of this process's rollouts; `record` says which training record each one
-        answers, `trajectory` comes where the kit's engine sampled."""
+        answers, `trajectory` comes where the kit's engine sampled, `scored` where it was scored
+        already. What a teacher wrote is neither stored nor part of the means."""
         step = trainer_state.global_step + 1
         first = processes.rank() * len(record)  # rollouts are numbered over all processes
         trajectory = trajectory or [
@@ -65,14 +78,20 @@ class RewardFunction:
                               producer=self.producer,
                               sample=first + i)
             for i, (ids, index) in enumerate(zip(completion_ids, record, strict=True))]
-        scored = [self._score(t, len(ids), self.records[index], step)
-                  for t, ids, index in zip(trajectory, completion_ids, record, strict=True)]
-        everything = processes.gather([(*pair, index) for pair,
-                                       index in zip(scored, record, strict=True)])
+        scored = scored or [
+            self.score(t, len(ids), self.records[index], step)
+            for t, ids, index in zip(trajectory, completion_ids, record, strict=True)]
+        own = [not taught for taught in by_teacher or [False] * len(scored)]
+        everything = processes.gather([(*pair, index) for pair, index, is_own
+                                       in zip(scored, record, own, strict=True) if is_own])
         rollouts, scores, groups = (list(column) for column in zip(*everything, strict=True))
+        stored = rollouts + self.left_out
         if processes.is_first():
-            save_records(self.run.path(SHARDS) / f"step-{step:06d}.parquet", rollouts)
-        for name, value in self._means(rollouts, scores, groups).items():
+            save_records(self.run.path(SHARDS) / f"step-{step:06d}.parquet", stored)
+        budget = dict.fromkeys(BUDGET, 0.0)
+        budget[SAMPLED] = float(sum(r.trajectory.meta["tokens"] for r in stored))
+        means = self.means(rollouts, scores, groups)
+        for name, value in {**means, **budget, **self.facts}.items():
             log_metric(name, value)
         return [score for _, score in scored]
 
@@ -85,16 +104,18 @@ class RewardFunction:
         return [TermReward(self if i == 0 else None, shared, name, weight)
                 for i, (name, weight) in enumerate(weights.items())]
 
-    def _score(
+    def score(
         self, trajectory: Trajectory, tokens: int, teacher: Record, step: int
     ) -> tuple[Record, Score]:
+        """A rollout of `tokens` tokens that answers a training record, with what is stored of
+        it."""
         score = self.reward(teacher.problem, teacher.trajectory, trajectory)
         facts = {"step": step, "reward": score.total, "terms": score.terms, "tokens": tokens}
         # the judge's word, never the training reward
         facts |= judge_trajectory(teacher.problem, trajectory)
         return Record(teacher.problem, trajectory.with_meta(**facts), teacher.trajectory), score
 
-    def _means(
+    def means(
         self, rollouts: Sequence[Record], scores: Sequence[Score], groups: Sequence[int]
     ) -> dict[str, float]:
         """Batch means of what is logged, and the share of groups in which each term varies."""

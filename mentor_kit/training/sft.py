@@ -19,6 +19,7 @@ from mentor_kit.training.callback import RunCallback
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
 from mentor_kit.training.config import SFTPlan, TrainConfig
 from mentor_kit.training.optimizers import MuonWithAdamW, WSDSchedule
+from mentor_kit.training.reward_function import FORWARDS, SAMPLED, TEACHER
 from mentor_kit.training.sft_trainer import SharedPrefixTrainer
 from mentor_kit.training.shared_prefix import can_share
 from mentor_kit.training.trainer import common_arguments, finish_training, quiet
@@ -42,7 +43,7 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
 
     Returns:
         The budget used: optimizer_steps, sampled_tokens (0), teacher_tokens (assistant tokens
-            trained on).
+            trained on), teacher_forwards (0).
     """
     rows, plan = sft_rows(student, records), config.sft_plan
     order = curriculum_order(parts or [(len(rows), plan.steps)], plan.batch_size, config.seed)
@@ -51,6 +52,10 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
     if plan.cooldown and not plan.target_accuracy:
         schedule.begin_decay(max(plan.steps - plan.cooldown, 0))
     callback = RunCallback(run, student, validation, config, schedule)
+    lengths = [sum(rows[i]["assistant_masks"]) for i in order]
+    callback.spent = lambda step: {
+        SAMPLED: 0, TEACHER: sum(lengths[(step - 1) * plan.batch_size:step * plan.batch_size]),
+        FORWARDS: 0}
     trainer = sft_trainer(student, [rows[i] for i in order], config, run, callback, schedule)
     if resume:  # TRL counts from 0 again; the run's metrics now end at the checkpoint
         trainer._total_train_tokens = int(max((m.get("num_tokens", 0) for m in run.metrics()),
@@ -58,9 +63,8 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
     elif not plan.target_accuracy:
         callback.validate(0)
     steps = finish_training(trainer, callback, resume)
-    seen = order[:steps * plan.batch_size]
     return {"optimizer_steps": steps, "sampled_tokens": 0,
-            "teacher_tokens": int(sum(sum(rows[i]["assistant_masks"]) for i in seen))}
+            "teacher_tokens": sum(lengths[:steps * plan.batch_size]), "teacher_forwards": 0}
 
 
 def curriculum_order(parts: Sequence[tuple[int, int]], batch: int, seed: int) -> list[int]:

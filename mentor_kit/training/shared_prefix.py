@@ -64,6 +64,20 @@ class Rows(NamedTuple):
     scored: torch.Tensor
 
 
+class Hidden(NamedTuple):
+    """The model's last states where it predicts the scored tokens of a micro-batch.
+
+    Args:
+        row, place: where each token stands: `scored[row, place]`.
+        states: (tokens, size); targets: the ids of the tokens.
+    """
+
+    row: torch.Tensor
+    place: torch.Tensor
+    states: torch.Tensor
+    targets: torch.Tensor
+
+
 class Tokens(NamedTuple):
     """The scored tokens of a micro-batch, one after another.
 
@@ -152,7 +166,22 @@ def _read(model: Any, ids: torch.Tensor, positions: torch.Tensor, visible: torch
 def micro_batches(model: Any, rows: Rows, micro_batch: int, *, temperature: float = 1.0,
                   entropy_gradient: bool = False,
                   autocast: Callable[[], Any] = nullcontext) -> Iterator[Tokens]:
-    """The scored tokens of all rows, micro-batch by micro-batch, in an order of its own.
+    """The scored tokens of all rows: `hidden_states`, with the scores of the tokens.
+
+    Args:
+        temperature: scores are divided by it.
+    """
+    for part in hidden_states(model, rows, micro_batch, autocast=autocast):
+        with autocast():
+            scores = token_scores(plain_model(model), part.states, part.targets, temperature,
+                                  entropy_gradient)
+        yield Tokens(part.row, part.place, *scores)
+
+
+def hidden_states(model: Any, rows: Rows, micro_batch: int, *,
+                  autocast: Callable[[], Any] = nullcontext) -> Iterator[Hidden]:
+    """What a model says of the scored tokens of all rows, micro-batch by micro-batch, in an order
+    that depends on the rows alone. Rows of which nothing is scored are not read.
 
     Call `backward` on a loss of each as it comes; the gradients of the prefixes are there when the
     iterator ends.
@@ -161,7 +190,6 @@ def micro_batches(model: Any, rows: Rows, micro_batch: int, *, temperature: floa
         model: see `can_share`.
         micro_batch: the most rows, and the most prefixes, of a pass. On a CPU fewer rows are read
             at a time, which is faster.
-        temperature: scores are divided by it.
         autocast: the precision of the forward passes.
     """
     model, device = plain_model(model), model.device
@@ -171,17 +199,16 @@ def micro_batches(model: Any, rows: Rows, micro_batch: int, *, temperature: floa
     for first in range(0, len(rows.prefixes), micro_batch):
         with autocast():
             prefixes = Prefixes(model, rows.prefixes[first:first + micro_batch])
-        (own,) = torch.where(prefix_of // micro_batch == first // micro_batch)
+        here = prefix_of // micro_batch == first // micro_batch
+        (own,) = torch.where(here & scored.any(1))
         for part in own[lengths[own].argsort(stable=True)].split(most):
-            row, place = torch.where(scored[part])
-            if not len(row):
+            if not len(part):
                 continue
+            row, place = torch.where(scored[part])
             ids = padded([rows.suffixes[i] for i in part.tolist()], device)
             with autocast():
                 hidden = prefixes.read_rows(model, ids[:, :-1], prefix_of[part] - first)
-                scores = token_scores(model, hidden[row, place], ids[row, place + 1], temperature,
-                                      entropy_gradient)
-            yield Tokens(part[row], place, *scores)
+            yield Hidden(part[row], place, hidden[row, place], ids[row, place + 1])
         prefixes.backward()
 
 

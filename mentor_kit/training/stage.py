@@ -58,17 +58,31 @@ def stage_name(config: TrainConfig) -> str:
 
 
 def inputs(config: TrainConfig, teacher: Run) -> dict[str, Run]:
-    """The runs this run is made from: the teacher's, and the cold start (none for the cold start
-    itself).
+    """The runs this run is made from: the teacher's, the cold start, and of method `opd` the
+    white-box teacher's, where that is a run.
 
     `start_run="none"` trains `student_source` directly; with "" a cold start is made where there is
-    none yet.
+    none yet. A cold start takes the vocabulary of the run that it names, if it names one.
+
+    Raises:
+        UserError: `opd` without a teacher, or a run that is not there.
     """
-    if config.kind == "cold_start" or config.start_run == "none":
-        return {"teacher_run": teacher}
+    found = {"teacher_run": teacher}
+    if config.method == "opd":
+        if not config.distill_from:
+            raise UserError("method='opd' needs a white-box teacher: set distill_from to a run of "
+                            "this notebook, to a folder or to a hub id.")
+        if (Path(config.distill_from) / "params.yaml").is_file():
+            found["distill_from"] = load_run(config.distill_from)
+    if config.start_run != "none" and (config.start_run or config.kind != "cold_start"):
+        found["start_run"] = _start(config, teacher)
+    return found
+
+
+def _start(config: TrainConfig, teacher: Run) -> Run:
     if not config.start_run and latest_run("cold_start") is None:
-        return {"teacher_run": teacher, "start_run": make_cold_start(config, teacher)}
-    return {"teacher_run": teacher, "start_run": load_run(config.start_run, stage="cold_start")}
+        return make_cold_start(config, teacher)
+    return load_run(config.start_run, stage="cold_start")
 
 
 def make_cold_start(config: TrainConfig, teacher: Run) -> Run:
@@ -120,12 +134,19 @@ def demonstrations(records: Sequence[Record], config: TrainConfig) -> list[Recor
 
 def make_student(config: TrainConfig, data: TrainingData, start: Run | None) -> Student:
     """The student to train: the start run's, a folder or hub id, or the embedded one from scratch.
+    A cold start begins from scratch; a start run gives it its vocabulary.
 
     Raises:
         UserError: it cannot be loaded so, or a lesson is longer than `max_seq_length`.
     """
     from mentor_kit.students.backends import SEVERAL_PROCESSES, prepare_backend
 
+    vocabulary = start.path(STUDENT) if start and config.kind == "cold_start" else None
+    if vocabulary and config.student_source != "tiny":
+        raise UserError(f"start_run gives a cold start from scratch its vocabulary, and "
+                        f"student_source={config.student_source!r} has its own: leave start_run "
+                        "empty.")
+    start = None if vocabulary else start
     made_here = (
         start.params.get("student_source", "tiny") == "tiny"
         if start
@@ -136,6 +157,8 @@ def make_student(config: TrainConfig, data: TrainingData, start: Run | None) -> 
     # as its child processes will choose
     elif config.num_processes > 1 and config.student_backend == "auto":
         chosen, why = "transformers", SEVERAL_PROCESSES
+    elif config.student_backend == "auto" and (config.of_groups or config.kind == "dpo"):
+        chosen, why = "transformers", f"method {config.method} trains by the kit's engine"
     else:
         chosen, why = prepare_backend(config.student_backend, grpo_packing=config.grpo_packing)
     # not before: Unsloth comes before transformers
@@ -144,7 +167,7 @@ def make_student(config: TrainConfig, data: TrainingData, start: Run | None) -> 
     toolbox, loading = data.train[0].problem.toolbox, config.loading(embedded=made_here)
     source = start.path(STUDENT) if start else config.student_source
     if source == "tiny":
-        student = _from_scratch(config, data, chosen, loading)
+        student = _from_scratch(config, data, chosen, loading, vocabulary)
     else:
         student = load_student(source, toolbox, name=config.method, backend=chosen, loading=loading,
                                template=config.student_template)
@@ -158,9 +181,15 @@ def make_student(config: TrainConfig, data: TrainingData, start: Run | None) -> 
 
 
 def _from_scratch(config: TrainConfig, data: TrainingData, backend: str,
-                  loading: LoadConfig) -> Student:
+                  loading: LoadConfig, vocabulary: Path | None) -> Student:
     """The embedded student. Another backend than transformers loads it from a folder, as any
-    other."""
+    other.
+
+    Args:
+        vocabulary: the folder whose tokenizer it takes; None makes one of the training data.
+    """
+    from transformers import AutoTokenizer
+
     from mentor_kit.students.backends import device
     from mentor_kit.students.student import Origin, Student, load_student
     from mentor_kit.students.tiny import build_model, build_tokenizer
@@ -168,7 +197,8 @@ def _from_scratch(config: TrainConfig, data: TrainingData, backend: str,
     box = load_toolbox(data.train[0].problem.toolbox)
     signatures = [f"{t.name}({', '.join(t.parameters)})" for t in box.tools.values()] * 20
     texts = [t for r in data.train for t in (r.problem.question, r.trajectory.to_text())]
-    tokenizer = build_tokenizer(signatures + texts, config.vocab_size, toolbox=box)
+    tokenizer = AutoTokenizer.from_pretrained(vocabulary, padding_side="left") if vocabulary \
+        else build_tokenizer(signatures + texts, config.vocab_size, toolbox=box)
     model = build_model(tokenizer, hidden_size=config.student_hidden, layers=config.student_layers,
                         seed=config.seed)
     student = Student(model.to(device()), tokenizer, box, config.method, Origin(loading=loading))
@@ -183,7 +213,7 @@ def _check_lengths(config: TrainConfig, student: Student, data: TrainingData) ->
     """Unsloth cuts what is longer than it was loaded for, without a word; a cut trajectory has no
     answer. Beyond its last position a model reads nothing well, and rollouts drop tool results
     there."""
-    if config.kind == "grpo":
+    if config.kind in ("grpo", "dpo"):
         longest = (
             max(len(student.prompt_ids(r.problem.question)) for r in data.train)
             + config.max_new_tokens
@@ -251,8 +281,8 @@ def _free_memory(student: Student) -> None:
 
 def _train_here(config: TrainConfig, student: Student, data: TrainingData, run: Run) -> None:
     """The budget is written last: where it is, everything else is."""
-    budget = _train_grpo(config, student, data, run) if config.kind == "grpo" else \
-        _train_sft(config, student, data, run)
+    ways = {"grpo": _train_grpo, "dpo": _train_dpo}
+    budget = ways.get(config.kind, _train_sft)(config, student, data, run)
     budget["parameters"] = sum(p.numel() for p in student.model.parameters())
     if not processes.is_first():
         return
@@ -271,9 +301,24 @@ def _train_sft(config: TrainConfig, student: Student, data: TrainingData, run: R
     return train_sft(student, data.train, data.validation, config, run, data.parts)
 
 
+def _train_dpo(config: TrainConfig, student: Student, data: TrainingData, run: Run
+               ) -> dict[str, Any]:
+    from mentor_kit.training.preferences import train_dpo
+
+    reward = load_reward(config.reward_spec)
+    return train_dpo(student, data.train, data.validation, reward, config, run)
+
+
 def _train_grpo(config: TrainConfig, student: Student, data: TrainingData, run: Run) -> dict[str,
                                                                                            Any]:
     from mentor_kit.training.grpo import train_grpo
 
+    teacher = None
+    if config.method == "opd":
+        from mentor_kit.training.distillation import WhiteBoxTeacher
+
+        folder = Path(config.distill_from) / STUDENT
+        source = folder if folder.is_dir() else config.distill_from
+        teacher = WhiteBoxTeacher(source, student.toolbox)
     reward = load_reward(config.reward_spec)
-    return train_grpo(student, data.train, data.validation, reward, config, run)
+    return train_grpo(student, data.train, data.validation, reward, config, run, teacher)

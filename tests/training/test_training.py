@@ -90,7 +90,7 @@ def test_sft_is_deterministic_and_counts_tokens(tmp_path):
         results.append((weights(learner), (run.dir / "metrics.jsonl").read_bytes(), budget))
     assert equal(results[0][0], results[1][0]) and results[0][1:] == results[1][1:]
     rows = sft_rows(untrained(RECORDS), RECORDS)
-    assert results[0][2] == {"optimizer_steps": 3, "sampled_tokens": 0,
+    assert results[0][2] == {"optimizer_steps": 3, "sampled_tokens": 0, "teacher_forwards": 0,
                              "teacher_tokens": sum(sum(r["assistant_masks"]) for r in rows)}
 
 
