@@ -90,3 +90,8 @@ def test_a_staged_cold_start_needs_the_pretraining_split():
         'questions.split_sizes=["train:64", "validation:64"]'])
     with pytest.raises(UserError, match="cold_start seed=0 needs the split 'pretrain'"):
         check_values(asked, jobs(asked, "cold_start"))
+
+
+def test_no_study_writes_where_git_keeps_results():
+    for file in PARAMS.glob("*.yaml"):
+        assert load_study(file).name != "reference", file
