@@ -38,8 +38,9 @@ def parameters_cell(name: str) -> dict:
     return found[0]
 
 
-def test_the_five_notebooks_and_no_others():
-    assert sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb")) == sorted(CONFIGS)
+def test_the_five_notebooks_and_the_one_for_colab():
+    found = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
+    assert found == sorted([*CONFIGS, "colab"])
     assert set(NOTEBOOK_VERSIONS) == set(CONFIGS) == set(STAGE_NOTEBOOKS.values())
 
 
@@ -121,3 +122,13 @@ def test_every_study_of_the_repository_fits_the_notebooks(file):
 
 def test_no_two_studies_share_a_results_folder():
     assert len({load_study(file).name for file in STUDIES}) == len(STUDIES)
+
+
+def test_the_notebook_for_colab_names_studies_that_are_there():
+    text = "".join(source(cell) for cell in code_cells("colab"))
+    named = re.findall(r"params/[\w-]+\.yaml", text)
+    assert len(named) == 2
+    for study in named:
+        load_study(ROOT / study)
+    cells = json.loads(path("colab").read_text())["cells"]
+    assert all(not c.get("outputs") and not c.get("execution_count") for c in cells)
