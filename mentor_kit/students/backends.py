@@ -30,8 +30,8 @@ from mentor_kit.students.source import check_tokenizer, check_weights, resolve_s
 # why `auto` does not take Unsloth then
 SEVERAL_PROCESSES = "several processes: plain TRL distributes"
 BACKENDS = ("auto", "transformers", "unsloth")
-# compute capability with bfloat16, in which we train on a GPU (Unsloth itself goes back to 7.0)
-OLDEST_GPU = (8, 0)
+OLDEST_GPU = (7, 0)  # compute capability, Unsloth's limit
+BFLOAT16_GPU = (8, 0)  # computes in bfloat16; an older one, such as a T4, trains in float16
 # what transformers raises for files that are no model, or damaged
 UNREADABLE = (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, KeyError,
               AttributeError, TypeError, pickle.UnpicklingError)
@@ -68,7 +68,7 @@ def _against_unsloth() -> str:
     if not torch.cuda.is_available():
         return "no CUDA device"
     if torch.cuda.get_device_capability() < OLDEST_GPU:
-        return f"{torch.cuda.get_device_name()} is too old to train in bfloat16"
+        return f"{torch.cuda.get_device_name()} is too old for Unsloth"
     if not _installed("unsloth"):
         return "unsloth is not installed"
     if _lacks_bitsandbytes():
@@ -171,10 +171,16 @@ def _load_tokenizer(source: str) -> Any:
 
 
 def training_dtype(loading: LoadConfig) -> torch.dtype:
-    """bfloat16 for frozen weights on a GPU; float32 for what an optimizer steps (a step of 1e-6
+    """16 bit for frozen weights on a GPU; float32 for what an optimizer steps (a step of 1e-6
     vanishes in bfloat16) and on a CPU."""
     frozen = loading.finetuning == "lora" and torch.cuda.is_available()
-    return torch.bfloat16 if frozen else torch.float32
+    return half_precision() if frozen else torch.float32
+
+
+def half_precision() -> torch.dtype:
+    """What the GPU computes with in 16 bit: bfloat16, or float16 before Ampere."""
+    modern = torch.cuda.get_device_capability() >= BFLOAT16_GPU
+    return torch.bfloat16 if modern else torch.float16
 
 
 def device() -> str:
@@ -211,7 +217,7 @@ def _four_bit(source: str) -> Any:
     _check_bitsandbytes(source)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
                               bnb_4bit_use_double_quant=True,
-                              bnb_4bit_compute_dtype=torch.bfloat16)
+                              bnb_4bit_compute_dtype=half_precision())
 
 
 def _check_bitsandbytes(source: str) -> None:

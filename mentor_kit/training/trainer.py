@@ -13,6 +13,7 @@ from mentor_kit.core.toolbox import ToolboxFailure
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.run import SCRATCH
+from mentor_kit.students.backends import half_precision
 from mentor_kit.students.sampling import ScoresNotFinite
 from mentor_kit.students.student import Student
 from mentor_kit.training import processes
@@ -39,7 +40,9 @@ def common_arguments(config: TrainConfig, student: Student) -> dict[str, Any]:
     save = {"save_strategy": "steps", "save_steps": config.save_every,
             "save_total_limit": KEPT}
     loading = student.origin.loading
-    return {"use_cpu": not cuda, "bf16": cuda, "fp16": False, "disable_tqdm": True,
+    half = half_precision() if cuda else None
+    return {"use_cpu": not cuda, "bf16": half == torch.bfloat16, "fp16": half == torch.float16,
+            "disable_tqdm": True,
             "optim": "adamw_torch_fused" if cuda else "adamw_torch",
             "gradient_checkpointing": loading is not None and loading.gradient_checkpointing,
             "report_to": config.report_to, "dataloader_pin_memory": cuda,

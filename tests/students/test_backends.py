@@ -21,7 +21,13 @@ from mentor_kit.core.records import Record
 from mentor_kit.errors import UserError
 from mentor_kit.runs.parameters import configure
 from mentor_kit.students.adapters import keep_adapters_float32, merged_weights, trained_parameters
-from mentor_kit.students.backends import _unsloth_options, backend_for, load_model, resolve_backend
+from mentor_kit.students.backends import (
+    _unsloth_options,
+    backend_for,
+    half_precision,
+    load_model,
+    resolve_backend,
+)
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.student import give_template, load_student, prepare_tokenizer
 from mentor_kit.students.tiny import build_tokenizer, chat_template
@@ -69,7 +75,7 @@ def test_auto_says_what_it_chose_and_why(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (6, 0))
-    assert resolve_backend("auto") == ("transformers", "Tesla P100 is too old to train in bfloat16")
+    assert resolve_backend("auto") == ("transformers", "Tesla P100 is too old for Unsloth")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr("mentor_kit.students.backends._installed", lambda name: True)
     monkeypatch.setattr("mentor_kit.students.backends._trl_came_first", lambda: True)
@@ -234,6 +240,13 @@ def test_auto_finetuning_is_full_for_the_embedded_student_and_lora_for_others():
     assert config.loading(embedded=False).finetuning == "lora"
     with pytest.raises(UserError, match="set finetuning=lora"):
         configure(TrainConfig, load_in_4bit=True)
+
+
+def test_a_gpu_before_ampere_trains_in_float16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))  # a T4
+    assert half_precision() == torch.float16
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    assert half_precision() == torch.bfloat16
 
 
 def test_four_bit_and_vllm_name_what_they_need(folder, monkeypatch):
