@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mentor_kit.batch.kernel import ForkedKernel, fork_kernel
-from mentor_kit.batch.params import import_papermill
+from mentor_kit.batch.params import import_papermill, read_notebook
 from mentor_kit.core.processes import die_with_parent, name_process
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import read_json, write_atomic
@@ -76,8 +76,9 @@ def execute(request: dict[str, Any], run_dir: Path, root: Path,
     for again in (True, False):
         try:
             papermill.execute_notebook(
-                str(root / request["notebook"]), str(run_dir / "notebook.partial.ipynb"),
-                parameters=request["parameters"], kernel_name="python3", cwd=str(root),
+                read_notebook(root / request["notebook"]), str(run_dir / "notebook.partial.ipynb"),
+                parameters=request["parameters"], kernel_name="python3", language="python",
+                cwd=str(root),
                 progress_bar=False, log_output=False, start_timeout=START_TIMEOUT,
                 kernel_manager_class=_kernel_manager(run_dir / ".lock", kernel))
         except papermill.PapermillExecutionError:

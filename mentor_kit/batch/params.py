@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import io
 import logging
+import math
 import re
 import sys
 import warnings
@@ -45,12 +46,34 @@ def declared_parameters(notebook: Path | str) -> dict[str, Parameter]:
     Raises:
         UserError: no such notebook, no parameters, or a default that is not a literal.
     """
-    if not Path(notebook).is_file():
-        raise UserError(f"There is no notebook {str(notebook)!r}: name one of the files under "
-                        "notebooks/.")
+    node = read_notebook(notebook)
+    from papermill.inspection import _infer_parameters
+
     with redirect_stderr(io.StringIO()):
-        found = import_papermill().inspect_notebook(str(notebook))
-    return {name: _parameter(name, entry, notebook) for name, entry in found.items()}
+        found = _infer_parameters(node, "python3", "python")
+    return {entry.name: _parameter(entry.name, entry._asdict(), notebook) for entry in found}
+
+
+def read_notebook(path: Path | str) -> Any:
+    """A notebook as papermill takes it, whatever kernel, version or byte order mark its file has.
+
+    Raises:
+        UserError: no such file, or it is not a notebook.
+    """
+    import_papermill()
+    import nbformat
+    from papermill.iorw import load_notebook_node
+
+    if not Path(path).is_file():
+        raise UserError(f"There is no notebook {str(path)!r}: name one of the files under "
+                        "notebooks/.")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        return load_notebook_node(nbformat.reads(text, as_version=4))
+    except (ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise UserError(f"{path}: not a notebook ({reason}); open it in JupyterLab, or restore "
+                        "it.") from error
 
 
 def import_papermill() -> ModuleType:
@@ -105,6 +128,8 @@ def check_value(parameter: Parameter, value: Any, where: str) -> Any:
 def _check_scalar(name: str, kind: str, value: Any, where: str) -> Any:
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind == "float" and isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: {name} = {value!r} is not a finite number; give one.")
     if type(value) is SCALARS.get(kind):
         return value
     raise UserError(f"{where}: {name} = {value!r} is of type {type(value).__name__}, not {kind}; "

@@ -10,8 +10,10 @@ from mentor_kit.batch.params import SHAPES, Parameter
 from mentor_kit.batch.study_file import SourceMap
 from mentor_kit.batch.subsets import check_subsets
 from mentor_kit.errors import UserError, did_you_mean
+from mentor_kit.runs.parameters import MAX_SEED
 
 INTERACTIVE = "interactive"
+MAX_NAME = 100  # characters; a folder's name has its limit
 TOP = {"name": str, "stages": dict, "fixed": dict, "grid": dict, "seeds": list, "subsets": dict}
 
 
@@ -27,18 +29,23 @@ def check_shape(data: dict[str, Any], source: SourceMap) -> None:
         if not isinstance(data[name], kind):
             raise UserError(f"{source.where(name)}: `{name}:` = {data[name]!r} must be "
                             f"{SHAPES[kind]}.")
-    if data["name"] == INTERACTIVE:
-        raise UserError(f"{source.where('name')}: name {INTERACTIVE!r} is the folder of runs made "
-                        "by hand; give the study another name.")
-    if data["name"].startswith(".") or not re.sub("[-_.]", "", data["name"]).isalnum():
-        raise UserError(f"{source.where('name')}: name {data['name']!r} names a folder; use "
-                        "letters, digits, -, _ and .")
+    _check_name(data["name"], source.where("name"))
     for axis, values in {**{f"grid.{k}": v for k, v in data["grid"].items()},
                          "seeds": data["seeds"]}.items():
         check_axis(axis, values, source)
     for name, entry in data["stages"].items():
         _check_stage_shape(name, entry, source)
     check_subsets(data, source)
+
+
+def _check_name(name: str, where: str) -> None:
+    if name == INTERACTIVE:
+        raise UserError(f"{where}: name {INTERACTIVE!r} is the folder of runs made by hand; give "
+                        "the study another name.")
+    is_plain = re.sub("[-_.]", "", name).isalnum() and not name.startswith(".")
+    if not is_plain or len(name) > MAX_NAME:
+        raise UserError(f"{where}: name {name!r} names a folder; use letters, digits, -, _ and ., "
+                        f"at most {MAX_NAME} of them.")
 
 
 def check_axis(axis: str, values: Any, source: SourceMap) -> None:
@@ -48,6 +55,9 @@ def check_axis(axis: str, values: Any, source: SourceMap) -> None:
         raise UserError(f"{where}: {axis} = {values!r} is empty or not a list; give at least one "
                         "value: [value].")
     for value in values:
+        if axis == "seeds" and isinstance(value, int) and not 0 <= value <= MAX_SEED:
+            raise UserError(f"{where}: seed {value} is not between 0 and {MAX_SEED}; give another "
+                            "whole number.")
         if values.count(value) > 1:
             raise UserError(f"{where}: {axis} lists {value!r} twice, which would make duplicate "
                             "jobs; delete one.")

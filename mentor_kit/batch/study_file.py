@@ -110,7 +110,7 @@ def read_yaml(file: Path, source: SourceMap, asked: str = "") -> dict[str, Any]:
         raise UserError(f"{asked + ': t' if asked else 'T'}here is no study file {str(file)!r}"
                         f"{f'; {file.parent}/ has {known}' if known else ''}.")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         _note_lines(yaml.compose(text, Loader=yaml.SafeLoader), file, source, ())
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -118,6 +118,12 @@ def read_yaml(file: Path, source: SourceMap, asked: str = "") -> dict[str, Any]:
         line = f":{mark.line + 1}" if mark else ""
         raise UserError(f"{file}{line}: not valid YAML ({getattr(error, 'problem', error)}); check "
                         "the indentation and the brackets there.") from error
+    except UserError:
+        raise
+    except (ValueError, RecursionError, OSError) as error:  # bytes, dates, anchors
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(f"{file}: cannot be read ({reason}); write it as UTF-8, with plain values "
+                        "and without an anchor inside itself.") from error
     if not isinstance(data, dict):
         raise UserError(f"{file}: a study is a mapping such as `name: demo`, found "
                         f"{type(data).__name__}.")
@@ -132,6 +138,10 @@ def _note_lines(node: Any, file: Path, source: SourceMap, path: tuple[str, ...])
     seen: dict[str, int] = {}
     for key, value in node.value:
         line = key.start_mark.line + 1
+        if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+            shown = key.value if isinstance(key, yaml.ScalarNode) else "a list or a mapping"
+            raise UserError(f"{file}:{line}: the name {shown} is not a text; write a name, in "
+                            "quotes where it could be read as something else.")
         if key.value in seen:
             raise UserError(f"{file}:{line}: {key.value!r} is written twice (first in line "
                             f"{seen[key.value]}); delete one.")

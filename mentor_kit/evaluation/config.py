@@ -10,6 +10,7 @@ from mentor_kit.core.tables import check_path
 from mentor_kit.evaluation.benchmarks.registry import check_benchmark, check_each_once
 from mentor_kit.rewards.reward import load_reward
 from mentor_kit.runs.parameters import StageConfig, checked
+from mentor_kit.students.source import check_source
 
 Reward = Annotated[str, AfterValidator(checked(load_reward))]
 Benchmark = Annotated[str, AfterValidator(checked(check_benchmark))]
@@ -34,6 +35,8 @@ class StudentConfig(StageConfig):
             raise ValueError("student_run='none' asks an untrained student, and student_source="
                              f"{self.student_source!r} is none: give a folder or a hub id, or "
                              "leave this stage out")
+        if self.student_run == "none":
+            check_source(self.student_source)
         return self
 
 

@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mentor_kit.errors import UserError, did_you_mean
 
 Config = TypeVar("Config", bound="StageConfig")
+MAX_SEED = 2**32 - 1  # of numpy's and torch's generators
+MAX_COUNT = 10**9  # no stage counts further
 
 
 class StageConfig(BaseModel):
@@ -27,6 +29,14 @@ class StageConfig(BaseModel):
     stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _check_numbers(self) -> Self:
+        for name, value in self:
+            most = MAX_SEED if name.endswith("seed") else MAX_COUNT
+            if type(value) is int and value > most:
+                raise ValueError(f"{name}={value} is above {most}: give a smaller number")
+        return self
 
     @classmethod
     def from_notebook(cls, names: Mapping[str, Any]) -> Self:

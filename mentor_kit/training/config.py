@@ -6,13 +6,17 @@ them).
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mentor_kit.errors import UserError
 from mentor_kit.rewards.reward import is_reward, load_reward
 from mentor_kit.students.loading import LoadConfig
+from mentor_kit.students.source import check_source
+
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")  # packages of the same names
 
 
 class SFTPlan(NamedTuple):
@@ -82,10 +86,11 @@ class TrainConfig(LoadConfig):
     student_source: str = Field("tiny", description="tiny (from scratch) | a folder | a hub id")
     student_backend: Literal["auto", "transformers", "unsloth"] = Field(
         "auto", description="auto | transformers | unsloth")
-    student_hidden: int = Field(128, ge=8, description="width of the tiny student")
-    student_layers: int = Field(3, ge=1, description="layers of the tiny student")
-    vocab_size: int = Field(2048, ge=400, description="upper bound of the tiny student's "
-                                                      "vocabulary")
+    student_hidden: int = Field(128, ge=8, le=8192, multiple_of=8,
+                                description="width of the tiny student")
+    student_layers: int = Field(3, ge=1, le=256, description="layers of the tiny student")
+    vocab_size: int = Field(2048, ge=400, le=500_000,
+                            description="upper bound of the tiny student's vocabulary")
     references: int = Field(0, ge=0, description="teacher trajectories to train on, the first "
                                                  "ones; 0 is all")
     student_template: Literal["own", "kit"] = Field(
@@ -99,13 +104,14 @@ class TrainConfig(LoadConfig):
                                                       "only at the end")
     save_every: int = Field(10, ge=0, description="optimizer steps between checkpoints; 0 is none")
     report_to: str = Field("none", description="none | tensorboard | wandb")
-    steps: int = Field(40, ge=1, description="optimizer steps of SFT and GRPO")
+    steps: int = Field(40, ge=1, le=1_000_000, description="optimizer steps of SFT and GRPO")
     cold_start_level: Literal["", "clean", "easy", "mid", "hard", "vhard"] = Field(
         "", description="of the registry's cold start, in three stages on its pretrain split: "
                         "easy | mid | hard | vhard | clean (a teacher of others); "
                         '"" for other problems')
-    cold_start_steps: int = Field(400, ge=1, description="upper bound of the cold start; at a "
-                                                         "level its steps")
+    cold_start_steps: int = Field(
+        400, ge=1, le=1_000_000,
+        description="upper bound of the cold start; at a level its steps")
     cold_start_accuracy: float = Field(
         0.2, ge=0, le=1, description="greedy validation accuracy at which the cold start cools "
                                      "down and stops")
@@ -279,6 +285,24 @@ class TrainConfig(LoadConfig):
         if dpo and self.sft_batch % 2:
             raise ValueError(f"sft_batch={self.sft_batch} trajectories are no pairs of a right "
                              "and a wrong one: choose an even number")
+        return self
+
+    @field_validator("report_to")
+    @classmethod
+    def _check_tracker(cls, name: str) -> str:
+        if name not in ("none", *TRACKERS):
+            raise ValueError(f"it must be none or one of {', '.join(TRACKERS)} (metrics.jsonl is "
+                             "always written)")
+        if name != "none" and importlib.util.find_spec(name) is None:
+            raise ValueError(f"the package {name} is not installed; install it, or use 'none' "
+                             "(metrics.jsonl is always written)")
+        return name
+
+    @model_validator(mode="after")
+    def _check_student(self) -> TrainConfig:
+        starts_anew = self.kind == "cold_start" or self.start_run == "none"
+        if starts_anew and self.student_source != "tiny":
+            check_source(self.student_source)
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from typing import Any
 from weakref import WeakSet
@@ -28,14 +27,7 @@ INTERRUPTED: WeakSet[torch.nn.Module] = WeakSet()
 
 
 def common_arguments(config: TrainConfig, student: Student) -> dict[str, Any]:
-    """Trainer arguments that SFT and GRPO share: device, precision, checkpoints, tracking, silence.
-
-    Raises:
-        UserError: `report_to` names a tracker that is not installed.
-    """
-    if config.report_to != "none" and importlib.util.find_spec(config.report_to) is None:
-        raise UserError(f"report_to={config.report_to!r}: the package {config.report_to} is not "
-                        "installed; install it, or use 'none' (metrics.jsonl is always written).")
+    """What SFT and GRPO ask alike of a trainer: device, precision, checkpoints, tracking."""
     cuda = student.model.device.type == "cuda"
     save = {"save_strategy": "steps", "save_steps": config.save_every,
             "save_total_limit": KEPT}

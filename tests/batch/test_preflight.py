@@ -90,7 +90,7 @@ REFUSED = [
     ("fixed: {micro_batch: 3}", "8 rollouts do not divide into 1 update.* of micro-batches of 3"),
     ("fixed: {samples: 2}\nstages: {collect: {set: {samples: 1}}}",
      "mine.yaml:3: samples=2 with temperature 0"),
-    ("seeds: [0, -1]", r"mine.yaml:3: seed=-1: Input should be greater than or equal to 0"),
+    ("seeds: [0, -1]", r"mine.yaml:3: seed -1 is not between 0 and 4294967295"),
     ("stages: {cold_start: {set: {validate_every: 0}}}",
      "mine.yaml:3: validate_every=0: cold_start_accuracy is checked"),
 ]
