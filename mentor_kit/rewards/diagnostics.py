@@ -120,14 +120,21 @@ def totals(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.Da
 
 
 def headroom(rollouts: Sequence[Record]) -> pd.Series:
-    """What sampling gives before any training: accuracy, set match, unknown-tool rate, box rate,
-    executed calls."""
+    """What sampling gives before any training: accuracy, groups of which some but not all are
+    right, set match, unknown-tool rate, box rate, executed calls, and how many of those of existing
+    tools were carried out without an error (left out where there was none)."""
     metrics = [record_metrics(r, known_tools(r.problem)) for r in rollouts]
     keys = {"sampled accuracy": "correct", "set match": "set_match",
             "unknown-tool rate": "unknown_tool",
             "box rate": "boxed", "executed calls": "n_executed"}
-    return pd.Series({name: fmean(float(m[key]) for m in metrics) for name, key in keys.items()},
-                     name="mean")
+    found = {name: fmean(float(m[key]) for m in metrics) for name, key in keys.items()}
+    carried_out = [c.ok for r in rollouts for c in r.trajectory.calls
+                   if c.executed and c.name in known_tools(r.problem)]
+    if carried_out:
+        found["valid arguments"] = fmean(carried_out)
+    found["groups partly right"] = varying_share([float(m["correct"]) for m in metrics],
+                                                 [r.problem.id for r in rollouts])
+    return pd.Series(found, name="mean")
 
 
 def varying_terms(rollouts: Sequence[Record], presets: Sequence[str | Reward]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 from mentor_kit.analysis.figures import advantage_by_calls
 from mentor_kit.errors import UserError
 from mentor_kit.rewards.behaviours import WRONG, behaviours, rollout
-from mentor_kit.rewards.diagnostics import advantages, price_of_hygiene
+from mentor_kit.rewards.diagnostics import advantages, headroom, price_of_hygiene
 
 BEHAVIOURS = dict(behaviours())
 RIGHT = BEHAVIOURS["perfect"]
@@ -52,3 +52,11 @@ def test_groups_of_other_sizes_and_no_empty_group_are_refused():
         advantages(GROUPS[:7], ["mentor"])
     with pytest.raises(UserError, match="No group without a right answer"):
         advantage_by_calls(advantages(GROUPS[4:], ["mentor"]))
+
+
+def test_a_cold_start_is_judged_by_its_samples():
+    found = headroom([*GROUPS, *group("easy", RIGHT, RIGHT, RIGHT, RIGHT)])
+    assert found["sampled accuracy"] == pytest.approx(5 / 12)
+    assert found["groups partly right"] == pytest.approx(1 / 3)
+    assert found["valid arguments"] == 1, "of existing tools"
+    assert "valid arguments" not in headroom(group("hard", CLEAN, CLEAN))
