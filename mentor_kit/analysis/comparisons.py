@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from mentor_kit.analysis.conditions import held_text
 from mentor_kit.analysis.style import (
     EXPECTED,
     STEPS,
@@ -50,8 +51,9 @@ from mentor_kit.analysis.summaries import (
 from mentor_kit.errors import UserError
 from mentor_kit.metrics.bootstrap import iqm, performance_profile, stratified_bootstrap
 
-# drawn as level lines, with what they are
-CONTROLS = {"sft": "SFT on clean trajectories",
+# drawn as level lines, with what they are; SFT only where there is no SFT on a clean teacher
+CONTROLS = {"sft": "SFT on the teacher's trajectories",
+            "sft_clean": "SFT on a clean teacher's trajectories",
             "cold_start_constrained": "the cold start, decoded so that it writes only tools that "
                                       "exist"}
 # splits on which no method's accuracy is above this are named, not drawn (if items suffice to tell)
@@ -91,7 +93,8 @@ def accuracy_by_split(items: pd.DataFrame, expected: Sequence[str] = EXPECTED) -
     methods, table = methods_of(items), metric_intervals(items, "correct")
     seeds = by_seed(items, "correct")
     splits, floors = _drawn_splits(ordered_splits(items["split"]), table)
-    points = [m for m in methods if m not in CONTROLS] or methods
+    controls = set(CONTROLS) - ({"sft"} if "sft_clean" in methods else set())
+    points = [m for m in methods if m not in controls] or methods
     levels = [m for m in methods if m not in points]
     rows = -(-len(splits) // ROW)
     columns = -(-len(splits) // rows)
@@ -116,7 +119,8 @@ def accuracy_by_split(items: pd.DataFrame, expected: Sequence[str] = EXPECTED) -
     note_below(figure, f"{missing} {low}".strip())
     return figure, f"""Accuracy by the judge on every split, all asked items in the denominator
         ({seeds_text(items)} a method; {ITEM_BARS}{dots_text(items)}). {_controls_text(levels)}
-        {_rules_text(splits)} {_floors_text(floors)} {fewer_items_text(table)} {missing}"""
+        {_rules_text(splits)} {_floors_text(floors)} {fewer_items_text(table)}
+        {held_text(items)} {missing}"""
 
 
 def _drawn_splits(splits: list[str], table: pd.DataFrame) -> tuple[list[str], dict[str, float]]:

@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mentor_kit.analysis.frame import SIZE, run_frame
+from mentor_kit.analysis.frame import run_frame
 from mentor_kit.analysis.style import (
     EXPECTED,
     STEPS,
     TEXT,
     Picture,
-    error_bars,
     label,
     legend_handle,
     method_style,
@@ -27,10 +26,9 @@ from mentor_kit.analysis.style import (
     ordered,
     picture,
     remark,
-    split_label,
     unit_axis,
 )
-from mentor_kit.analysis.summaries import in_and_out, metric_intervals, seeds_text
+from mentor_kit.analysis.summaries import seeds_text
 from mentor_kit.errors import UserError
 from mentor_kit.runs.run import Run
 
@@ -240,53 +238,3 @@ def _stack(axes: Axes, curves: pd.DataFrame, method: str, among: list[str],
     axes.set_title(textwrap.shorten(label(method, among), 24))
     axes.margins(x=0)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=STEPS))
-
-
-@picture
-def data_scaling(items: pd.DataFrame) -> Picture:
-    """Accuracy against the number of training references, in domain and over all shifted splits.
-
-    Args:
-        items: evaluated items with `train_size`; methods with one size, or none, are drawn as level
-            lines.
-
-    Raises:
-        UserError: fewer than two training sizes.
-    """
-    varying = items.groupby("method")[SIZE].transform("nunique") > 1
-    sizes = sorted(items.loc[varying, SIZE].unique())
-    if len(sizes) < 2:
-        raise UserError(f"Data scaling needs at least two values of {SIZE!r} in the study's grid; "
-                        f"found {len(sizes)}.")
-    items, methods = in_and_out(items), ordered(items["method"].unique())
-    splits = list(dict.fromkeys(items["split"]))
-    figure = Figure(figsize=(TEXT * 0.72, 2.5))
-    for axes, split in zip(figure.subplots(1, len(splits), sharey=True, squeeze=False)[0], splits,
-                           strict=True):
-        for i, method in enumerate(methods):
-            _scaling_line(axes, items[(items["split"] == split) & (items["method"] == method)],
-                          method,
-                          methods, nudge=1 + 0.03 * (i - len(methods) / 2))
-        axes.set(title=split_label(split).capitalize(), xscale="log", xlabel="training references")
-        axes.set_xticks(sizes, [f"{s:g}" for s in sizes])
-        axes.minorticks_off()
-        unit_axis(axes)
-    figure.axes[0].set_ylabel("accuracy")
-    figure.legend(handles=[legend_handle(m, methods) for m in methods], ncols=min(4, len(methods)),
-                  loc="outside upper left")
-    return figure, f"""Accuracy against training references ({seeds_text(items)} a method; bars: 95%
-        intervals over items, each item's mean over seeds; level lines: methods whose
-        number of references does not vary)."""
-
-
-def _scaling_line(axes: Axes, items: pd.DataFrame, method: str, among: list[str],
-                  nudge: float) -> None:
-    s = method_style(method, among)
-    if items[SIZE].nunique() < 2:
-        if len(items):
-            axes.axhline(items["correct"].mean(), color=s.color, linestyle=s.linestyle)
-        return
-    rows = pd.concat([metric_intervals(group, "correct").assign(size=size) for size,
-                      group in items.groupby(SIZE)])
-    axes.errorbar(rows["size"] * nudge, rows["estimate"], error_bars(rows), color=s.color,
-                  linestyle=s.linestyle, marker=s.marker, elinewidth=0.8)

@@ -11,8 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mentor_kit.analysis.comparisons import ablation_bars, accuracy_by_split, seeds_summary
-from mentor_kit.analysis.curves import data_scaling, reward_terms, run_curves, training_curves
+from mentor_kit.analysis.curves import reward_terms, run_curves, training_curves
 from mentor_kit.analysis.frame import Results
+from mentor_kit.analysis.regimes import (
+    data_scaling,
+    groups_with_signal,
+    quirk_dose,
+    regime_map,
+    sampled_and_greedy,
+)
 from mentor_kit.analysis.reward_figures import (
     advantage_bars,
     advantage_by_calls,
@@ -38,12 +45,16 @@ __all__ = [
     "advantage_bars",
     "advantage_by_calls",
     "data_scaling",
+    "groups_with_signal",
     "pass_rate",
+    "quirk_dose",
+    "regime_map",
     "reward_correlation",
     "reward_distribution",
     "reward_heatmap",
     "reward_terms",
     "run_curves",
+    "sampled_and_greedy",
     "savefig",
     "seeds_summary",
     "show",
@@ -63,6 +74,10 @@ STUDY_FIGURES: dict[str, Callable[[Results], Picture]] = {
     "tool_usage": lambda r: tool_usage(r.main_items),
     "reward_terms": lambda r: reward_terms(r.training),
     "ablation_bars": lambda r: ablation_bars(r.main_items),
+    "regime_map": lambda r: regime_map(r.items),
+    "quirk_dose": lambda r: quirk_dose(r.items),
     "data_scaling": lambda r: data_scaling(r.items),
+    "sampled_and_greedy": lambda r: sampled_and_greedy(r.items),
+    "groups_with_signal": lambda r: groups_with_signal(r.curves),
     "seeds_summary": lambda r: seeds_summary(r.main_items),
 }

@@ -5,21 +5,28 @@ parameters, `metrics.jsonl` (curves), `budget.json` and `timing.jsonl` (what a t
 and `trajectories.parquet` of evaluations. Stages are known by the beginning of their name:
 `train...`, `evaluate...`, `figures`. A parameter that a run does not have itself is that of the
 runs it was made from. Everything is sorted, so the same runs give the same frames wherever they
-lie.
+lie. What a study varies beside method and seed is in columns of its own
+(`mentor_kit.analysis.conditions`).
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mentor_kit.analysis.conditions import (
+    CONDITIONS,
+    at_main,
+    run_conditions,
+    without_teacher,
+)
 from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import load_records
 from mentor_kit.errors import UserError
@@ -29,9 +36,8 @@ from mentor_kit.runs.open import load_run, project_root
 from mentor_kit.runs.run import Run
 
 TRAIN, EVALUATE, FIGURES, INTERACTIVE = "train", "evaluate", "figures", "interactive"
-SIZE = "train_size"  # how many references were asked for: the axis of a data-scaling study
 ALIASES = {"completions/mean_length": "response_length"}  # TRL's names -> ours
-IDENTITY = ["study", "stage", "key", "method", "seed", SIZE]
+IDENTITY = ["study", "stage", "key", "method", "seed", *CONDITIONS]
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Results:
     """The frames of some runs.
 
     Args:
-        runs: study, stage, key, method, seed, train_size, params (dict), folder.
+        runs: study, stage, key, method, seed, conditions, params (dict), folder.
         curves: rows of `metrics.jsonl` that have a `step`, of all stages but evaluation, with the
             identity columns.
         items: one row an evaluated item: identity, split, problem_id, sample, tools, teacher_tools
@@ -65,13 +71,13 @@ class Results:
 
     @property
     def training(self) -> pd.DataFrame:
-        """Curves of the training stage, at the largest data size where the study varies it."""
-        return at_full_size(self.curves[self.curves["stage"].str.startswith(TRAIN)])
+        """Curves of the training stages under the main conditions."""
+        return at_main(self.curves[self.curves["stage"].str.startswith(TRAIN)])
 
     @property
     def main_items(self) -> pd.DataFrame:
-        """Evaluated items, at the largest data size where the study varies it."""
-        return at_full_size(self.items)
+        """Evaluated items under the main conditions (see `conditions.main_cell`)."""
+        return at_main(self.items)
 
     @property
     def teacher_counts(self) -> Counter[str]:
@@ -95,17 +101,19 @@ def load_results(where: Path | str | Iterable[Path | str]) -> Results:
             seed and data size that would be averaged as if they were different seeds.
     """
     finished, unfinished = find_runs([where] if isinstance(where, Path | str) else where)
-    runs = [_identity(folder) for folder in finished]
+    load = cache(load_run)
+    runs = [_identity(folder, load) for folder in finished]
     runs = sorted(runs,
                   key=lambda r: (r["study"], r["stage"], r["method"], str(r["seed"]), r["key"]))
     results = Results(pd.DataFrame(runs, columns=[*IDENTITY, "params", "folder"]),
                       _stack(runs, _curve_rows, ["step"]), _stack(runs, _item_rows, ITEM_COLUMNS),
                       _stack(runs, _budget_rows, []),
                       _stack(runs, _timing_rows, ["name", "seconds"]), unfinished)
-    _refuse_doubles(results.curves[results.curves["stage"].str.startswith(TRAIN)],
-                    ["method", "seed", SIZE, "step"])
-    _refuse_doubles(results.items, ["method", "seed", SIZE, "split", "problem_id", "sample"])
-    return results
+    same = ["method", "seed", *CONDITIONS]
+    _refuse_doubles(results.curves[results.curves["stage"].str.startswith(TRAIN)], [*same, "step"])
+    _refuse_doubles(results.items, [*same, "split", "problem_id", "sample"])
+    return replace(results, curves=without_teacher(results.curves),
+                   items=without_teacher(results.items))
 
 
 def find_runs(where: Iterable[Path | str]) -> tuple[list[Path], int]:
@@ -130,14 +138,15 @@ def find_runs(where: Iterable[Path | str]) -> tuple[list[Path], int]:
     return finished, len(folders) - len(finished)
 
 
-def _identity(folder: Path) -> dict[str, Any]:
-    run = load_run(folder)
+def _identity(folder: Path, load: Callable[[Path], Run]) -> dict[str, Any]:
+    run = load(folder)
     return {"study": folder.parent.parent.name, "stage": folder.parent.name, "key": folder.name,
-            "method": str(_parameter(run, "method", "")), "seed": _parameter(run, "seed", 0),
-            SIZE: _train_size(run), "params": run.params, "folder": folder}
+            "method": str(_parameter(run, "method", "", load)),
+            "seed": _parameter(run, "seed", 0, load),
+            **run_conditions(run, load), "params": run.params, "folder": folder}
 
 
-def _parameter(run: Run, name: str, default: Any) -> Any:
+def _parameter(run: Run, name: str, default: Any, load: Callable[[Path], Run] = load_run) -> Any:
     """A parameter of a run, else of the runs (stage/key of the same study) that it was made
     from."""
     if name in run.params:
@@ -145,18 +154,8 @@ def _parameter(run: Run, name: str, default: Any) -> Any:
     inputs = (i for value in run.inputs.values()
               for i in (value if isinstance(value, list) else [value]))
     folders = (run.dir.parent.parent / i for i in inputs)
-    found = (_parameter(load_run(f), name, None) for f in folders if (f / "DONE").exists())
+    found = (_parameter(load(f), name, None, load) for f in folders if (f / "DONE").exists())
     return next((value for value in found if value is not None), default)
-
-
-def _train_size(run: Run) -> float:
-    """`references` where a training was limited to so many, else N of `train:N` in its collection's
-    split sizes, else nan."""
-    if limited := _parameter(run, "references", 0):
-        return float(limited)
-    entries = (re.fullmatch(r"train\s*[:=]\s*(\d+)", str(entry))
-               for entry in _parameter(run, "split_sizes", []))
-    return next((float(match[1]) for match in entries if match), float("nan"))
 
 
 def _stack(runs: list[dict[str, Any]], rows_of: Any, columns: list[str]) -> pd.DataFrame:
@@ -232,12 +231,3 @@ def _refuse_doubles(frame: pd.DataFrame, columns: list[str]) -> None:
         raise UserError(f"Method {row['method']!r}, seed {row['seed']} of study {row['study']!r} "
                         f"is there twice (runs {keys}): name the run folders to use, or delete the "
                         "stale ones.")
-
-
-def at_full_size(frame: pd.DataFrame) -> pd.DataFrame:
-    """Only the rows of each method's largest `train_size`; methods without that parameter stay as
-    they are."""
-    if SIZE not in frame or frame[SIZE].isna().all():
-        return frame
-    largest = frame.groupby("method")[SIZE].transform("max")
-    return frame[(frame[SIZE] == largest) | largest.isna()].reset_index(drop=True)

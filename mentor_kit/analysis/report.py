@@ -15,16 +15,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from mentor_kit.analysis.claims import answer, claims_table
 from mentor_kit.analysis.figures import STUDY_FIGURES
-from mentor_kit.analysis.findings import answer, study_findings
+from mentor_kit.analysis.findings import study_findings
 from mentor_kit.analysis.frame import Results, load_results
+from mentor_kit.analysis.macros import numbers_tex
 from mentor_kit.analysis.style import Picture, savefig
 from mentor_kit.analysis.tables import (
     Table,
     budget_table,
     difference_table,
     main_table,
-    numbers_tex,
     process_table,
     summary_markdown,
 )
@@ -34,6 +35,7 @@ from mentor_kit.runs.files import write_atomic
 WALL_TIMES = "wall_times.csv"
 STUDY_TABLES: dict[str, Callable[[Results], Table]] = {
     "main_table": lambda r: main_table(r.main_items),
+    "claims": lambda r: claims_table(r.items),
     "differences": lambda r: difference_table(r.main_items),
     "process": lambda r: process_table(r.main_items),
     "budgets": lambda r: budget_table(r.budgets),
@@ -115,5 +117,5 @@ def _contact_sheet(results: Results, captions: dict[str, dict[str, str]],
     return template.render(title=", ".join(results.studies), runs=len(results.runs),
                            unfinished=results.unfinished, tables=tables,
                            files=[*texts, "captions.json", WALL_TIMES], figures=captions["figures"],
-                           answer=answer(results.main_items)._repr_html_() if texts else "",
+                           answer=answer(results.items)._repr_html_() if texts else "",
                            not_drawn=captions["not_drawn"]) + "\n"

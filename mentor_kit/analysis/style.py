@@ -53,6 +53,7 @@ METHODS = {
     "cold_start_constrained": MethodStyle("Cold start, constrained decoding", "#ca9161", "h",
                                           (0, (4, 1, 1, 1, 1, 1))),
     "sft": MethodStyle("SFT", "#de8f05", "s", (0, (5, 1.5))),
+    "sft_clean": MethodStyle("SFT, clean teacher", "#a65e00", "s", (0, (5, 1.5, 1, 1.5))),
     "sparse": MethodStyle("Sparse RL", "#0173b2", "^", (0, (4, 1, 1, 1))),
     "mentor": MethodStyle("MENTOR", "#029e73", "D", "-"),
     "any_overlap": MethodStyle("Any overlap", "#cc78bc", "v", (0, (3, 1))),

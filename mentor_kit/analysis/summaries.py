@@ -13,10 +13,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from mentor_kit.analysis.style import label, split_label
+from mentor_kit.analysis.style import label, ordered, split_label
 from mentor_kit.errors import UserError
 from mentor_kit.metrics.bootstrap import (
     Interval,
+    crossed_interval,
     interval,
     paired_rates,
     rate_interval,
@@ -136,6 +137,24 @@ def paired_difference(
     if not {method, baseline} <= set(table.columns) or table.empty:
         return None
     return paired_rates(table[method].to_numpy(), table[baseline].to_numpy())
+
+
+def seed_values(items: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Values of a rate of one method: a row a seed, a column an item, nan where it has none."""
+    values = items.assign(_value=pd.to_numeric(items[column]).astype(float))
+    return values.pivot_table(index="seed", columns="problem_id", values="_value", aggfunc="mean")
+
+
+def seed_intervals(items: pd.DataFrame, column: str = "correct") -> pd.DataFrame:
+    """Mean of a rate of every method with its interval over seeds and items: rows method, estimate,
+    low, high, n (items), seeds. One split at a time."""
+    rows = []
+    for method in ordered(items["method"].unique()):
+        values = seed_values(items[items["method"] == method], column)
+        if values.size:
+            found = crossed_interval(values.to_numpy())
+            rows.append((method, *found, values.shape[1], len(values)))
+    return pd.DataFrame(rows, columns=["method", "estimate", "low", "high", "n", "seeds"])
 
 
 def by_seed(items: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -1,27 +1,21 @@
-"""Tables of a study and the numbers for its text: CSV, LaTeX (booktabs, escaped, best bold), HTML,
-macros.
+"""The tables of a study; rows are methods.
 
-Rows are methods, rates are percentages. A table keeps its numbers (for CSV) beside the cells as
-printed.
+    from mentor_kit.analysis import tables
+    tables.main_table(results.main_items)
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
 
-from mentor_kit.analysis.style import escape_html, focus, label, ordered, split_label
+from mentor_kit.analysis.conditions import held_text
+from mentor_kit.analysis.style import focus, label, ordered, split_label
 from mentor_kit.analysis.summaries import (
-    IN_DOMAIN,
     LAST_SPLIT,
     fewer_items_text,
-    in_and_out,
     metric_intervals,
     ordered_splits,
     paired_difference,
@@ -30,104 +24,14 @@ from mentor_kit.analysis.summaries import (
     seeds_text,
     similarity_intervals,
 )
+from mentor_kit.analysis.table import ABSENT, Table, percent, points, readable
 from mentor_kit.errors import UserError
 from mentor_kit.metrics.bootstrap import Interval, probability_of_improvement
 
-DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
-ABSENT = "n/a"
+__all__ = ["Table", "budget_table", "difference_table", "main_rows", "main_table", "percent",
+           "points", "process_table", "readable", "split_rates", "summary_markdown",
+           "wall_time_table"]
 SIMILARITY = {"set_match": "set match", "unknown_tool": "unknown tool", "similarity": "1 - JSD"}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table in its three forms.
-
-    Args:
-        cells: the cells as printed; index row labels, columns (group, name).
-        numbers: tidy rows of the values behind the cells, for CSV.
-        caption: states seeds, intervals and n.
-        best: which cells are bold, same shape as `cells`; None for none.
-    """
-
-    cells: pd.DataFrame
-    numbers: pd.DataFrame
-    caption: str
-    best: pd.DataFrame | None = None
-
-    def to_csv(self) -> str:
-        """Numbers with all their digits, to nine decimals; never as 1e+08."""
-        return self.numbers.to_csv(index=False, float_format=_digits, lineterminator="\n")
-
-    def to_latex(self) -> str:
-        """A `tabular` with booktabs rules, scaled to the text width where it is wider."""
-        styler = self._styler("latex", "textbf:--rwrap;")
-        columns = "l" * self.cells.index.nlevels + "r" * self.cells.shape[1]
-        body = styler.to_latex(hrules=True, multicol_align="c", column_format=columns)
-        return (f"% Needs the packages booktabs and adjustbox. {' '.join(self.caption.split())}\n"
-                "\\begin{adjustbox}{max width=\\textwidth}\n" + body + "\\end{adjustbox}\n")
-
-    def to_html(self) -> str:
-        """The table alone. Its ids are a hash of its contents: the style of one table never reaches
-        another on the same page."""
-        styler = self._styler("html", "font-weight:bold").set_table_attributes('class="table"')
-        contents = self.cells.to_csv() + ("" if self.best is None else self.best.to_csv())
-        styler.set_uuid(hashlib.sha256(contents.encode()).hexdigest()[:12])
-        return styler.to_html().replace("$", "<span>$</span>")  # no formula
-
-    def _styler(self, escape: str, bold: str) -> Styler:
-        styler = self.cells.style.format(escape=escape)
-        for axis in (0, 1):
-            styler = styler.format_index(escape=escape, axis=axis)
-        if self.best is None:
-            return styler
-        return styler.apply(lambda _: np.where(self.best, bold, ""), axis=None)
-
-    def _repr_html_(self) -> str:
-        return self.to_html() + f"<p>{escape_html(self.caption)}</p>"
-
-
-def _digits(value: float) -> str:
-    return np.format_float_positional(round(value, 9) + 0.0, trim="-")
-
-
-def readable(frame: pd.DataFrame) -> Styler:
-    """A frame for people: whole numbers as such, others with two decimals, blanks for missing
-    ones."""
-    formats = {}
-    for place, name in enumerate(frame.columns):
-        column = frame.iloc[:, place]
-        if pd.api.types.is_float_dtype(column):
-            whole = (column.dropna() % 1 == 0).all()
-            formats[name] = "{:.0f}" if whole else "{:.2f}"
-    styler = frame.style.format(formats, na_rep="", escape="html")
-    # the same table has the same ids, in every execution of a notebook
-    return styler.set_uuid(hashlib.sha256(frame.to_csv().encode()).hexdigest()[:12])
-
-
-def percent(row: pd.Series | Mapping[str, float], bounds: bool = True) -> str:
-    """`79.3 [74.0, 84.5]`: an estimate and its interval in percent."""
-    if pd.isna(row["estimate"]):
-        return ABSENT
-    text = f"{100 * row['estimate']:.1f}"
-    return f"{text} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]" if bounds else text
-
-
-def points(difference: Interval | None) -> str:
-    """`+2.1 [-3.5, +7.0]`: a difference of two rates and its interval in percentage points."""
-    if difference is None:
-        return ABSENT
-    middle, low, high = (_signed(100 * v) for v in difference)
-    return f"{middle} [{low}, {high}]"
-
-
-def _signed(value: float) -> str:
-    """One decimal; more where a value that is not 0 would read as 0, because 0 decides."""
-    value = round(value, 6) + 0.0
-    for digits in range(1, 7):
-        text = f"{value:+.{digits}f}"
-        if float(text) or not value:
-            return text
-    return text
 
 
 def similarity_rows(items: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +110,8 @@ def main_table(items: pd.DataFrame) -> Table:
                  f"{_n_text(rows)}); set match, unknown-tool rate and 1 - JSD in bits on "
                  f"{split_label(home)}. Best student bold. The teacher's row is the judge's "
                  "verdict on its own attempts, rejected ones included; "
-                 f"{accepted_share(items):.0%} of the items have an accepted one. {short}".strip(),
+                 f"{accepted_share(items):.0%} of the items have an accepted one. {short} "
+                 f"{held_text(items)}".strip(),
                  _labelled(best, headers.values()))
 
 
@@ -349,65 +254,3 @@ def wall_time_table(wall_times: pd.DataFrame) -> Table:
     cells.index = pd.MultiIndex.from_tuples(rows, names=["stage", "method"])
     return Table(cells, means, "Wall time by stage and method, means over runs; it differs from "
                                "machine to machine.")
-
-
-def macro_name(*words: str) -> str:
-    r"""A TeX macro name of letters only: `mentor`, `in_domain`, `accuracy` ->
-    `mentorInDomainAccuracy`."""
-    spelled = [re.sub("[0-9]", lambda digit: DIGITS[int(digit[0])], w) for w in words]
-    parts = [p for w in spelled for p in re.split("[^A-Za-z]+", w) if p]
-    return parts[0][0].lower() + parts[0][1:] + "".join(p[0].upper() + p[1:] for p in parts[1:])
-
-
-def numbers_tex(items: pd.DataFrame) -> str:
-    r"""Macros for the text, e.g. `\mentorInDomainAccuracy` (percent), with `...Low` and `...High`
-    bounds.
-
-    Also for `out_of_domain` (all shifted splits pooled). `\nItems...` is the number of items of a
-    split's accuracies (of each method, where they differ), `\nReferences...` that of its
-    comparisons with the teacher, and `\nSeeds...` the number of seeds of a method.
-
-    Raises:
-        UserError: two numbers would share a macro.
-    """
-    refuse_empty(items)
-    rows = main_rows(items)
-    pooled = metric_intervals(in_and_out(items), "correct").assign(metric="correct")
-    rows = pd.concat([rows, pooled[pooled["split"] != IN_DOMAIN]], ignore_index=True)
-    macros = _Macros()
-    for row in rows.to_dict("records"):
-        words = (row["method"], row["split"], NAMES.get(row["metric"], row["metric"]))
-        suffixes = {"": "estimate"} if row["method"] == "teacher" else SUFFIXES
-        for suffix, value in suffixes.items():
-            macros.add(f"{100 * row[value]:.1f}", *words, suffix=suffix)
-    students = rows[rows["method"] != "teacher"]
-    for metric, word in (("correct", "n_items"), ("similarity", "n_references")):
-        for split, group in students[students["metric"] == metric].groupby("split"):
-            macros.add(str(group["n"].max()), word, split)
-            if group["n"].nunique() > 1:
-                for method, n in zip(group["method"], group["n"], strict=True):
-                    macros.add(str(n), word, method, split)
-    for method, seeds in items.groupby("method")["seed"].nunique().items():
-        macros.add(str(seeds), "n_seeds", method)
-    return "% Generated from the stored results; do not edit.\n" + "".join(
-        f"\\newcommand{{\\{name}}}{{{value}}}\n" for name, value in macros.values.items())
-
-
-class _Macros:
-    """Macro names and their values; no name has two meanings."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, str] = {}
-        self.meaning: dict[str, tuple[str, ...]] = {}
-
-    def add(self, value: str, *words: str, suffix: str = "") -> None:
-        name = macro_name(*words) + suffix
-        if self.meaning.setdefault(name, (*words, suffix)) != (*words, suffix):
-            one, other = (" ".join(filter(None, w)) for w in (self.meaning[name], (*words, suffix)))
-            raise UserError(f"Macro \\{name} would stand for {one!r} and for {other!r}: give the "
-                            "methods or splits names that differ in letters and digits.")
-        self.values[name] = value
-
-
-NAMES = {"correct": "accuracy"}
-SUFFIXES = {"": "estimate", "Low": "low", "High": "high"}

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mentor_kit.analysis.findings import Finding
+from mentor_kit.analysis.sentences import Finding
 from mentor_kit.analysis.style import split_label
 from mentor_kit.core.records import Record
 from mentor_kit.core.trajectory import FAILURES
 from mentor_kit.metrics.bootstrap import rate_interval
-from mentor_kit.metrics.trajectories import by_problem, by_split, sample_metrics, summarise
+from mentor_kit.metrics.samples import sample_metrics
+from mentor_kit.metrics.trajectories import by_problem, by_split, summarise
 
 COUNTS = {"n_calls": "calls", "n_failed": "failed calls", "n_unknown": "unknown tools",
           "n_malformed": "malformed", "turns": "turns", "tokens": "tokens"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mentor_kit.analysis.findings import Finding
+from mentor_kit.analysis.sentences import Finding
 from mentor_kit.collection.collection import Collection
 from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record

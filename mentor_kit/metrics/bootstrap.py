@@ -10,6 +10,7 @@ functions return None.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -100,6 +101,34 @@ def paired_rates(a: np.ndarray, b: np.ndarray) -> Interval:
     if np.ptp(np.asarray(a, float) - np.asarray(b, float)):
         return found
     return alike_interval(found.estimate, len(a), -1, 1)
+
+
+def crossed_interval(values: np.ndarray, lowest: float = 0, highest: float = 1) -> Interval:
+    """Interval of the mean of (seeds, items) values, over seeds and items: seeds are resampled
+    first, then items, which are the same for all seeds and so are drawn once for all of them (the
+    pigeonhole bootstrap, Owen 2007). nan is a value that is not there.
+
+    With one seed only items are resampled, as in `rate_interval` and `paired_rates`. Few seeds give
+    a narrow interval: of 3 the spread comes out about a fifth too small. Values lie between
+    `lowest` and `highest`; where all are the same, the interval is `alike_interval`.
+    """
+    values = np.asarray(values, float)
+    there = np.isfinite(values)
+    if not there.any():
+        raise UserError("There is no value to resample.")
+    filled, seeds, items = np.where(there, values, 0.0), *values.shape
+    mean = float(filled.sum() / there.sum())
+    if np.ptp(values[there]) == 0:
+        return alike_interval(mean, int(there.any(0).sum()), lowest, highest)
+    by_seed, by_item = _drawn(seeds, 0), _drawn(items, 1)
+    total, count = (((by_item @ x.T) * by_seed).sum(1) for x in (filled, there.astype(float)))
+    return interval(mean, total[count > 0] / count[count > 0])
+
+
+@lru_cache(maxsize=8)
+def _drawn(n: int, stream: int) -> np.ndarray:
+    """The same resamples of n for every comparison: (resamples, n) weights."""
+    return _weights(np.random.default_rng(stream), n, RESAMPLES)
 
 
 def alike_interval(value: float, n: int, lowest: float, highest: float) -> Interval:

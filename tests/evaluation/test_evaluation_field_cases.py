@@ -27,6 +27,7 @@ from synthetic_results import write_study
 
 from mentor_kit.analysis import figures, style, tables
 from mentor_kit.analysis.frame import Results, load_results
+from mentor_kit.analysis.macros import numbers_tex
 from mentor_kit.bfcl import checker, multi_turn
 from mentor_kit.cli.score import score_file
 from mentor_kit.core.problem import Problem
@@ -370,14 +371,14 @@ def items_of(right: dict[str, list[int]], seeds: int = 1) -> pd.DataFrame:
 def items_of_the_accuracies(_, __):
     items = items_of({"mentor": [1, 0, 1, 1], "sft": [1, 1, 1, 1]})
     items.loc[items["problem_id"] != "p0", "teacher_tools"] = [("add",)] * 6
-    text = tables.numbers_tex(items)
+    text = numbers_tex(items)
     assert "\\nItemsInDomain}{4}" in text and "\\nReferencesInDomain}{3}" in text
 
 
 @check("ef34")
 def macros_of_like_names(given, _):
     with pytest.raises(UserError, match="would stand for"):
-        tables.numbers_tex(items_of({m: [1, 0] for m in given["methods"]}))
+        numbers_tex(items_of({m: [1, 0] for m in given["methods"]}))
 
 
 @check("ef38")
@@ -421,7 +422,7 @@ def what_is_missing_is_said(_, __):
     both = pd.concat([items, other], ignore_index=True)
     assert "n/a" in tables.main_table(both).cells.to_string()
     assert "n/a" in tables.difference_table(both).cells.to_string()
-    assert tables.numbers_tex(both)
+    assert numbers_tex(both)
     with pytest.raises(UserError):
         tables.difference_table(items_of({"mentor": [1]}))
 

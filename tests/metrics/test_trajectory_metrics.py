@@ -15,6 +15,7 @@ from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
 from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
+from mentor_kit.metrics import samples as s
 from mentor_kit.metrics import trajectories as m
 from mentor_kit.toolboxes.arithmetic import ARITHMETIC
 
@@ -164,18 +165,18 @@ def test_exact_repeats_that_end_wrong_and_why():
 
 
 def test_pass_mean_and_majority_at_k():
-    assert m.pass_at_k(5, 2, 2) == pytest.approx(0.7)  # 1 - C(3,2) / C(5,2)
-    assert m.pass_at_k(4, 0, 2) == 0 and m.pass_at_k(4, 3, 2) == 1
-    assert m.mean_at_k([True, False, False, True]) == 0.5
-    assert m.maj_at_k(["7", "7", "8"], [True, True, False]) == 1
-    assert m.maj_at_k(["7", "8"], [True, False]) == 0.5
-    assert m.maj_at_k(["8", "7", "9"], [False, True, False]) == pytest.approx(1 / 3)
-    assert m.maj_at_k([None, None, "8"], [False, False, False]) == m.maj_at_k([None], [False]) == 0
+    assert s.pass_at_k(5, 2, 2) == pytest.approx(0.7)  # 1 - C(3,2) / C(5,2)
+    assert s.pass_at_k(4, 0, 2) == 0 and s.pass_at_k(4, 3, 2) == 1
+    assert s.mean_at_k([True, False, False, True]) == 0.5
+    assert s.maj_at_k(["7", "7", "8"], [True, True, False]) == 1
+    assert s.maj_at_k(["7", "8"], [True, False]) == 0.5
+    assert s.maj_at_k(["8", "7", "9"], [False, True, False]) == pytest.approx(1 / 3)
+    assert s.maj_at_k([None, None, "8"], [False, False, False]) == s.maj_at_k([None], [False]) == 0
     # right samples are one answer, however it is written, and also without a box
-    assert m.maj_at_k(["Paris", "the Paris", "London", "London"], [True, True, False, False]) == 0.5
-    assert m.maj_at_k([None, None, "8"], [True, True, False]) == 1
+    assert s.maj_at_k(["Paris", "the Paris", "London", "London"], [True, True, False, False]) == 0.5
+    assert s.maj_at_k([None, None, "8"], [True, True, False]) == 1
     with pytest.raises(UserError, match="pass@6"):
-        m.pass_at_k(5, 2, 6)
+        s.pass_at_k(5, 2, 6)
 
 
 @pytest.mark.parametrize(("one", "other", "same"), [
@@ -184,22 +185,22 @@ def test_pass_mean_and_majority_at_k():
     ("x + 1", "x+1", True), ("The Hague", "the hague.", True), ("X_1", "x_1", False),
     ("1e999999999", "2e999999999", False), ("1/0", "2/0", False)])
 def test_wrong_answers_are_one_vote_where_they_are_equal(one, other, same):
-    votes = [m.vote(trajectory("p", [], answer)) for answer in (one, other)]
+    votes = [s.vote(trajectory("p", [], answer)) for answer in (one, other)]
     assert (votes[0] == votes[1]) == same
 
 
 def test_samples_without_a_box_vote_by_their_calls_and_failed_ones_do_not_vote():
     calls = [[TWICE], [TWICE], [PLUS]]
-    votes = [m.vote(trajectory("p", c, None)) for c in calls]
+    votes = [s.vote(trajectory("p", c, None)) for c in calls]
     assert votes[0] == votes[1] != votes[2]
-    assert m.vote(trajectory("p", [TWICE], "7").with_meta(failure="length")) is None
+    assert s.vote(trajectory("p", [TWICE], "7").with_meta(failure="length")) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), min_size=1, max_size=8),
        st.randoms())
 def test_the_order_of_samples_does_not_matter(samples, random):
     shuffled = random.sample(samples, len(samples))
-    assert m.maj_at_k(*zip(*samples, strict=True)) == m.maj_at_k(*zip(*shuffled, strict=True))
+    assert s.maj_at_k(*zip(*samples, strict=True)) == s.maj_at_k(*zip(*shuffled, strict=True))
 
 
 @given(st.integers(1,
@@ -207,17 +208,17 @@ def test_the_order_of_samples_does_not_matter(samples, random):
                                                    st.integers(1, n))))
 def test_pass_at_one_is_the_mean_and_more_samples_never_hurt(case):
     n, c, k = case
-    assert m.pass_at_k(n, c, 1) == pytest.approx(c / n)
-    assert m.pass_at_k(n, c, k) >= c / n - 1e-12
+    assert s.pass_at_k(n, c, 1) == pytest.approx(c / n)
+    assert s.pass_at_k(n, c, k) >= c / n - 1e-12
 
 
 def test_sample_metrics_need_equally_many_samples():
     records = [record([TWICE, PLUS], a, a == "7", number=n) for n,
                a in ((0, "7"), (0, "8"), (1, "8"), (1, "8"))]
-    assert m.sample_metrics(records) == {"k": 2, "mean_at_k": 0.25, "pass_at_k": 0.5,
+    assert s.sample_metrics(records) == {"k": 2, "mean_at_k": 0.25, "pass_at_k": 0.5,
                                          "maj_at_k": 0.25}
     with pytest.raises(UserError, match="same number"):
-        m.sample_metrics(records[:3])
+        s.sample_metrics(records[:3])
 
 
 def test_no_records_are_refused():

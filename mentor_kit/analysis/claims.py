@@ -1,0 +1,309 @@
+"""The paper's claims, each judged by the results: supported, not supported, or only under some
+conditions.
+
+    findings.answer(results.items)
+
+The rules:
+
+- A claim says that one method is better than another in a metric, in domain or out of domain. It is
+  judged under every condition (level of the cold start, dose of the teacher's quirks, references,
+  length of the prompts) under which both methods were trained.
+- The interval of a difference is over cold starts (seeds) and items: seeds are resampled first,
+  then items. A sentence compares methods from 3 seeds on. With fewer it gives the difference, whose
+  interval is then over items alone, and says that it cannot tell.
+- `supported`: the whole 95% interval is on the claim's side of 0. `not supported`: it is on the
+  other side, and the other method is ahead. `cannot be told`: it holds 0, or there are too few
+  seeds, or a method has no items.
+- `only ...`: supported under some conditions, which are named, and not under the others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from mentor_kit.analysis.conditions import (
+    HOPS,
+    LEVEL,
+    QUIRK,
+    SIZE,
+    TEMPERATURE,
+    at,
+    cells,
+    condition_text,
+    main_cell,
+)
+from mentor_kit.analysis.sentences import (
+    Finding,
+    counted,
+    named,
+    seed_count,
+    where,
+)
+from mentor_kit.analysis.style import label, split_label
+from mentor_kit.analysis.summaries import (
+    IN_DOMAIN,
+    OUT_OF_DOMAIN,
+    in_and_out,
+    paired_difference,
+    refuse_empty,
+    seed_values,
+)
+from mentor_kit.analysis.table import Table, points
+from mentor_kit.metrics.bootstrap import Interval, crossed_interval
+
+SUPPORTED, NOT_SUPPORTED, CANNOT_TELL = "supported", "not supported", "cannot be told"
+ENOUGH = 3  # seeds from which on a sentence compares methods
+METRICS = {"correct": "", "set_match": " in tool-set match",
+           "unknown_tool": " in unknown-tool rate"}
+LOWER_IS_BETTER = ("unknown_tool",)
+VARYING = (LEVEL, QUIRK, SIZE, HOPS)
+
+
+class Claim(NamedTuple):
+    """`method` is better than `baseline` in a metric; `text` says so in words."""
+
+    text: str
+    method: str
+    baseline: str
+    column: str = "correct"
+
+
+CLAIMS = (
+    Claim("RL with MENTOR's reward is more accurate than imitation", "mentor", "sft"),
+    Claim("MENTOR's reward is more accurate than a sparse one", "mentor", "sparse"),
+    Claim("A flexible reward is more accurate than a strict one", "mentor", "strict"),
+    Claim("MENTOR's reward brings the tools used closer to the teacher's than a sparse one does",
+          "mentor", "sparse", "set_match"),
+)
+# not the paper's: repairs of its reward, and what the other claims are read against
+OURS = (
+    Claim("RL with a sparse reward is more accurate than imitation", "sparse", "sft"),
+    Claim("The repaired reward is more accurate than MENTOR's", "mentor_fixed", "mentor"),
+    Claim("MENTOR's reward is more accurate without its hygiene bonus", "mentor_no_hygiene",
+          "mentor"),
+)
+
+
+class Comparison(NamedTuple):
+    """Two methods on the items both have: the difference, of how many items, and of each seed that
+    both have."""
+
+    difference: Interval | None
+    items: int = 0
+    by_seed: tuple[float, ...] = ()
+
+
+def compare(items: pd.DataFrame, column: str, method: str, baseline: str) -> Comparison:
+    """`method` minus `baseline` in a metric: over seeds and items from 3 common seeds on, else over
+    items."""
+    first, second = (seed_values(items[items["method"] == m], column) for m in (method, baseline))
+    values = (first - second).dropna(how="all").dropna(how="all", axis=1)
+    by_seed = tuple(values.mean(axis=1))
+    if len(values) >= ENOUGH:
+        return Comparison(crossed_interval(values.to_numpy(), -1, 1), values.shape[1], by_seed)
+    found = paired_difference(items, column, method, baseline)
+    shared = first.columns.intersection(second.columns)
+    return Comparison(found, len(shared) if found else 0, by_seed)
+
+
+def verdict(found: Comparison, lower_is_better: bool = False) -> str:
+    """Whether the claim that the first method is better is supported, by the rules on top."""
+    if found.difference is None or len(found.by_seed) < ENOUGH:
+        return CANNOT_TELL
+    sign = -1 if lower_is_better else 1
+    ends = [sign * round(v, 9) for v in (found.difference.low, found.difference.high)]
+    if min(ends) > 0:
+        return SUPPORTED
+    return NOT_SUPPORTED if max(ends) < 0 else CANNOT_TELL
+
+
+def difference(items: pd.DataFrame, method: str = "mentor", baseline: str = "sparse",
+               split: str = IN_DOMAIN, column: str = "correct") -> Finding:
+    """One method minus another on one split, with interval, items, seeds and verdict.
+
+    Args:
+        items: `Results.main_items`.
+        split: a split, or `out_of_domain` for all shifted ones together.
+        column: `correct`, `set_match` or `unknown_tool` (there lower is better).
+    """
+    items = on_split(items, split)
+    found = compare(items, column, method, baseline)
+    names = [named(m, items) for m in (method, baseline)]
+    if found.difference is None:
+        return Finding(f"{where(split)} {names[0]} against {names[1]}{METRICS[column]}: "
+                       f"{CANNOT_TELL}, {_missing(items, method, baseline)}.")
+    return Finding(f"{where(split)} {names[0]} minus {names[1]}{METRICS[column]} is "
+                   f"{_points(found.difference)} over {counted(found.items, 'item')}, "
+                   f"{seed_count(items, method, baseline)}: "
+                   f"{_judged(found, names, column in LOWER_IS_BETTER)}.")
+
+
+def on_split(items: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The items of a split, or of all shifted ones together (`out_of_domain`)."""
+    items = in_and_out(items) if split == OUT_OF_DOMAIN else items
+    return items[items["split"] == split]
+
+
+def _missing(items: pd.DataFrame, *methods: str) -> str:
+    absent = [label(m) for m in methods if m not in set(items["method"])]
+    return f"no items of {' and '.join(absent)}" if absent else "no item that both answered"
+
+
+def _points(found: Interval) -> str:
+    return points(found).replace(" ", " points ", 1)
+
+
+def _judged(found: Comparison, names: Sequence[str], lower_is_better: bool = False) -> str:
+    """The verdict with its reason."""
+    said, seeds = verdict(found, lower_is_better), len(found.by_seed)
+    if said == NOT_SUPPORTED:
+        return f"{said}, {names[1]} is {'lower' if lower_is_better else 'ahead'}"
+    if said == CANNOT_TELL and seeds < ENOUGH:
+        return (f"{said} from {counted(seeds, 'seed')}, which "
+                f"{'compares' if seeds == 1 else 'compare'} students, not methods "
+                f"({ENOUGH} are needed)")
+    return said if said == SUPPORTED else f"{said}, the interval holds 0"
+
+
+# Claims under all conditions -------------------------------------------------------------------
+
+
+class Judgement(NamedTuple):
+    """A claim under one condition, on one group of splits."""
+
+    claim: Claim
+    split: str
+    cell: dict[str, Any]
+    found: Comparison
+    verdict: str
+
+
+def judge_claims(items: pd.DataFrame, claims: Sequence[Claim] = CLAIMS + OURS) -> list[Judgement]:
+    """Every claim in domain and out of domain, under every condition under which both methods have
+    items of the same evaluation (the main temperature).
+
+    Args:
+        items: `Results.items`, of one study.
+
+    Raises:
+        UserError: no items.
+    """
+    refuse_empty(items)
+    items = at(items, {TEMPERATURE: main_cell(items).get(TEMPERATURE, 0.0)})
+    grouped, judged = in_and_out(items), []
+    for claim in claims:
+        pair = grouped[grouped["method"].isin([claim.method, claim.baseline])]
+        for split in (IN_DOMAIN, OUT_OF_DOMAIN):
+            here = pair[pair["split"] == split]
+            for cell in cells(here, VARYING):
+                found = compare(at(here, cell), claim.column, claim.method, claim.baseline)
+                if found.difference is not None:
+                    judged.append(Judgement(claim, split, cell, found, verdict(found)))
+    return judged
+
+
+def answer(items: pd.DataFrame, claims: Sequence[Claim] = CLAIMS + OURS) -> Finding:
+    """What the results say to every claim, a line in domain and a line out of domain.
+
+    Args:
+        items: `Results.items`, of one study, under all conditions.
+
+    Raises:
+        UserError: no items.
+    """
+    judged, lines = judge_claims(items, claims), []
+    for claim in claims:
+        of_claim = [j for j in judged if j.claim == claim]
+        if not of_claim and claim in OURS:
+            continue
+        if not of_claim:
+            lines.append(f"{claim.text}: {CANNOT_TELL}, "
+                         f"{_missing(items, claim.method, claim.baseline)}.")
+        for split in (IN_DOMAIN, OUT_OF_DOMAIN):
+            if here := [j for j in of_claim if j.split == split]:
+                lines.append(f"{claim.text}, {split_label(split)}: {_verdicts(here)}.")
+    return Finding("\n".join(lines))
+
+
+def _verdicts(judged: list[Judgement]) -> str:
+    """The verdict under all conditions together, with the differences it rests on."""
+    claim, found = judged[0].claim, judged[0].found
+    names = (label(claim.method), label(claim.baseline))
+    if len(judged) == 1:
+        return (f"{_judged(found, names)} ({_points(found.difference)}, "
+                f"{counted(found.items, 'item')}, {counted(len(found.by_seed), 'seed')})")
+    texts = []
+    for said, begin in ((SUPPORTED, "supported only"), (NOT_SUPPORTED, NOT_SUPPORTED),
+                        (CANNOT_TELL, CANNOT_TELL)):
+        group = [j for j in judged if j.verdict == said]
+        if len(group) == len(judged):
+            begin = f"{said} under all {len(group)} conditions"
+        elif group and said == CANNOT_TELL:
+            begin += f" under {counted(len(group), 'other condition')}"
+        elif group:
+            begin += f" with {_conditions(group, judged)}"
+        ahead = f", where {names[1]} is ahead" if said == NOT_SUPPORTED else ""
+        if group:
+            texts.append(f"{begin}{ahead} ({_range(group)})")
+    return "; ".join(texts)
+
+
+def _conditions(chosen: list[Judgement], every: list[Judgement]) -> str:
+    """The chosen ones of all conditions: those that differ in one value told together, without what
+    they all share or what is the rule."""
+    names = [n for n in VARYING if n in every[0].cell]
+    blocks = [{n: (j.cell[n],) for n in names} for j in chosen]
+    for name in names:
+        merged: dict[tuple, list] = {}
+        for block in blocks:
+            rest = tuple((n, v) for n, v in block.items() if n != name)
+            merged.setdefault(rest, []).extend(block[name])
+        blocks = [dict(rest) | {name: tuple(values)} for rest, values in merged.items()]
+    whole = {n: {j.cell[n] for j in every} for n in names}
+    usual = Counter(j.cell.get(SIZE) for j in every).most_common(1)[0][0]
+    rule = {SIZE: {usual}}
+    texts = [condition_text({n: v for n, v in block.items()
+                             if set(v) not in (whole[n], rule.get(n))}) for block in blocks]
+    return " or with ".join(texts)
+
+
+def _range(group: list[Judgement]) -> str:
+    """The smallest and the largest difference of these conditions, and of how much."""
+    least, most = (f(group, key=lambda j: j.found.difference.estimate) for f in (min, max))
+    text = _points(least.found.difference)
+    if least is not most:
+        text += f" to {_points(most.found.difference)}"
+    items, seeds = max(j.found.items for j in group), min(len(j.found.by_seed) for j in group)
+    return (f"{text}; {counted(items, 'item')}, {counted(seeds, 'seed')}"
+            + (f", {ENOUGH} are needed" if seeds < ENOUGH else ""))
+
+
+def claims_table(items: pd.DataFrame) -> Table:
+    """Every claim under every condition: differences in points and verdicts, in and out of domain.
+
+    Args:
+        items: `Results.items`, of one study.
+    """
+    judged = judge_claims(items)
+    rows: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+    numbers = []
+    for j in judged:
+        row = rows.setdefault((j.claim.text, condition_text(j.cell)), {})
+        where_ = split_label(j.split)
+        row["Difference (points)", where_], row["Verdict", where_] = (
+            points(j.found.difference), j.verdict)
+        numbers.append({"claim": j.claim.text, "method": j.claim.method,
+                        "baseline": j.claim.baseline, "metric": j.claim.column, "split": j.split,
+                        **j.cell, **j.found.difference._asdict(), "items": j.found.items,
+                        "seeds": len(j.found.by_seed), "verdict": j.verdict})
+    frame = pd.DataFrame.from_dict(rows, orient="index").fillna("n/a")
+    frame.index = pd.MultiIndex.from_tuples(list(rows), names=["claim", "under"])
+    return Table(frame, pd.DataFrame(numbers),
+                 "Each claim under each condition: the first method minus the second in points, "
+                 f"with 95% intervals. From {ENOUGH} seeds on they are over seeds and items, each "
+                 "seed with a cold start of its own; with fewer they are over items, and no "
+                 "verdict is given.")
