@@ -22,27 +22,35 @@ from mentor_kit.collection.collection import TRAJECTORIES, Collection
 from mentor_kit.collection.config import CollectConfig
 from mentor_kit.collection.dispatch import CollectionBar, Task, ask_all, run_async
 from mentor_kit.collection.selection import select
+from mentor_kit.core.environment import OWN_FACTS
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.records import Record, save_records
+from mentor_kit.core.records import Record, save_records, to_json
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.problems import load_problems
+from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.parameters import parse_options
 from mentor_kit.runs.progress import PROGRESS, ProgressBar
 from mentor_kit.runs.run import Run
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.attempt import Attempt
 
+LEFT_OUT = "rows_left_out.jsonl"
+
 
 @dataclass(frozen=True)
 class CollectionPlan:
-    """What is about to be collected: problems and teacher, both checked; `probe`: what an endpoint
-    honours."""
+    """What is about to be collected: problems and teacher, both checked.
+
+    `probe`: what an endpoint honours, or what is used of a file of trajectories; `left_out`: the
+    rows of that file that no problem asks for, each with its reason.
+    """
 
     problems: tuple[Problem, ...]
     teacher: Any
     probe: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[Mapping[str, Any]] = ()
 
     def __repr__(self) -> str:
         counts = Counter(p.split for p in self.problems)
@@ -74,14 +82,23 @@ def plan_collection(config: CollectConfig, *, probe: bool = True) -> CollectionP
         raise UserError(f"There is no problem to ask: the source {config.problems!r} gave none for "
                         f"split_sizes {config.split_sizes}.")
     if config.toolbox:
-        problems = [replace(p, toolbox=config.toolbox) for p in problems]
+        problems = [_with_toolbox(p, config.toolbox) for p in problems]
     for toolbox in {p.toolbox: None for p in problems}:
         load_toolbox(toolbox)
-    found = {}
-    if is_probed and probe:
+    found, left_out = {}, []
+    if is_probed and probe and load_toolbox(problems[0].toolbox).names:
         toolbox = problems[0].toolbox
         found = run_async(_with_session(teacher, lambda session: session.probe(toolbox)))
-    return CollectionPlan(tuple(problems), teacher, found)
+    if hasattr(teacher, "left_out"):
+        left_out = teacher.left_out(problems, config.samples)
+        found = teacher.review(left_out)
+    return CollectionPlan(tuple(problems), teacher, found, left_out)
+
+
+def _with_toolbox(problem: Problem, toolbox: str) -> Problem:
+    """The problem, solved with a toolbox instead of tools of its own."""
+    meta = {name: value for name, value in problem.meta.items() if name not in OWN_FACTS}
+    return replace(problem, toolbox=toolbox, meta=meta)
 
 
 async def _with_session(teacher: Any, ask: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -124,6 +141,8 @@ def collect(config: CollectConfig, run: Run, plan: CollectionPlan | None = None)
         take_over(run.path(ATTEMPTS), identity)
         with AttemptStore(run.path(ATTEMPTS), identity) as store:
             records = _ask_and_store(plan.teacher, tasks, store, run.path(PROGRESS))
+    if plan.left_out:
+        write_atomic(run.path(LEFT_OUT), "".join(to_json(row) + "\n" for row in plan.left_out))
     records = select(records, config.selection)
     save_records(run.path(TRAJECTORIES), records)
     return Collection(tuple(records))

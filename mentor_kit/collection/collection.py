@@ -82,10 +82,17 @@ class Collection:
             told.append(f"{reason} {rejected[reason].total()}{said}")
         if told:
             line += f"; rejected: {', '.join(told)}"
+        differ = [r for r in self.records if r.trajectory.meta.get("observations_differ")]
+        if differ:
+            meta = differ[0].trajectory.meta
+            first = meta["observations_differ"][0]
+            line += (f".\nOur tools give other results in {len(differ)} trajectories (row "
+                     f"{meta['row']}: {first['tool']} gave {first['theirs']!r} there, gives "
+                     f"{first['ours']!r} here)")
         if references:
             return line
         return (f"{line}.\nWithout a reference nothing can be trained or evaluated with this run. "
-                f"{advice(reasons[0], details[reasons[0]])}")
+                f"{advice(reasons[0], details[reasons[0]], self.records[0].trajectory.producer)}")
 
     def counts(self) -> dict[str, int]:
         """How many problems were asked and gave a reference, by split."""

@@ -17,9 +17,10 @@ class CollectConfig(StageConfig):
 
     problems: Annotated[str, AfterValidator(checked(find_source))] = Field(
         "gsm_symbolic", description="a source: gsm_symbolic | registry | arithmetic_stories | "
-                                    "hub_math | mentor_data | package.module:name")
+                                    "hub_math | mentor_data | trajectory_file | "
+                                    "package.module:name")
     teacher: Annotated[str, AfterValidator(checked(find_teacher))] = Field(
-        "worked_solution", description="worked_solution | chat_endpoint | local_model | "
+        "worked_solution", description="worked_solution | chat_endpoint | local_model | file | "
                                        "released_tools | package.module:name")
     toolbox: Annotated[str, AfterValidator(checked(load_toolbox))] = Field(
         "", description='"" is the source\'s own | package.module:name')
@@ -27,7 +28,8 @@ class CollectConfig(StageConfig):
                                    description="problems of each split")
     problem_options: list[str] = Field([], description="name:value, passed to the source")
     teacher_options: list[str] = Field(
-        [], description="name:value, passed to the teacher, such as base_url:http://host/v1")
+        [], description="name:value, passed to the teacher, such as base_url:http://host/v1 "
+                        "or path:theirs.jsonl")
     samples: int = Field(1, ge=1, description="how often each problem is asked")
     selection: Literal["first", "shortest", "most_typical"] = Field(
         "first", description="which right sample is the reference: first | shortest | most_typical")

@@ -17,9 +17,13 @@ from typing import Any
 
 from mentor_kit.core.plugins import ENVIRONMENTS, load_object
 from mentor_kit.core.problem import Problem
+from mentor_kit.core.toolbox import Toolbox
 from mentor_kit.core.trajectory import Turn, escape_chat_markup, render_environment, render_user
 
-OWN = "own"  # names the toolbox of problems that bring their own tools
+OWN = "own"  # names the toolbox of problems that bring their own tools: it holds none
+OWN_TOOLBOX = Toolbox(OWN, [])
+# facts of a problem that brings its own tools
+OWN_FACTS = ("tool_schemas", "prompt_messages", "environment", "later_turns")
 
 
 @dataclass(frozen=True)

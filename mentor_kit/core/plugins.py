@@ -13,6 +13,7 @@ from mentor_kit.core.files import project_root
 from mentor_kit.errors import UserError
 
 TOOLBOXES = {"arithmetic": "mentor_kit.toolboxes.arithmetic:ARITHMETIC",
+             "own": "mentor_kit.core.environment:OWN_TOOLBOX",
              "python": "mentor_kit.toolboxes.python:PYTHON",
              "search": "mentor_kit.toolboxes.search:SEARCH",
              "registry": "mentor_kit.problems.registry.world:REGISTRY"}
@@ -26,11 +27,13 @@ PROBLEM_SOURCES = {"gsm_symbolic": "mentor_kit.problems.gsm_symbolic:load",
                    "mentor_data": "mentor_kit.problems.mentor_data:load",
                    "question_set": "mentor_kit.problems.question_set:load",
                    "multihop": "mentor_kit.problems.multihop:load",
+                   "trajectory_file": "mentor_kit.teachers.trajectory_file:load",
                    "bfcl": "mentor_kit.bfcl.items:load"}
 TEACHERS = {"worked_solution": "mentor_kit.teachers.worked_solution:WorkedSolutionTeacher",
             "quirky": "mentor_kit.teachers.quirky:QuirkyTeacher",
             "chat_endpoint": "mentor_kit.teachers.chat_endpoint:ChatEndpointTeacher",
             "local_model": "mentor_kit.teachers.local_model:LocalModelTeacher",
+            "file": "mentor_kit.teachers.trajectory_file:FileTeacher",
             "released_tools": "mentor_kit.teachers.released_tools:ReleasedToolsTeacher"}
 ENVIRONMENTS = {"bfcl_multi_turn": "mentor_kit.bfcl.multi_turn:MultiTurnEnvironment"}
 

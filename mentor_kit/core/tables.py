@@ -247,7 +247,7 @@ def tool_names(value: Any, where: str) -> list[str]:
     Raises:
         UserError: another form.
     """
-    value = _plain(value, any_list=True)
+    value = structured(value)
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     names = []
@@ -259,6 +259,12 @@ def tool_names(value: Any, where: str) -> list[str]:
                             'list such as ["add", "subtract"].')
         names.append(item)
     return names
+
+
+def structured(value: Any) -> Any:
+    """A cell without numpy, and any JSON or Python text of a list or struct as what it stands
+    for."""
+    return _plain(value, any_list=True)
 
 
 def as_mapping(value: Any) -> dict[str, Any] | None:

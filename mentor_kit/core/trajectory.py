@@ -50,6 +50,8 @@ USER_RE = re.compile(
     re.DOTALL,
 )
 MARK_RE = re.compile(r"<(?=\|im_(?:start|end)\||/?tool_(?:call|response)>)")
+# where chat APIs put what was thought
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 # how an error begins: ours and TRL's; BFCL's tools, BFCL's executor
 ERROR_PREFIXES = ("{'error':", '{"error":', "Error during execution:")
 
@@ -345,9 +347,12 @@ def render_call(name: str, arguments: Any) -> str:
 
 
 def render_turn(message: Mapping[str, Any]) -> str:
-    """The text of an assistant message with `content` and `tool_calls`."""
-    content = content_text(message.get("content"))
-    parts = [content] if content else []
+    """The text of an assistant message with `content`, `tool_calls` and what it thought, in a field
+    of its own."""
+    thoughts = (content_text(message.get(name)) for name in REASONING_FIELDS)
+    thought, content = next(filter(None, thoughts), ""), content_text(message.get("content"))
+    parts = [f"<think>\n{escape_chat_markup(thought)}\n</think>"] if thought else []
+    parts += [content] if content else []
     for call in message.get("tool_calls") or []:
         function = call.get("function", call)
         parts.append(render_call(function["name"], read_arguments(function.get("arguments"))))

@@ -36,6 +36,22 @@ ADVICE = {
     "tool_error": f"The teacher's calls fail: read the rejected attempts; try {OTHER}",
     "not_executed": f"The teacher calls a tool where it answers: try {OTHER}",
 }
+# where the trajectories come from a file
+FILE_ADVICE = {
+    "no_answer": "The last messages box no answer: the teacher option after:MARK boxes what "
+                 "follows a mark, require:calls keeps trajectories without an answer.",
+    "max_turns": "The trajectories end with a call: require:calls keeps them.",
+    "wrong_answer": "The answers are not those of the problems: see to the column of answers.",
+    "unknown_tool": "The calls name tools that the toolbox has not: give the parameter toolbox "
+                    "the one they were made with.",
+    "tool_error": "The calls fail here: read the rejected rows, or give the parameter toolbox the "
+                  "one they were made with.",
+    "not_executed": "Some calls have no result: give the parameter toolbox tools that can carry "
+                    "them out, or set require:calls.",
+    "other_observation": "Our tools give other results: observations:keep keeps theirs, "
+                         "observations:replace takes ours.",
+    "not_in_file": "No row asks these questions: see what is said of the rows.",
+}
 UNANSWERED = "The server did not answer: see to it and start again; what was not answered is " \
              "asked again."
 # what a server's words ask for: pattern -> the option that gives it
@@ -92,14 +108,14 @@ def reject_reason(trajectory: Trajectory, problem: Problem) -> str | None:
     if trajectory.finish != "eos":
         executed = [call for turn in trajectory.turns[:-1] for call in turn.calls]
         if trajectory.finish == "max_turns" and executed and not any(c.ok for c in executed):
-            return _call_reason(executed, known)
+            return call_reason(executed, known)
         return trajectory.finish
     answer = final_answer(trajectory)
     if answer is None:
         return _no_answer_reason(trajectory.turns[-1])
     if not judge(answer, problem.answers).correct:
         return "wrong_answer"
-    return _call_reason(trajectory.calls, known)
+    return call_reason(trajectory.calls, known)
 
 
 def _no_answer_reason(turn: Turn) -> str:
@@ -109,8 +125,11 @@ def _no_answer_reason(turn: Turn) -> str:
     return "malformed_call" if UNREAD_CALL.search(said) else "no_answer"
 
 
-def advice(reason: str, detail: str = "") -> str:
-    """What to do where this is the reason of most rejections; `detail`: the server's words."""
+def advice(reason: str, detail: str = "", producer: str = "") -> str:
+    """What to do where this is the reason of most rejections; `detail`: the server's words,
+    `producer`: whose attempts they are."""
+    if producer == "teacher:file":
+        return FILE_ADVICE.get(reason, "Read the rejected rows.")
     if reason.startswith("http_4") and detail:
         return f"The server refuses: {hint(detail) or 'read what it says above'}."
     if reason.startswith("finish_"):
@@ -129,7 +148,7 @@ def hint(detail: str) -> str:
     return next(found, "")
 
 
-def _call_reason(calls: Sequence[ToolCall], known: tuple[str, ...]) -> str | None:
+def call_reason(calls: Sequence[ToolCall], known: tuple[str, ...]) -> str | None:
     if not calls:
         return "no_tool"
     if any(c.name is None for c in calls):

@@ -17,11 +17,18 @@ from typing import Any, NamedTuple
 from mentor_kit.core.environment import Environment, EnvResponse
 from mentor_kit.core.problem import Problem, prompt_messages
 from mentor_kit.core.toolbox import Observation, Toolbox, error_observation
-from mentor_kit.core.trajectory import MARK_RE, Trajectory, Turn, render_call, utf8
+from mentor_kit.core.trajectory import (
+    MARK_RE,
+    REASONING_FIELDS,
+    Trajectory,
+    Turn,
+    render_call,
+    utf8,
+)
 
 CHAT_MARK = re.compile(r"<(?=\|im_(?:start|end)\|)")
 # fields of servers, before thoughts in the content
-REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+REASONING = (*REASONING_FIELDS, "reasoning_details")
 THOUGHT_TAG = re.compile(r"\[(/?)THINK\]")  # as Magistral writes <think>
 PART_TEXTS = ("text", "thinking", "reasoning", "summary", "content")
 # fields of a message that some servers want back as they came (signatures of thoughts)

@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mentor_kit.core.environment import OWN
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.toolbox import Toolbox, load_toolbox
+from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.teachers.attempt import Attempt, judged
@@ -90,7 +89,7 @@ class LocalModelTeacher:
     def _student(self, toolbox: str) -> Student:
         from mentor_kit.students.student import Student
 
-        box = Toolbox(OWN, []) if toolbox == OWN else load_toolbox(toolbox)
+        box = load_toolbox(toolbox)
         return Student(*self._loaded, box, self.name)
 
     def solve_batch(self, tasks: Sequence[tuple[Problem, int]]) -> list[Attempt]:

@@ -343,6 +343,7 @@ def test_rendering_by_hand():
     )
     assert render_turn({"content": None,
                         "tool_calls": [{"name": "add", "arguments": {}}]}) == render_call("add", {})
+    assert render_turn({"content": "hi", "reasoning_content": "hm"}) == "<think>\nhm\n</think>\nhi"
     assert render_turn({"content": "hi"}) == "hi" and render_turn({}) == ""
     assert json.loads(CALL_RE.findall(render_call('q"\n', None))[0]) == {"name": 'q"\n',
                                                                          "arguments": None}
