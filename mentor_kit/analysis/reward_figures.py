@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mentor_kit.analysis.style import SINGLE, TEXT, Picture, label, method_style, picture, row_axis
+from mentor_kit.analysis.style import (
+    REMARK,
+    SINGLE,
+    TEXT,
+    Picture,
+    label,
+    method_style,
+    picture,
+    row_axis,
+)
 from mentor_kit.analysis.teacher_figures import draw_heatmap
 from mentor_kit.errors import UserError
 from mentor_kit.rewards.advantages import group_advantages
@@ -154,14 +163,13 @@ def advantage_by_calls(frame: pd.DataFrame) -> Picture:
 
     Args:
         frame: of `mentor_kit.rewards.diagnostics.advantages`.
-
-    Raises:
-        UserError: every group has a right answer.
     """
     empty = frame[frame["group"] == "none right"]
     if empty.empty:
-        raise UserError("No group without a right answer to draw: sample more problems, or a "
-                        "student that is right less often.")
+        figure = Figure(figsize=(SINGLE, 0.5))
+        figure.text(0.02, 0.5, "every group has a right answer", va="center", color=REMARK)
+        return figure, """Every group has a right answer, so none shows what the bonus alone
+            teaches: sample more problems, or a student that is right less often."""
     presets = list(dict.fromkeys(empty["preset"]))
     figure = Figure(figsize=(SINGLE, 2.2))
     axes = figure.subplots()
