@@ -31,7 +31,7 @@ from mentor_kit.students.adapters import (
     trained_parameters,
 )
 from mentor_kit.students.loading import LoadConfig
-from mentor_kit.students.rollout import rollout
+from mentor_kit.students.rollout import prompt_ids, rollout
 from mentor_kit.students.sampling import Sampling
 from mentor_kit.students.source import check_vocabulary
 from mentor_kit.students.tiny import IM_START, PAD, chat_template
@@ -105,13 +105,13 @@ class Student:
                                                   add_generation_prompt=True, tokenize=True,
                                                   return_dict=False)
 
-    def encode(self, question: str, trajectory: Trajectory) -> dict[str, list[int]]:
+    def encode(self, question: str | Problem, trajectory: Trajectory) -> dict[str, list[int]]:
         """Prompt and trajectory as `input_ids`, and `assistant_masks`: 1 on what the assistant
-        wrote.
+        wrote. A Problem may bring its own messages and tools.
 
         Encoded turn by turn, so the ids are those that a rollout joins; tool results get 0.
         """
-        ids = self.prompt_ids(question)
+        ids = self.prompt_ids(question) if isinstance(question, str) else prompt_ids(self, question)
         mask = [0] * len(ids)
         texts = []
         for turn in trajectory.turns:

@@ -28,7 +28,7 @@ from mentor_kit.training.trainer_config import check_unchanged, exactly, store_t
 
 def sft_rows(student: Student, records: Sequence[Record]) -> list[dict[str, list[int]]]:
     """Token ids and assistant mask of each record's trajectory; tool results get 0."""
-    return [student.encode(r.problem.question, r.trajectory) for r in records]
+    return [student.encode(r.problem, r.trajectory) for r in records]
 
 
 def train_sft(student: Student, records: Sequence[Record], validation: Sequence[Record],

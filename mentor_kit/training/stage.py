@@ -102,7 +102,8 @@ def load_training_data(collection: Collection, config: TrainConfig) -> TrainingD
     `pretrain`.
 
     Raises:
-        UserError: the collection has no accepted item in `train` (or `pretrain`) or `validation`.
+        UserError: the collection has no accepted item in `train` (or `pretrain`) or `validation`,
+            or RL is asked for where tools cannot be carried out.
     """
     staged = config.kind == "cold_start" and config.cold_start_level
     split = "pretrain" if staged else "train"
@@ -112,6 +113,11 @@ def load_training_data(collection: Collection, config: TrainConfig) -> TrainingD
         if not records:
             raise UserError(f"The teacher's collection has no accepted item in split {name!r}: "
                             f"collect more with split_sizes ({name}:N).")
+    if config.kind not in ("cold_start", "sft") and any("tool_schemas" in r.problem.meta
+                                                        for r in train):
+        raise UserError(f"method={config.method!r} carries out calls, and these problems bring "
+                        "tools that nobody can carry out: collect with the parameter toolbox, or "
+                        "train by sft.")
     if staged:
         parts = curriculum(train, config.cold_start_level, config.cold_start_steps, config.seed)
         return TrainingData(tuple(r for shown, _ in parts for r in shown), tuple(validation),
@@ -220,7 +226,7 @@ def _check_lengths(config: TrainConfig, student: Student, data: TrainingData) ->
         )
         lesson = "longest prompt and max_new_tokens together have"
     else:
-        longest = max(len(student.encode(r.problem.question, r.trajectory)["input_ids"])
+        longest = max(len(student.encode(r.problem, r.trajectory)["input_ids"])
                       for r in data.train)
         lesson = "longest lesson has"
     if longest > config.max_seq_length:
