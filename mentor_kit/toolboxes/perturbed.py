@@ -1,0 +1,238 @@
+"""Another toolbox, made harder: does a student use tools, or did it learn one list of them?
+
+    load_toolbox("perturbed:renamed+distracting=3+failing=0.1:arithmetic")
+
+| how | what changes |
+|---|---|
+| `renamed` | every tool is called `tool_1`, `tool_2`, ...; its description tells what it does |
+| `described` | the same descriptions in more words |
+| `undescribed` | a tool's description is its name |
+| `reordered` | the tools come in another order |
+| `distracting=N` | N tools more (5 unless given), which find nothing |
+| `failing=P`, `slow=P` | of the calls a share P (0.2 unless given) is refused, or is too late |
+| `empty=P`, `wrong=P` | of the results a share P is empty, or another one |
+| `seed=N` | draws another order, and other calls |
+
+Which calls are hit depends on the seed, the tool and the arguments only: the same call fares the
+same in every engine and at every time. Nobody waits for a slow one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from mentor_kit.core.tool import Tool
+from mentor_kit.core.toolbox import Toolbox, load_toolbox
+from mentor_kit.errors import ToolError, UserError, did_you_mean
+
+FLAGS = ("renamed", "described", "undescribed", "reordered")
+FAULTS = ("failing", "slow", "empty", "wrong")
+NUMBERS = {"distracting": 5, "seed": 0}
+SHARE = 0.2  # of calls, unless given
+LATE = 10  # seconds that a slow call is said to have had
+
+
+def read_perturbation(how: str) -> dict[str, float]:
+    """What `renamed+failing=0.3` asks for, by name.
+
+    Raises:
+        UserError: an unknown name, or a number that cannot be.
+    """
+    found: dict[str, float] = {}
+    for part in how.split("+"):
+        name, equals, number = (p.strip() for p in part.partition("="))
+        if name in found:
+            raise UserError(f"Perturbation {how!r} names {name!r} twice.")
+        if name in FLAGS and not equals:
+            found[name] = 1
+        elif name in NUMBERS and (number.isdecimal() or not equals):
+            found[name] = int(number or NUMBERS[name])
+        elif name in FAULTS and (not equals or re.fullmatch(r"0?\.\d+|1(\.0*)?", number)):
+            found[name] = float(number or SHARE)
+        elif name in (*FLAGS, *FAULTS, *NUMBERS):
+            raise UserError(f"Perturbation {part!r} is not understood: {name} takes "
+                            + ("nothing." if name in FLAGS else
+                               "a share up to 1." if name in FAULTS else "a whole number."))
+        else:
+            raise UserError(f"Unknown perturbation {name!r}"
+                            f"{did_you_mean(name, (*FLAGS, *FAULTS, *NUMBERS))}")
+    if sum(found.get(name, 0) for name in FAULTS) > 1:
+        raise UserError(f"Perturbation {how!r} hits more calls than there are: its shares add up "
+                        "to more than 1.")
+    if found.get("distracting", 0) > len(DISTRACTORS):
+        raise UserError(f"Perturbation {how!r}: there are {len(DISTRACTORS)} distracting tools.")
+    return found
+
+
+def keeps_names(how: str) -> bool:
+    """Whether calls under a perturbation can be compared with a teacher's by name."""
+    return "renamed" not in read_perturbation(how)
+
+
+def perturbed_spec(how: str, toolbox: str) -> str:
+    """The name of a perturbed toolbox."""
+    return f"perturbed:{how}:{toolbox}"
+
+
+def perturb(what: str) -> Toolbox:
+    """The toolbox of `HOW:TOOLBOX`.
+
+    Raises:
+        UserError: either cannot be had.
+    """
+    how, _, spec = what.partition(":")
+    asked, box = read_perturbation(how), load_toolbox(spec)
+    draw = Random(f"{asked.get('seed', 0)} {spec}")
+    numbers = list(range(1, len(box.tools) + 1))
+    draw.shuffle(numbers)
+    tools: list[Tool] = []
+    for number, tool in zip(numbers, box.tools.values(), strict=True):
+        name = f"tool_{number}" if "renamed" in asked else tool.name
+        told = tool.schema["function"]["description"]
+        if "described" in asked:
+            told = f"This function may be called whenever it is needed. What it does: {told}"
+        tools.append(PerturbedTool(tool.function, tool.given, tool, name,
+                                   name if "undescribed" in asked else told, asked))
+    distracting = [f for f in DISTRACTORS if f.__name__ not in box.tools]
+    tools += map(Tool, draw.sample(distracting, min(int(asked.get("distracting", 0)),
+                                                    len(distracting))))
+    if "reordered" in asked:
+        draw.shuffle(tools)
+    return Toolbox(perturbed_spec(how, spec), tools, box.words, box.waits)
+
+
+@dataclass(frozen=True)
+class PerturbedTool(Tool):
+    """A tool under another name and description, some of whose calls go wrong."""
+
+    inner: Tool = None
+    shown: str = ""
+    description: str = ""
+    asked: Mapping[str, float] = None
+
+    @property
+    def name(self) -> str:
+        return self.shown
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        function = {**self.inner.schema["function"], "name": self.shown,
+                    "description": self.description}
+        return {"type": "function", "function": function}
+
+    def call(self, arguments: Any) -> str:
+        """The result of a call, perturbed; a call that fails by itself fails as it does."""
+        try:
+            result = self.inner.call(arguments)
+        except ToolError as error:
+            raise ToolError(re.sub(rf"^{re.escape(self.inner.name)}(?=[:.])", self.shown,
+                                   str(error))) from None
+        key = json.dumps([self.asked.get("seed", 0), self.inner.name, arguments], sort_keys=True,
+                         default=str)
+        draw = Random(hashlib.sha256(key.encode()).hexdigest())
+        fault, share = draw.random(), 0.0
+        for name in FAULTS:
+            share += self.asked.get(name, 0)
+            if fault < share:
+                return FAULT[name](self.shown, result, draw)
+        return result
+
+
+def _failing(name: str, result: str, draw: Random) -> str:
+    raise ToolError(f"{name}: the service is not available.")
+
+
+def _slow(name: str, result: str, draw: Random) -> str:
+    raise ToolError(f"{name}: no answer within {LATE} seconds.")
+
+
+def _empty(name: str, result: str, draw: Random) -> str:
+    return ""
+
+
+def _wrong(name: str, result: str, draw: Random) -> str:
+    """One digit is another; a text without digits has its letters in another order."""
+    digits = [m.start() for m in re.finditer(r"[0-9]", result)]
+    if digits:
+        place = draw.choice(digits)
+        other = draw.choice([d for d in "123456789" if d != result[place]])
+        return result[:place] + other + result[place + 1:]
+    return "".join(draw.sample(result, len(result)))
+
+
+FAULT: dict[str, Callable[[str, str, Random], str]] = {
+    "failing": _failing, "slow": _slow, "empty": _empty, "wrong": _wrong}
+
+
+# --- tools that are of no use ---------------------------------------------------------------------
+NOTHING = "Nothing found."
+
+
+def get_weather(city: str) -> str:
+    """The weather in a city today."""
+    return NOTHING
+
+
+def convert_currency(amount: float, source: str, target: str) -> str:
+    """An amount of money in another currency."""
+    return NOTHING
+
+
+def translate(text: str, language: str) -> str:
+    """A text in another language."""
+    return NOTHING
+
+
+def send_email(address: str, text: str) -> str:
+    """Send an e-mail."""
+    return NOTHING
+
+
+def find_flights(start: str, end: str) -> str:
+    """Flights between two cities."""
+    return NOTHING
+
+
+def set_reminder(text: str, minutes: int) -> str:
+    """Remind of something in some minutes."""
+    return NOTHING
+
+
+def stock_price(company: str) -> str:
+    """The price of a company's share."""
+    return NOTHING
+
+
+def play_music(title: str) -> str:
+    """Play a piece of music."""
+    return NOTHING
+
+
+def find_recipe(ingredient: str) -> str:
+    """A recipe with an ingredient."""
+    return NOTHING
+
+
+def word_count(text: str) -> str:
+    """How many words a text has."""
+    return NOTHING
+
+
+def distance_between(start: str, end: str) -> str:
+    """The distance between two places."""
+    return NOTHING
+
+
+def random_fact(subject: str) -> str:
+    """A fact about a subject."""
+    return NOTHING
+
+
+DISTRACTORS = [get_weather, convert_currency, translate, send_email, find_flights, set_reminder,
+               stock_price, play_music, find_recipe, word_count, distance_between, random_fact]
