@@ -104,8 +104,9 @@ class Display:
         failed = [job for job in self.jobs if states[job] == "failed"]
         waiting = [job for job in self.jobs if states[job] == "waiting"]
         for job in failed:
-            notebook = _short(job.run_dir / "notebook.ipynb")
-            self._say(f"failed: {job}: {causes[job]}\n        see {notebook}", "red")
+            where = job.run_dir / "notebook.ipynb"
+            self._say(f"failed: {job}: {causes[job]}\n        see "
+                      f"{_short(where if where.is_file() else job.run_dir)}", "red")
         if waiting:
             self._say(f"not run, as what they need failed: {', '.join(map(str, waiting))}")
         if failed:

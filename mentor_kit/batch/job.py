@@ -12,6 +12,7 @@ done when DONE is whole and `notebook.ipynb` stands beside it without FAILED.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -32,6 +33,8 @@ START_TIMEOUT = 120  # seconds for a kernel to answer on a loaded machine
 # seconds for an orphan on a lost node to be ended, and for shared storage to free its lock
 LOCK_TIMEOUT = 180
 LOCKED = 75  # exit code (sysexits' EX_TEMPFAIL): the lock was not to be had
+FULL = 74  # exit code (EX_IOERR): nothing more could be written
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 def main() -> None:
@@ -61,9 +64,15 @@ def run(run_dir: Path, root: Path, fork: bool = False) -> int:
     started = time.perf_counter()
     request = json.loads((run_dir / "cell.json").read_text(encoding="utf-8"))
     kernel = fork_kernel() if fork else None
-    cause = execute(request, run_dir, root, kernel)
-    Run(run_dir, request["stage"], request["key"]).log_time("job", time.perf_counter() - started)
-    return 0 if finalize(run_dir, cause) is None else 1
+    try:
+        cause = execute(request, run_dir, root, kernel)
+        Run(run_dir, request["stage"], request["key"]).log_time("job",
+                                                                time.perf_counter() - started)
+        return 0 if finalize(run_dir, cause) is None else 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        return FULL
 
 
 def execute(request: dict[str, Any], run_dir: Path, root: Path,

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 
 from mentor_kit.batch.display import Display
 from mentor_kit.batch.executors import Executor, check_names, open_executor
-from mentor_kit.batch.executors.process import Ended, JobSpec
-from mentor_kit.batch.job import job_state
+from mentor_kit.batch.executors.process import Ended, JobSpec, no_room
+from mentor_kit.batch.job import NO_ROOM, job_state
 from mentor_kit.batch.plan import Job, relative, with_needed
 from mentor_kit.batch.preflight import check_values
 from mentor_kit.batch.study import Study
@@ -52,8 +52,7 @@ class Batch:
                      and all(map(self._done, job.needed()))]
             for job in sorted(ready, key=lambda job: -ahead[job]):
                 if executor.has_room(self.study.stages[job.stage].resources):
-                    executor.start(job, self._spec(job))
-                    self.state[job] = "running"
+                    self._start(job, executor)
             running = [job for job in self.jobs if self.state[job] == "running"]
             if not running:
                 return
@@ -61,6 +60,16 @@ class Batch:
             time.sleep(POLL_SECONDS)
             for job, ended in executor.poll():
                 self._end(job, ended)
+
+    def _start(self, job: Job, executor: Executor) -> None:
+        """Start a job; one whose folder cannot be written has failed, and the others go on."""
+        try:
+            executor.start(job, self._spec(job))
+            self.state[job] = "running"
+        except OSError as error:
+            cause = no_room(job.run_dir) if error.errno in NO_ROOM else \
+                f"its folder cannot be written ({error.strerror}: {error.filename})"
+            self._end(job, Ended("failed", cause, 0.0))
 
     def waiting_stages(self) -> list[str]:
         return list(dict.fromkeys(job.stage for job in self.jobs

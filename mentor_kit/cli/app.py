@@ -6,15 +6,26 @@ stderr and exit code 2; a batch with jobs that are not done exits with 1.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from mentor_kit.cli.batch import COLLECT, run_study
+from mentor_kit.cli.options import (
+    DryRun,
+    Results,
+    RetryFailed,
+    Set,
+    StudyFile,
+    Subset,
+    TimeLimit,
+    Workers,
+)
 from mentor_kit.errors import UserError
 
-COLLECT = "01_teacher_trajectories"
 INTERRUPTED = 130  # exit code of what Ctrl-C stopped
 
 
@@ -36,21 +47,6 @@ commands = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False,
                    help="Distil tool use from a teacher into a small language model by "
                         "reinforcement learning.")
 
-StudyFile = Annotated[Path, typer.Argument(help="the study, such as params/demo.yaml")]
-Results = Annotated[Path | None, typer.Option(help="folder of all studies' results (default: the "
-                                                   "project's results/)")]
-Set = Annotated[list[str] | None,
-                typer.Option("--set",
-                             help="name=value, stage.name=value or seeds=[0,1]; repeatable")]
-Workers = Annotated[int | None, typer.Option(help="jobs at a time (default: 2, on one core 1; on "
-                                                  "Ray what fits)")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="only list what would run")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="run failed jobs again")]
-Subset = Annotated[str, typer.Option(help="run only a part that the study names under `subsets:`")]
-TimeLimit = Annotated[float | None, typer.Option(help="seconds after which a job is stopped and "
-                                                      "counts as failed")]
-
-
 def app() -> None:
     """Entry point of the console script."""
     import sys
@@ -62,36 +58,12 @@ def app() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _run_batch(study: Path, results: Path | None, overrides: list[str] | None, workers: int | None,
-               dry_run: bool,
-               retry_failed: bool, time_limit: float | None, subset: str,
-               only: list[str] | None = None,
-               notebook: str = "", executor: str = "local", address: str | None = None) -> None:
-    from mentor_kit.batch.run import run_batch
-    from mentor_kit.batch.study import load_study
-
-    loaded = load_study(study, overrides=overrides or (), results=results, subset=subset)
-    stages = [name.strip() for names in only or () for name in names.split(",") if name.strip()]
-    if notebook:
-        stages = [name for name, stage in loaded.stages.items() if stage.notebook.stem == notebook]
-        if not stages:
-            raise UserError(f"{study}: no stage of this study runs notebook {notebook}; add one "
-                            "under `stages:`.")
-    if notebook == COLLECT and not dry_run:
-        from mentor_kit.batch.preflight import try_collections
-
-        try_collections(loaded, retry_failed)
-    code = run_batch(loaded, workers=workers, only=stages, dry_run=dry_run,
-                     retry_failed=retry_failed,
-                     time_limit=time_limit, executor=executor, address=address)
-    if notebook == COLLECT and not dry_run:
-        from mentor_kit.batch.display import outcomes
-
-        for text in outcomes(loaded.jobs):
-            print(text)
-    raise typer.Exit(code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: no space left on the device of {error.filename or 'the results'}: make "
+              "room, then run the same command again.", file=sys.stderr)
+        sys.exit(2)
 
 
 @commands.command()
@@ -129,7 +101,7 @@ def batch(
     ] = None,
 ) -> None:
     """Run a study: all its notebooks, for every method and seed; continues where it was stopped."""
-    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, subset, only=only,
+    run_study(study, results, set_, workers, dry_run, retry_failed, time_limit, subset, only=only,
                executor=executor,
                address=address)
 
@@ -140,7 +112,7 @@ def collect(study: StudyFile, workers: Workers = None, dry_run: DryRun = False,
             results: Results = None, set_: Set = None, time_limit: TimeLimit = None,
             subset: Subset = "") -> None:
     """Collect the teacher's trajectories of a study (notebook 01)."""
-    _run_batch(study, results, set_, workers, dry_run, retry_failed, time_limit, subset,
+    run_study(study, results, set_, workers, dry_run, retry_failed, time_limit, subset,
                notebook=COLLECT)
 
 
@@ -170,7 +142,7 @@ def train(file: Annotated[Path,
         if run_dir is not None:
             raise UserError(f"--run-dir is for a file of parameters; {str(file)!r} is a study and "
                             "takes --results.")
-        return _run_batch(file, results, set_, workers, dry_run, retry_failed, time_limit, subset,
+        return run_study(file, results, set_, workers, dry_run, retry_failed, time_limit, subset,
                           notebook="03_rl_training")
     ignored = [option for option, value in for_study.items() if value]
     if ignored:
@@ -215,7 +187,7 @@ def evaluate(
     """Evaluate a study's students (notebook 04), or any checkpoint or teacher on a list of
     benchmarks."""
     if not benchmarks and target.endswith((".yaml", ".yml")):
-        return _run_batch(Path(target), results, set_, workers, dry_run, retry_failed, time_limit,
+        return run_study(Path(target), results, set_, workers, dry_run, retry_failed, time_limit,
                           subset,
                           notebook="04_evaluation")
     if (

@@ -41,9 +41,10 @@ class LocalExecutor:
 
     def start(self, job: Job, spec: JobSpec) -> None:
         count = spec.resources.gpus
-        leased, self.free = self.free[:count], self.free[count:]
+        leased = self.free[:count]
         devices = ",".join(leased)
         self.running[job] = JobProcess(spec, devices, self._server(spec, devices)), leased
+        self.free = self.free[count:]
 
     def _server(self, spec: JobSpec, devices: str) -> ForkServer | None:
         """The fork server, started with the first job that may be forked; None for other jobs, and

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mentor_kit.batch.forkserver import ForkedJob, ForkServer
-from mentor_kit.batch.job import LOCKED, finalize, job_state
+from mentor_kit.batch.job import FULL, LOCKED, finalize, job_state
 from mentor_kit.batch.resources import Resources
 from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.locks import acquire_lock
@@ -25,6 +26,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
                     "NUMEXPR_NUM_THREADS")
 # between looks at whether another start of the same job has taken the run folder over
 LOOK_SECONDS = 2.0
+ROOM = 1 << 16  # bytes without which no verdict can be written
 
 
 @dataclass(frozen=True)
@@ -112,20 +114,30 @@ class JobProcess:
         """(state, cause). A process that was killed left no verdict: it is written here, but never
         beside another."""
         code, run_dir = self.process.returncode, self.spec.run_dir
+        if code == FULL:
+            return "failed", no_room(run_dir)
         if late or code not in (0, 1):
             lock = acquire_lock(run_dir / ".lock", timeout=5.0) if code != LOCKED else None
             if lock is None:
                 return "lost", "another process still writes into its run folder"
-            with lock:
+            with lock, suppress(OSError):  # a disk that is full keeps no verdict
                 finalize(run_dir, late or f"the job's process ended with code {code}; see cell.log")
         state, cause = job_state(run_dir)
-        return ("done", "") if state == "done" else ("failed", cause
-                                                     or "its run folder changed while it ran")
+        if state == "done":
+            return "done", ""
+        cause = cause or late or (no_room(run_dir) if shutil.disk_usage(run_dir).free < ROOM
+                                  else "its run folder changed while it ran")
+        return "failed", cause
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
+
+
+def no_room(folder: Path) -> str:
+    return (f"no space left on the device of {str(folder)!r}: make room, then run the same command "
+            "again")
 
 
 def _write_in_place(path: Path, text: str) -> None:
