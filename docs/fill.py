@@ -113,8 +113,28 @@ def stories() -> str:
     return method_table("demo-stories", MAIN, columns)
 
 
+def rivals() -> str:
+    """Accuracy and cost of each method from each cold start's level; means over cold starts."""
+    file = REFERENCE / "rivals" / "students.csv"
+    if not file.is_file():
+        return "`params/rivals.yaml` was not run to its end yet: no numbers.\n"
+    by_cell: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for row in read("rivals", "students"):
+        by_cell.setdefault((row["level"], row["method"], row["teacher"]), []).append(row)
+    names = ("in_domain", "out_of_domain", "sampled_tokens", "teacher_tokens", "teacher_forwards")
+    rows = []
+    for (level, method, teacher), found in by_cell.items():
+        means = [sum(float(r[name]) for r in found) / len(found) for name in names]
+        rows.append([level, label(method), teacher, str(len(found)), *map(short, means[:2]),
+                     *(f"{mean:,.0f}" for mean in means[2:])])
+    return ("Means over cold starts; 128 items a split; out of domain is the mean of eight "
+            "splits.\n\n"
+            + table(["level", "method", "references", "cold starts", "in domain", "out of domain",
+                     "sampled tokens", "teacher tokens", "teacher forward passes"], rows))
+
+
 BLOCKS: dict[str, Callable[[], str]] = {"headline": headline, "notebooks": notebooks,
-                                        "study": study, "stories": stories}
+                                        "study": study, "stories": stories, "rivals": rivals}
 
 
 def filled(text: str) -> str:

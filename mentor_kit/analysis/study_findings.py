@@ -197,7 +197,8 @@ def budget_table(budgets: pd.DataFrame) -> Finding:
     """
     if budgets.empty:
         raise UserError("No budgets: training runs write them to budget.json.")
-    names = [c for c in ("optimizer_steps", "sampled_tokens", "teacher_tokens") if c in budgets]
+    names = [c for c in ("optimizer_steps", "sampled_tokens", "teacher_tokens", "teacher_forwards")
+             if c in budgets]
     means = budgets.groupby("method")[names].mean()
     told = {}
     for method in ordered(means.index):

@@ -69,6 +69,11 @@ METHODS = {
     "mentor_fixed": MethodStyle("MENTOR fixed", "#00441b", "s", (0, (8, 1))),
     "mentor_no_hygiene": MethodStyle("MENTOR without hygiene", "#556b00", "P", (0, (8, 2, 2, 2))),
     "strict_no_hygiene": MethodStyle("Strict without hygiene", "#b30059", "X", (0, (3, 2, 1, 2))),
+    "opd": MethodStyle("On-policy distillation", "#6a3d9a", "*", (0, (9, 2))),
+    "rft": MethodStyle("Rejection sampling", "#b15928", "<", (0, (1, 2, 4, 2))),
+    "dpo": MethodStyle("DPO", "#33657a", ">", (0, (2, 3))),
+    "mixed": MethodStyle("Mixed groups", "#6b7a00", "h", (0, (7, 1, 1, 1, 1, 1))),
+    "turn_credit": MethodStyle("Turn credit", "#c2255c", "^", (0, (5, 3, 1, 3))),
 }
 # for methods of one's own
 SPARE = [("#7a5195", "<"), ("#404040", ">"), ("#9c1f6b", "p"), ("#7a6a00", "8"), ("#2f6f8f", "H"),

@@ -228,7 +228,8 @@ def budget_table(budgets: pd.DataFrame) -> Table:
     Raises:
         UserError: no training run stored a budget.
     """
-    names = [c for c in ("optimizer_steps", "sampled_tokens", "teacher_tokens", "parameters")
+    names = [c for c in ("optimizer_steps", "sampled_tokens", "teacher_tokens", "teacher_forwards",
+                         "parameters")
              if c in budgets]
     if budgets.empty or not names:
         raise UserError("No budgets: training runs write them to budget.json.")

@@ -14,7 +14,8 @@ and a rollout is the one that MENTOR would have sampled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import Toolbox
 from mentor_kit.errors import UserError
+from mentor_kit.students.kv_decoder import plain_model
 from mentor_kit.students.rollout import Rollout, run_rollouts
 from mentor_kit.students.sampling import Sampling, step_seed
 from mentor_kit.students.student import Student, load_student
@@ -56,14 +58,15 @@ class WhiteBoxTeacher:
     Args:
         source: a student's folder or a hub id.
         toolbox: of the student; the teacher reads the student's prompts, token by token.
+        template: see `load_student`; only read.
 
     Raises:
         UserError: it cannot be loaded.
     """
 
-    def __init__(self, source: str | Path, toolbox: Toolbox) -> None:
+    def __init__(self, source: str | Path, toolbox: Toolbox, template: str = "own") -> None:
         self.source = str(source)
-        loaded = load_student(source, toolbox)
+        loaded = load_student(source, toolbox, template=template)
         self.model, self.tokenizer = loaded.model.eval().requires_grad_(False), loaded.tokenizer
 
     def check(self, student: Student) -> None:
@@ -126,15 +129,17 @@ class DistillationTrainer(SharedPromptTrainer):
 
 
 def divergences(student: Any, teacher: Any, rows: Rows, micro_batch: int, *, beta: float = 1.0,
-                temperature: float = 1.0, **options: Any) -> Iterator[Divergences]:
+                temperature: float = 1.0, autocast: Callable[[], Any] = nullcontext
+                ) -> Iterator[Divergences]:
     """The divergence at each scored token, micro-batch by micro-batch: call `backward` on a loss
     of each as it comes. Both models read the same rows in the same order.
 
     Args:
         beta: see `token_divergence`.
-        options: see `hidden_states`.
+        temperature: scores of both are divided by it.
+        autocast: the precision of the forward passes.
     """
-    heads = student.get_output_embeddings(), teacher.get_output_embeddings()
+    heads = [plain_model(model).get_output_embeddings() for model in (student, teacher)]
 
     def compare(*states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ours, theirs = ((head(s).float() / temperature).log_softmax(-1)
@@ -143,10 +148,11 @@ def divergences(student: Any, teacher: Any, rows: Rows, micro_batch: int, *, bet
         return token_divergence(ours, theirs, beta), entropy
 
     size = max(1, MAX_SCORES // (4 * student.config.vocab_size))
-    passes = [hidden_states(m, rows, micro_batch, **options) for m in (student, teacher)]
+    passes = [hidden_states(m, rows, micro_batch, autocast=autocast) for m in (student, teacher)]
     for ours, theirs in zip(*passes, strict=True):
-        pieces = [checkpoint(compare, *states, use_reentrant=False) for states
-                  in zip(ours.states.split(size), theirs.states.split(size), strict=True)]
+        with autocast():
+            pieces = [checkpoint(compare, *states, use_reentrant=False) for states
+                      in zip(ours.states.split(size), theirs.states.split(size), strict=True)]
         yield Divergences(ours.row, ours.place,
                           *(torch.cat(column) for column in zip(*pieces, strict=True)))
 

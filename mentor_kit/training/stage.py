@@ -325,6 +325,6 @@ def _train_grpo(config: TrainConfig, student: Student, data: TrainingData, run: 
 
         folder = Path(config.distill_from) / STUDENT
         source = folder if folder.is_dir() else config.distill_from
-        teacher = WhiteBoxTeacher(source, student.toolbox)
+        teacher = WhiteBoxTeacher(source, student.toolbox, config.student_template)
     reward = load_reward(config.reward_spec)
     return train_grpo(student, data.train, data.validation, reward, config, run, teacher)
