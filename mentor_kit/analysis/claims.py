@@ -39,6 +39,7 @@ from mentor_kit.analysis.conditions import (
 from mentor_kit.analysis.sentences import (
     Finding,
     counted,
+    listed,
     named,
     seed_count,
     where,
@@ -53,6 +54,7 @@ from mentor_kit.analysis.summaries import (
     seed_values,
 )
 from mentor_kit.analysis.table import Table, points
+from mentor_kit.errors import UserError
 from mentor_kit.metrics.bootstrap import Interval, crossed_interval
 
 SUPPORTED, NOT_SUPPORTED, CANNOT_TELL = "supported", "not supported", "cannot be told"
@@ -112,7 +114,13 @@ def compare(items: pd.DataFrame, column: str, method: str, baseline: str) -> Com
 
 def verdict(found: Comparison, lower_is_better: bool = False) -> str:
     """Whether the claim that the first method is better is supported, by the rules on top."""
-    if found.difference is None or len(found.by_seed) < ENOUGH:
+    enough = len(found.by_seed) >= ENOUGH
+    return _side(found, lower_is_better) if enough else CANNOT_TELL
+
+
+def _side(found: Comparison, lower_is_better: bool) -> str:
+    """The verdict by the interval alone."""
+    if found.difference is None:
         return CANNOT_TELL
     sign = -1 if lower_is_better else 1
     ends = [sign * round(v, 9) for v in (found.difference.low, found.difference.high)]
@@ -136,10 +144,10 @@ def difference(items: pd.DataFrame, method: str = "mentor", baseline: str = "spa
     if found.difference is None:
         return Finding(f"{where(split)} {names[0]} against {names[1]}{METRICS[column]}: "
                        f"{CANNOT_TELL}, {_missing(items, method, baseline)}.")
+    judged = _judged(found, names, column in LOWER_IS_BETTER)
     return Finding(f"{where(split)} {names[0]} minus {names[1]}{METRICS[column]} is "
                    f"{_points(found.difference)} over {counted(found.items, 'item')}, "
-                   f"{seed_count(items, method, baseline)}: "
-                   f"{_judged(found, names, column in LOWER_IS_BETTER)}.")
+                   f"{seed_count(items, method, baseline)}. That it is better: {judged}.")
 
 
 def on_split(items: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -158,15 +166,15 @@ def _points(found: Interval) -> str:
 
 
 def _judged(found: Comparison, names: Sequence[str], lower_is_better: bool = False) -> str:
-    """The verdict with its reason."""
-    said, seeds = verdict(found, lower_is_better), len(found.by_seed)
-    if said == NOT_SUPPORTED:
-        return f"{said}, {names[1]} is {'lower' if lower_is_better else 'ahead'}"
-    if said == CANNOT_TELL and seeds < ENOUGH:
-        return (f"{said} from {counted(seeds, 'seed')}, which "
-                f"{'compares' if seeds == 1 else 'compare'} students, not methods "
-                f"({ENOUGH} are needed)")
-    return said if said == SUPPORTED else f"{said}, the interval holds 0"
+    """The verdict with its reason; with few seeds what holds of these students."""
+    side = _side(found, lower_is_better)
+    ahead = f"{names[1]} is {'lower' if lower_is_better else 'ahead'}"
+    few = {SUPPORTED: "it holds", NOT_SUPPORTED: f"it does not hold, {ahead}",
+           CANNOT_TELL: f"it {CANNOT_TELL}"}
+    if len(found.by_seed) < ENOUGH:
+        return f"of these students {few[side]}"
+    return {SUPPORTED: side, NOT_SUPPORTED: f"{side}, {ahead}",
+            CANNOT_TELL: f"{side}, the interval holds 0"}[side]
 
 
 # Claims under all conditions -------------------------------------------------------------------
@@ -190,9 +198,13 @@ def judge_claims(items: pd.DataFrame, claims: Sequence[Claim] = CLAIMS + OURS) -
         items: `Results.items`, of one study.
 
     Raises:
-        UserError: no items.
+        UserError: no items, or items of several studies.
     """
     refuse_empty(items)
+    if items["study"].nunique() > 1:
+        studies = listed(sorted(items["study"].unique()))
+        raise UserError(f"These are results of the studies {studies}: judge the claims on each "
+                        "by itself, with results.of_study(NAME).items.")
     items = at(items, {TEMPERATURE: main_cell(items).get(TEMPERATURE, 0.0)})
     grouped, judged = in_and_out(items), []
     for claim in claims:
@@ -226,6 +238,9 @@ def answer(items: pd.DataFrame, claims: Sequence[Claim] = CLAIMS + OURS) -> Find
         for split in (IN_DOMAIN, OUT_OF_DOMAIN):
             if here := [j for j in of_claim if j.split == split]:
                 lines.append(f"{claim.text}, {split_label(split)}: {_verdicts(here)}.")
+    if any(len(j.found.by_seed) < ENOUGH for j in judged):
+        lines.append(f"To compare methods, {ENOUGH} seeds are needed, each with a cold start of "
+                     "its own; with fewer a difference is that of these students.")
     return Finding("\n".join(lines))
 
 

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from mentor_kit.analysis import figures, findings
 from mentor_kit.analysis.claims import answer, claims_table
 from mentor_kit.analysis.figures import STUDY_FIGURES
 from mentor_kit.analysis.findings import study_findings
 from mentor_kit.analysis.frame import Results, load_results
 from mentor_kit.analysis.macros import numbers_tex
-from mentor_kit.analysis.style import Picture, savefig
+from mentor_kit.analysis.sentences import Finding
+from mentor_kit.analysis.style import Picture, savefig, show
 from mentor_kit.analysis.tables import (
     Table,
     budget_table,
@@ -42,9 +44,11 @@ STUDY_TABLES: dict[str, Callable[[Results], Table]] = {
 }
 STUDY_TEXTS: dict[str, Callable[[Results], str]] = {
     "numbers.tex": lambda r: numbers_tex(r.main_items),
-    "summary.md": lambda r: summary_markdown(r.main_items),
+    "summary.md": lambda r: f"{summary_markdown(r.main_items)}\n{_bullets(answer(r.items))}",
     "findings.md": lambda r: study_findings(r),
 }
+CONDITIONS = ("regime_map", "quirk_dose", "data_scaling", "sampled_and_greedy",
+              "groups_with_signal")
 SHEET = Path(__file__).with_name("contact_sheet.html.jinja")
 
 
@@ -66,6 +70,24 @@ def write_report(results: Results | Path | str | Iterable[Path | str],
         return [path for study in results.studies
                 for path in _write_study(results.of_study(study), Path(out_dir) / study)]
     return _write_study(results, Path(out_dir))
+
+
+def show_conditions(results: Results) -> Finding:
+    """Show every figure of `mentor_kit.analysis.regimes` that the results allow, with its sentence;
+    returns why the others cannot be drawn."""
+    absent = []
+    for name in CONDITIONS:
+        data = results.curves if name == "groups_with_signal" else results.items
+        try:
+            show(getattr(figures, name)(data))
+            show(getattr(findings, name)(data))
+        except UserError as reason:
+            absent.append(f"Not drawn, {name.replace('_', ' ')}: {reason}")
+    return Finding("\n".join(absent))
+
+
+def _bullets(text: str) -> str:
+    return "".join(f"- {line}\n" for line in text.splitlines())
 
 
 def _write_study(results: Results, out: Path) -> list[Path]:

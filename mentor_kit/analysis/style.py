@@ -213,9 +213,9 @@ def savefig(figure: Figure, path: Path | str) -> list[Path]:
     return paths
 
 
-def show(drawn: Picture, run: Any = None, name: str = "") -> None:
-    """Show a picture in Jupyter; with `run`, store it in the run's folder as NAME.pdf and NAME.png
-    first."""
+def show(drawn: Any, run: Any = None, name: str = "") -> None:
+    """Show a picture (or a sentence) in Jupyter; with `run`, store the picture in the run's folder
+    as NAME.pdf and NAME.png first."""
     if run is not None:
         savefig(drawn.figure, run.path(name))
     ipython = sys.modules.get("IPython")  # only a running notebook has it imported

@@ -38,7 +38,7 @@ from mentor_kit.runs.progress import PROGRESS
 # The integer version of what a notebook computes: bump it when its artefacts would change.
 NOTEBOOK_VERSIONS = {"01_teacher_trajectories": 3, "02_reward_design": 4, "03_rl_training": 3,
                      "04_evaluation": 4,
-                     "05_paper_figures": 5}
+                     "05_paper_figures": 6}
 STAGE_NOTEBOOKS = {"collect": "01_teacher_trajectories", "cold_start": "03_rl_training",
                    "train": "03_rl_training",
                    "design": "02_reward_design", "evaluate": "04_evaluation",

@@ -12,6 +12,7 @@ import pytest
 from mentor_kit.analysis import claims
 from mentor_kit.analysis.claims import Claim, Comparison
 from mentor_kit.analysis.conditions import CONDITIONS
+from mentor_kit.errors import UserError
 from mentor_kit.metrics.bootstrap import Interval
 
 OVER_SPARSE = Claim("MENTOR beats sparse", "mentor", "sparse")
@@ -56,8 +57,9 @@ def test_difference_names_points_interval_items_seeds_and_verdict():
     items = items_of(three(mentor=WORSE, sparse=BETTER))
     text = claims.difference(items)
     assert re.fullmatch(r"In domain MENTOR minus Sparse RL is -20\.0 points \[-2\d\.\d, -1\d\.\d\] "
-                        r"over 100 items, 3 seeds: not supported, Sparse RL is ahead\.", text)
-    assert claims.difference(items, "sparse", "mentor").endswith("3 seeds: supported.")
+                        r"over 100 items, 3 seeds\. That it is better: not supported, Sparse RL is "
+                        r"ahead\.", text)
+    assert claims.difference(items, "sparse", "mentor").endswith("better: supported.")
     assert "in unknown-tool rate" in claims.difference(items, column="unknown_tool")
     assert claims.difference(items, column="unknown_tool").endswith(": supported.")
 
@@ -80,8 +82,12 @@ def test_what_cannot_be_told_says_why():
     assert claims.difference(apart).endswith("cannot be told, no item that both answered.")
     one = items_of({("mentor", 0): BETTER, ("sparse", 0): WORSE})
     assert claims.difference(one).endswith(
-        "one seed: cannot be told from 1 seed, which compares students, not methods "
-        "(3 are needed).")
+        "one seed. That it is better: of these students it holds.")
+    assert claims.difference(one, "sparse", "mentor").endswith(
+        "of these students it does not hold, MENTOR is ahead.")
+    last = claims.answer(one).splitlines()[-1]
+    assert last.startswith("To compare methods, 3 seeds are needed")
+    assert set(claims.claims_table(one).numbers["verdict"]) == {claims.CANNOT_TELL}
 
 
 def test_seeds_that_disagree_widen_the_interval():
@@ -141,6 +147,11 @@ def test_conditions_that_no_single_one_decides_are_listed():
     items.loc[mend, "correct"] = 1
     line = claims.answer(items).splitlines()[0]
     assert "supported only with cold start mid, quirky teacher (dose 0.5) (" in line
+
+
+def test_several_studies_are_judged_one_by_one():
+    with pytest.raises(UserError, match="of the studies s and t"):
+        claims.answer(pd.concat([study(), study().assign(study="t")]))
 
 
 def test_the_table_of_claims_has_a_row_a_condition():

@@ -8,7 +8,7 @@ import pytest
 from legible import assert_legible, texts
 from synthetic_results import student_record, teacher_record, write_run
 
-from mentor_kit.analysis import conditions, figures, findings
+from mentor_kit.analysis import conditions, figures, findings, report
 from mentor_kit.analysis.conditions import HOPS, LEVEL, QUIRK, SIZE, TEMPERATURE
 from mentor_kit.analysis.frame import load_results
 from mentor_kit.errors import UserError
@@ -79,7 +79,9 @@ def test_one_seed_draws_and_says_so(results):
     assert signal == ("Cold start hard: groups whose rewards differ in the first fifth of the "
                       "steps (one seed a method): Sparse RL 75% (50% by right and wrong answers); "
                       "MENTOR 75% (50% by right and wrong answers).")
-    assert "which compares students, not methods" in findings.answer(results.items)
+    assert "To compare methods, 3 seeds are needed" in findings.answer(results.items)
+    told = report.show_conditions(results)
+    assert told.startswith("Not drawn, regime map: ") and "quirk dose" not in told
     with pytest.raises(UserError, match="cold_start_level"):
         figures.regime_map(results.items)
 
