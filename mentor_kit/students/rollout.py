@@ -20,8 +20,10 @@ from transformers import GenerationConfig, LogitsProcessorList
 from mentor_kit.core.environment import Environment, make_environment
 from mentor_kit.core.problem import Problem, sample_indices
 from mentor_kit.core.toolbox import Toolbox
-from mentor_kit.core.trajectory import EOS, Trajectory, Turn, render_environment
+from mentor_kit.core.trajectory import Trajectory, Turn, render_environment
+from mentor_kit.errors import UserError
 from mentor_kit.students.constrained import KnownToolNames
+from mentor_kit.students.formats import OURS, CallFormat
 from mentor_kit.students.kv_decoder import KVDecoder, can_keep_cache
 from mentor_kit.students.sampling import (
     Draw,
@@ -47,6 +49,7 @@ class Answerer(Protocol):
     toolbox: Toolbox
     name: str
     tool_schemas: list[dict[str, Any]]
+    format: CallFormat
     positions: int
 
     def prompt_ids(self, question: str) -> list[int]: ...
@@ -105,7 +108,8 @@ def rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling,
     for row in run_rollouts(student, problems, sampling, batch_size=batch_size, samples=samples):
         applied = replace(sampling, max_turns=_max_turns(row, sampling))
         yield row.number, row.trajectory(f"student:{student.name}", sampling=asdict(applied),
-                                         tokens=len(row.completion))
+                                         tokens=len(row.completion),
+                                         **student.format.facts(row.completion))
 
 
 def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampling, *,
@@ -120,6 +124,9 @@ def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampl
         begun: the turns of another that each rollout goes on from, with what followed each of
             them; they count as turns, and as tokens that the student did not write.
     """
+    if sampling.constrain_tool_names and student.format.name != "hermes":
+        raise UserError("constrain_tool_names=True knows Hermes calls only, and this student "
+                        f"writes {student.format.name}: set it to False. {OURS}")
     was_training = student.model.training
     student.model.eval()
     try:
@@ -145,9 +152,8 @@ def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampl
 
 def _go_on_from(student: Answerer, row: Rollout, turns: Sequence[Turn]) -> None:
     """Begin a rollout after these turns; they use up its budget of tokens."""
-    texts = [text for turn in turns for text in (turn.text + EOS, turn.env_response)]
-    pieces = student.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    row.completion = [i for piece in pieces for i in piece]
+    pieces = student.format.pieces(Trajectory("", tuple(turns))) if turns else ()
+    row.completion = [i for ids, _ in pieces for i in ids]
     row.written, row.logprobs = [0] * len(row.completion), [0.0] * len(row.completion)
     row.turns, row.begun = list(turns), len(row.completion)
 
@@ -158,9 +164,7 @@ def prompt_ids(student: Answerer, problem: Problem) -> list[int]:
     messages = problem.meta.get("prompt_messages")
     if messages is None:
         return student.prompt_ids(problem.question)
-    return student.tokenizer.apply_chat_template(
-        messages, tools=problem.meta["tool_schemas"], add_generation_prompt=True, tokenize=True,
-        return_dict=False)
+    return student.format.prompt_ids(messages, problem.meta["tool_schemas"])
 
 
 def _run_cached(student: Answerer, rows: Sequence[Rollout], sampling: Sampling, slots: int,
@@ -235,7 +239,7 @@ def _write(student: Answerer, row: Rollout, token: int, sampling: Sampling) -> l
     row.completion.append(token)
     row.written.append(1)
     read = len(row.completion) - 1
-    if token == student.tokenizer.eos_token_id or len(row.completion) >= sampling.max_new_tokens:
+    if token in student.format.stops or len(row.completion) >= sampling.max_new_tokens:
         _end_turn(student, row, sampling)
     return row.completion[read:]
 
@@ -268,30 +272,30 @@ def _generate(student: Answerer, rows: Sequence[Rollout], sampling: Sampling) ->
     padded = tokenizer.pad({"input_ids": contexts}, padding_side="left", return_tensors="pt")
     batch = padded.to(device)
     config = GenerationConfig(
-        max_new_tokens=max(budgets), do_sample=False, eos_token_id=tokenizer.eos_token_id,
+        max_new_tokens=max(budgets), do_sample=False, eos_token_id=list(student.format.stops),
         pad_token_id=tokenizer.pad_token_id)
     processors = _processors(student, rows, sampling)
     if sampling.temperature > 0:
         processors.append(Draw([r.random for r in rows]))
     output = student.model.generate(**batch, generation_config=config, logits_processor=processors)
     width = batch["input_ids"].shape[1]
-    return [_until_eos(ids, tokenizer.eos_token_id)[:budget]
+    return [_until_end(ids, student.format.stops)[:budget]
             for budget, ids in zip(budgets, output[:, width:].tolist(), strict=True)]
 
 
-def _until_eos(ids: list[int], eos: int) -> list[int]:
-    return ids[:ids.index(eos) + 1] if eos in ids else ids
+def _until_end(ids: list[int], stops: Sequence[int]) -> list[int]:
+    return ids[:next((n for n, i in enumerate(ids, 1) if i in stops), len(ids))]
 
 
 def _end_turn(student: Answerer, row: Rollout, sampling: Sampling) -> None:
     """Close the turn that a row has written, add what follows it, and decide whether the rollout
     goes on."""
     ids = row.completion[row.begun:]
-    ended = bool(ids) and ids[-1] == student.tokenizer.eos_token_id
-    text = student.tokenizer.decode(ids[:-1] if ended else ids)
+    ended = bool(ids) and ids[-1] in student.format.stops
+    text = student.format.read(ids, row.prompt + row.completion[:row.begun])
     last = len(row.turns) == _max_turns(row, sampling) - 1
     response = _env_response(student, row, Turn(text)) if ended and not last else ""
-    results = student.tokenizer(response, add_special_tokens=False)["input_ids"] if response else []
+    results = student.format.following_ids(Turn(text, "eos", response)) if response else []
     length = len(row.completion) + len(results)
     fits = length <= sampling.max_new_tokens and len(row.prompt) + length < student.positions
     if not (results and fits):

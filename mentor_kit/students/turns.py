@@ -40,15 +40,13 @@ def decode_completion(tokenizer: Any, ids: Sequence[int], problem_id: str, **kwa
     return replace(trajectory, turns=(*before, last_turn(last.text, last.finish == "eos")))
 
 
-def turn_message(tokenizer: Any, ids: Sequence[int]) -> dict[str, Any]:
-    """An assistant turn as the chat message that TRL's tool loop reads."""
-    turn = Turn(tokenizer.decode(ids).removesuffix(EOS))
-    message: dict[str, Any] = {"role": "assistant", "content": turn.text}
-    if turn.runnable_calls:
-        message["content"] = turn.without_calls.strip()
-        message["tool_calls"] = [
-            {"type": "function", "function": _function(c.name, c.arguments)}
-            for c in turn.runnable_calls]
+def turn_message(text: str) -> dict[str, Any]:
+    """An assistant turn as the chat message that TRL's tool loop reads; its content is the whole
+    text."""
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if calls := Turn(text).runnable_calls:
+        message["tool_calls"] = [{"type": "function", "function": _function(c.name, c.arguments)}
+                                 for c in calls]
     return message
 
 

@@ -118,7 +118,8 @@ class GroupRollouts(KitRollouts):
         for i, turns in zip(asked, begun, strict=True):
             group = []
             for row in islice(rows, own):
-                trajectory = row.trajectory(producer, **({"replayed": len(turns)} if turns else {}))
+                trajectory = row.trajectory(producer, **({"replayed": len(turns)} if turns else {}),
+                                            **self.student.format.facts(row.completion))
                 scored = self.reward_function.score(
                     trajectory, len(row.completion) - (row.written.index(1) if turns else 0),
                     self.records[i], step)

@@ -19,10 +19,12 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from mentor_kit.core.records import Record
+from mentor_kit.core.trajectory import Turn, render_call, render_environment
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import Reward
 from mentor_kit.runs.run import Run
 from mentor_kit.students.adapters import keep_adapters_float32
+from mentor_kit.students.formats import OURS
 from mentor_kit.students.kv_decoder import ARCHITECTURES, can_keep_cache
 from mentor_kit.students.student import Student, prompt_messages
 from mentor_kit.students.turns import turn_message
@@ -60,7 +62,7 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
     order = tiled_order(len(records), batches * config.prompts_per_step, config.seed)
     resume = last_checkpoint(run)
     producer = f"student:{student.name}"
-    reward_function = RewardFunction(student.tokenizer, records, reward, run, producer)
+    reward_function = RewardFunction(student.format, records, reward, run, producer)
     callback = RunCallback(run, student, validation, config)
     if teacher:
         teacher.check(student)
@@ -109,7 +111,8 @@ def grpo_trainer(student: Student, order: Sequence[int], reward_function: Reward
                         "this student is another.")
     asked = _arguments(config, student, run, whole_updates=shared, **aggregation)
     # turns are read by the kit's rules, whoever samples
-    student.tokenizer.parse_response = lambda ids, prefix=None: turn_message(student.tokenizer, ids)
+    student.tokenizer.parse_response = lambda ids, prefix=(): turn_message(
+        student.format.read(ids, prefix))
     if engine == "kit":
         rollouts = GroupRollouts(student, records, order, config, reward_function) \
             if config.of_groups else KitRollouts(student, records, order, config)
@@ -123,6 +126,9 @@ def grpo_trainer(student: Student, order: Sequence[int], reward_function: Reward
     trainer.micro_batch = config.micro_batch
     trainer.trace_shaping, trainer.teacher = config.trace_shaping, teacher
     trainer.divergence, trainer.turn_weight = config.divergence, config.turn_weight
+    if engine == "trl":
+        trainer.chat_template_kwargs = student.format.options
+        _check_results(trainer, student)
     keep_adapters_float32(student.model)
     check_unchanged(trainer, asked)
     store_trainer_config(trainer, student, run, rollout_engine=engine, shared_prompts=shared)
@@ -136,6 +142,17 @@ def _trainer_class(config: TrainConfig, shared: bool) -> type[GRPOTrainer]:
     if config.teacher_traces:
         return MixedTrainer
     return SharedPromptTrainer if shared else GRPOTrainer
+
+
+def _check_results(trainer: GRPOTrainer, student: Student) -> None:
+    """TRL's loop must go on after tool results as evaluation does."""
+    name = student.toolbox.names[0]
+    turn = Turn(render_call(name, {}), "eos", render_environment(["3"]))
+    theirs = trainer._get_tool_suffix_ids([{"role": "tool", "name": name, "content": "3"}])
+    if theirs != student.format.following_ids(turn):
+        raise UserError("TRL's tool loop does not end turns as the student's "
+                        f"{student.format.name} format does, whose end token is "
+                        f"{student.tokenizer.eos_token!r}. {OURS}")
 
 
 def choose_engine(config: TrainConfig, student: Student) -> str:

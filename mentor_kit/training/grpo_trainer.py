@@ -50,7 +50,9 @@ class KitRollouts:
         return {"prompt_ids": [r.prompt for r in rows],
                 "completion_ids": [r.completion for r in rows],
                 "logprobs": [r.logprobs for r in rows], "env_mask": [r.written for r in rows],
-                "trajectory": [r.trajectory(f"student:{self.student.name}") for r in rows]}
+                "trajectory": [r.trajectory(f"student:{self.student.name}",
+                                           **self.student.format.facts(r.completion))
+                               for r in rows]}
 
     def asked(self, prompts: list[Any], numbers: Sequence[int], trainer: GRPOTrainer) -> list[int]:
         """The record of each of the step's rollouts that have these numbers."""

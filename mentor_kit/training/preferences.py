@@ -92,7 +92,7 @@ def _attempts(student: Student, records: Sequence[Record], reward: Reward, confi
     file = run.path(SHARDS) / ATTEMPTS
     sampling = Sampling(config.temperature, config.top_p, config.top_k, config.max_turns,
                         config.max_new_tokens, seed=step_seed(config.seed, 0))
-    scorer = RewardFunction(student.tokenizer, records, reward, run, f"student:{student.name}")
+    scorer = RewardFunction(student.format, records, reward, run, f"student:{student.name}")
     asked = [i for i in range(len(records)) for _ in range(config.group_size)]
     if not file.is_file():
         rows = sorted(run_rollouts(student, [records[i].problem for i in asked], sampling),

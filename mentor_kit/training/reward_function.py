@@ -3,7 +3,7 @@ logged and stored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -16,7 +16,7 @@ from mentor_kit.metrics.trajectories import record_metrics
 from mentor_kit.rewards import Reward, Score
 from mentor_kit.rewards.diagnostics import varying_share
 from mentor_kit.runs.run import Run
-from mentor_kit.students.turns import decode_completion
+from mentor_kit.students.formats import CallFormat
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import SHARDS
 
@@ -46,9 +46,9 @@ class RewardFunction:
 
     __name__ = "reward"  # TRL names the metric after the function
 
-    def __init__(self, tokenizer: Any, records: Sequence[Record], reward: Reward, run: Run,
+    def __init__(self, format: CallFormat, records: Sequence[Record], reward: Reward, run: Run,
                  producer: str) -> None:
-        self.tokenizer, self.records, self.reward = tokenizer, records, reward
+        self.format, self.records, self.reward = format, records, reward
         self.run, self.producer = run, producer
         self.left_out: list[Record] = []
         self.facts: dict[str, float] = {}
@@ -60,6 +60,7 @@ class RewardFunction:
         self,
         *,
         completion_ids: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[Mapping[str, Any]]],
         record: Sequence[int],
         trainer_state: Any,
         log_metric: Any,
@@ -74,10 +75,10 @@ class RewardFunction:
         step = trainer_state.global_step + 1
         first = processes.rank() * len(record)  # rollouts are numbered over all processes
         trajectory = trajectory or [
-            decode_completion(self.tokenizer, ids, self.records[index].problem.id,
-                              producer=self.producer,
-                              sample=first + i)
-            for i, (ids, index) in enumerate(zip(completion_ids, record, strict=True))]
+            self.format.trajectory(ids, messages, self.records[index].problem.id,
+                                   producer=self.producer, sample=first + i)
+            for i, (ids, messages, index)
+            in enumerate(zip(completion_ids, completions, record, strict=True))]
         scored = scored or [
             self.score(t, len(ids), self.records[index], step)
             for t, ids, index in zip(trajectory, completion_ids, record, strict=True)]

@@ -41,6 +41,8 @@ def common_arguments(config: TrainConfig, student: Student) -> dict[str, Any]:
             "ddp_find_unused_parameters": False,
             # a loss that is not a number must be seen, not averaged away
             "logging_nan_inf_filter": False,
+            # a mixture of experts would get a loss of its own, and keep asking for it afterwards
+            "router_aux_loss_coef": 0.0,
             **(save if config.save_every else {"save_strategy": "no"})}
 
 

@@ -101,7 +101,7 @@ def check_unchanged(trainer: Any, asked: dict[str, Any]) -> None:
 
 def store_trainer_config(trainer: Any, student: Student, run: Run, **chosen: Any) -> None:
     """Write `trainer_config.json`: the resolved arguments and how the student was loaded. No paths,
-    no dates.
+    no dates. The manifest too names what was chosen.
 
     Args:
         chosen: what was resolved besides (`rollout_engine`, `shared_prompts`).
@@ -111,6 +111,7 @@ def store_trainer_config(trainer: Any, student: Student, run: Run, **chosen: Any
     facts = {"backend": student.origin.backend,
              "trainer": type(trainer).__name__.removeprefix("Unsloth"),
              "loading": student.origin.loading.model_dump() if student.origin.loading else None,
+             "call_format": student.format.name,
              "dtype": str(student.model.dtype).removeprefix("torch."),
              "parameters": sum(p.numel() for p in student.model.parameters()),
              "trained_parameters": trained_parameters(student.model),
@@ -118,6 +119,10 @@ def store_trainer_config(trainer: Any, student: Student, run: Run, **chosen: Any
              if student.origin.backend == "unsloth" else None,
              **chosen, "arguments": resolved_arguments(trainer.args)}
     write_atomic(run.path(FILE), json.dumps(facts, sort_keys=True, indent=1) + "\n")
+    manifest = json.loads(run.path("manifest.json").read_text(encoding="utf-8"))
+    manifest["training"] = {"call_format": student.format.name, **chosen}
+    write_atomic(run.path("manifest.json"),
+                 json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
 def resolved_arguments(args: Any) -> dict[str, Any]:

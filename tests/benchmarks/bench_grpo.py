@@ -139,7 +139,7 @@ def our_trainer(student: Student, lessons: list, config: TrainConfig) -> Any:
 
     with tempfile.TemporaryDirectory() as folder:
         run, learner = init_run(folder, stage="train", params={}), clone(student)
-        reward_function = RewardFunction(learner.tokenizer, lessons, load_reward("mentor"), run,
+        reward_function = RewardFunction(learner.format, lessons, load_reward("mentor"), run,
                                "student:bench")
         order = tiled_order(len(lessons), config.prompts_per_step, config.seed)
         callback = RunCallback(run, learner, [], config)

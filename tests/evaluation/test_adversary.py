@@ -53,6 +53,10 @@ class ScriptedModel(torch.nn.Module):
         super().__init__()
         self.tokenizer, self.device = tokenizer, torch.device("cpu")
         self.config, self.asked = SimpleNamespace(max_position_embeddings=None), []
+        self.embedding = torch.nn.Embedding(len(tokenizer), 1)
+
+    def get_input_embeddings(self):
+        return self.embedding
 
     def generate(self, input_ids, attention_mask, generation_config, logits_processor):
         self.asked.append(logits_processor)

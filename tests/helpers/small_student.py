@@ -209,7 +209,7 @@ def grpo_trainer_of(student: Student, folder: Path, records: Sequence[Record],
                             "max_new_tokens": 96,
                             "validate_every": 0, "shared_prompts": False, **options})
     run = new_run(folder)
-    reward_function = RewardFunction(student.tokenizer, records, load_reward("mentor"), run,
+    reward_function = RewardFunction(student.format, records, load_reward("mentor"), run,
                            f"student:{student.name}")
     order, callback = range(config.prompts_per_step), RunCallback(run, student, [], config)
     trainer = grpo_trainer(student, order, reward_function, config, run, callback)

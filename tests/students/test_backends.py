@@ -28,6 +28,7 @@ from mentor_kit.students.backends import (
     load_model,
     resolve_backend,
 )
+from mentor_kit.students.formats import call_format
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.student import give_template, load_student, prepare_tokenizer
 from mentor_kit.students.tiny import build_tokenizer, chat_template
@@ -202,6 +203,8 @@ def test_the_resolved_trainer_config_is_stored_without_host_facts(run):
         "kit",
         True,
     )
+    assert json.loads((run.dir / "manifest.json").read_text())["training"] == {
+        "call_format": "hermes", "rollout_engine": "kit", "shared_prompts": True}
     assert (
         facts["backend"] == "transformers"
         and facts["loading"]["finetuning"] == "lora"
@@ -311,13 +314,13 @@ def test_templates_of_qwen_are_taken_as_they_are(name):
     prepare_tokenizer(tokenizer)
     text = tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False)
     assert tokenizer.response_template and text.endswith("?<|im_end|>\n")
+    assert call_format(tokenizer).name == "hermes"
 
 
 @pytest.mark.parametrize(("template", "reason"), [
-    (trl_templates.llama3_1_chat_template, "expected ChatML"),
+    (trl_templates.llama3_1_chat_template, "does not end turns with a token of the vocabulary"),
     (trl_templates.phi3_chat_template, "does not know"),
-    (trl_templates.qwen3_5_think_chat_template, "opens an assistant turn with|as the kit reads "
-                                                "them"),
+    (trl_templates.deepseek_r1_distill_chat_template, "does not render tool calls"),
     ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor "
      "%}<|im_start|>assistant\n",
      "TRL does not know this student's chat template")])
@@ -326,9 +329,10 @@ def test_other_templates_are_refused_with_the_way_out_and_ours_is_taken(template
     tokenizer.chat_template = template
     with pytest.raises(UserError, match=f"(?s)({reason}).*student_template=kit"):
         prepare_tokenizer(tokenizer)
+        call_format(tokenizer)
     give_template(tokenizer)
     prepare_tokenizer(tokenizer)
-    assert tokenizer.chat_template == chat_template()
+    assert tokenizer.chat_template == chat_template() and call_format(tokenizer).name == "hermes"
 
 
 def test_padding_is_told_from_an_end_of_turn():

@@ -238,7 +238,7 @@ def _trainer(work: Path, case: dict[str, Any], sizes: Sizes, **changes: Any) -> 
 
     order = tiled_order(len(taught.train), asked.steps * asked.prompts_per_step, 0)
     reward = load_reward(uneven) if case.get("replayed") else load_reward("mentor")
-    reward_function = RewardFunction(student.tokenizer, taught.train, reward, run, "student")
+    reward_function = RewardFunction(student.format, taught.train, reward, run, "student")
     callback = RunCallback(run, student, [], asked)
     return grpo_trainer(student, order, reward_function, asked, run, callback), run
 

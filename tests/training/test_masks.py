@@ -83,7 +83,7 @@ def test_grpo_gradients_ignore_tool_results(student, tmp_path, monkeypatch):
                            max_new_tokens=256,
                             # test_policy_loss compares
                             validate_every=0, temperature=1.0, shared_prompts=False)
-    reward_function = RewardFunction(learner.tokenizer, RECORDS, load_reward("mentor"), run,
+    reward_function = RewardFunction(learner.format, RECORDS, load_reward("mentor"), run,
                                      "student:test")
     trainer = grpo.grpo_trainer(learner, range(6), reward_function, settings, run,
                                 RunCallback(run, learner, [], settings))
