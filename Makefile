@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 STUDY ?= params/demo.yaml
 
-.PHONY: help demo test test-numeric test-unsloth test-server gpu-check lint format readme docs lab bench chaos clean
+.PHONY: help powercut demo test test-numeric test-unsloth test-server gpu-check lint format readme docs lab bench chaos clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
@@ -81,6 +81,10 @@ bench: $(STAMP)  ## time what has a stated limit
 chaos: $(STAMP)  ## kill a study's runner and kernels at random, restart, compare: 24 tiny jobs, then the smoke study
 	$(BIN)/python tests/tools/chaos.py --jobs 24 --kills 5
 	$(BIN)/python tests/tools/chaos.py --study params/smoke.yaml --kills 10
+
+powercut: $(STAMP)  ## cut the power of a study at random, with what was not on disk damaged, restart, compare
+	for seed in 1 2 3 4 5; do $(BIN)/python tests/tools/chaos.py --powercut --jobs 8 --kills 3 --seed $$seed || exit 1; done
+	$(BIN)/python tests/tools/chaos.py --powercut --study params/smoke.yaml --kills 5
 
 clean:  ## remove caches and the environment, never results/
 	rm -rf .venv $(UNSLOTH) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

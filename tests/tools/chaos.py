@@ -2,7 +2,7 @@
 undisturbed run.
 
     python tests/tools/chaos.py [--study params/smoke.yaml | --jobs 24] [--kills 10] [--seed 0]
-        [--workers 2] [--log FILE]
+        [--workers 2] [--log FILE] [--powercut]
 
 With --jobs the study is one of so many tiny but real jobs (tests/helpers/tiny_project.py). The
 moments are drawn uniformly over the time the undisturbed run took; each victim, the runner or one
@@ -10,6 +10,9 @@ of its kernels, drawn too. After a kill of the runner the same command is starte
 kernel's job fails, and the command is started again with --retry-failed once it ends. Then every
 artefact of every run must have the same bytes (as on one kind of CPU it has), and `mentor-kit
 status` must show the same table.
+
+With --powercut all processes are killed at each moment, and files that were not forced to disk are
+cut or emptied at random (`power.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -29,6 +33,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
+from power import cut, record  # noqa: E402
 from tiny_project import make_project, study_of  # noqa: E402
 
 
@@ -39,13 +44,17 @@ class Chaos:
         self.options, self.results = options, results
         self.elapsed, self.runner, self.started = 0.0, None, 0.0
         self.starts = 0
+        self.environment = dict(os.environ)
+        self.power = results.with_name(f"{results.name}-power")
+        if options.powercut:
+            self.environment = record(self.power)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "mentor_kit", "batch", str(self.options.study),
                    "--retry-failed",
                    "--results", str(self.results), "--workers", str(self.options.workers)]
         self.runner = subprocess.Popen(command, cwd=self.options.study.parents[1],
-                                       stdout=subprocess.DEVNULL)
+                                       env=self.environment, stdout=subprocess.DEVNULL)
         self.started, self.starts = time.monotonic(), self.starts + 1
 
     def stopped(self) -> None:
@@ -86,6 +95,19 @@ class Chaos:
             else []
         )
         return [p for p in children if _name(p) == "mentor-kernel"]
+
+    def cut_power(self, chance: random.Random) -> str:
+        """kill -9 of everything, and what was not on disk is damaged. Returns what was."""
+        processes = [psutil.Process(self.runner.pid)] if self.runner.poll() is None else []
+        processes += [p for above in processes for p in above.children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes)
+        self.runner.wait()
+        self.stopped()
+        damaged = cut(self.results, self.power, chance)
+        return f"the power; {len(damaged)} files damaged: {', '.join(damaged)}"
 
     def kill(self, victim: str, chance: random.Random) -> str:
         """kill -9 the runner or one of its kernels, the next to live if none does now. Returns what
@@ -133,6 +155,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--powercut", action="store_true",
+                        help="kill everything, and damage what was not forced to disk")
     parser.add_argument("--log", type=Path, default=None, help="also write the log to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
@@ -166,8 +190,10 @@ def campaign(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool
         if not fire.run_until(moment):
             say(f"at {moment:6.1f} s: the study had ended already")
             break
-        killed = fire.kill(victim, chance)
-        say(f"at {moment:6.1f} s: kill -9 of {killed}")
+        if options.powercut:
+            say(f"at {moment:6.1f} s: cut {fire.cut_power(chance)}")
+        else:
+            say(f"at {moment:6.1f} s: kill -9 of {fire.kill(victim, chance)}")
         kills += 1
     fire.run_until(24 * 3600)
     say(f"disturbed: {kills} kills, {fire.starts} starts, {fire.elapsed:.0f} s")
