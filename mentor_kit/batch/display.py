@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mentor_kit.batch.job import job_state
 from mentor_kit.batch.params import yaml_float
+from mentor_kit.batch.timeline import Timeline, by_stage, clock, stored_times
 from mentor_kit.collection.collection import stored
 from mentor_kit.runs.locks import acquire_lock
 from mentor_kit.runs.open import load_run
@@ -40,6 +41,7 @@ class Display:
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress: Any = None
         self.done = 0
+        self.timeline = Timeline()
 
     @contextmanager
     def live(self, done: int) -> Iterator[None]:
@@ -71,8 +73,9 @@ class Display:
 
     def ended(self, job: Job, state: str, cause: str, seconds: float) -> None:
         self.done += state == "done"
+        self.timeline.ended(job, seconds)
         why = f": {cause}" if cause else ""
-        self._say(f"{state:>6}  {_clock(seconds)}  {job}{why}", STYLES[state])
+        self._say(f"{state:>6}  {clock(seconds):>6}  {job}{why}", STYLES[state])
 
     def note(self, text: str) -> None:
         self._say(text, "yellow")
@@ -111,6 +114,8 @@ class Display:
             self._say(f"not run, as what they need failed: {', '.join(map(str, waiting))}")
         if failed:
             self._say("run the same command with --retry-failed to run the failed jobs again")
+        for line in self.timeline.lines():
+            self._say(line)
         self._say(f"{sum(s == 'done' for s in states.values())} of {len(states)} jobs are done")
         self._where()
 
@@ -146,6 +151,8 @@ def status(study: Study) -> None:
     console.print(table)
     console.print(", ".join(f"{n} {state}" for state, n in counts.items())
                   + f"; {_size(study.folder)} on disk")
+    if times := stored_times(study.jobs):
+        console.print(f"time by stage: {by_stage(times)}")
 
 
 def _is_locked(run_dir: Path) -> bool:
@@ -181,10 +188,6 @@ def _size(folder: Path) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60:3d}:{int(seconds) % 60:02d}"
 
 
 def _yaml(value: Any) -> str:

@@ -21,6 +21,7 @@ from mentor_kit.batch.job import clean_notebook, job_state
 from mentor_kit.batch.resources import Resources
 from mentor_kit.batch.run import chain_lengths, choose, run_batch
 from mentor_kit.batch.study import load_study
+from mentor_kit.batch.timeline import Timeline
 from mentor_kit.cli.app import commands
 from mentor_kit.errors import UserError
 from mentor_kit.runs.locks import JOB_BYTE, KERNEL_BYTE, acquire_lock
@@ -301,3 +302,17 @@ def test_clean_notebook_keeps_sources_and_outputs_only():
     assert json.loads(clean_notebook(text)) == {
         "cells": [{**job, "id": "cell-0", "metadata": {"tags": ["x"]}}], "metadata": {},
         "nbformat": 4}
+
+
+def test_the_times_of_a_batch_tell_idle_workers_and_the_longest_chain(tmp_path):
+    study = load_study(make_project(tmp_path))
+    jobs = study.jobs
+    timeline = Timeline(dict(zip(jobs, [(0, 10), (10, 30), (10, 20), (20, 30), (30, 35), (35, 40)],
+                                 strict=True)))
+    assert timeline.busy() == {1: 20, 2: 20, 0: 0} or timeline.busy() == {1: 20, 2: 20}
+    assert timeline.longest_chain() == [jobs[0], jobs[1], jobs[5]]
+    stages, busy, chain = timeline.lines()
+    assert stages == "time by stage: make 0:10, fit 0:45, figures 0:05"
+    assert busy == "0:40 in all; jobs at once: 2 for 50%, 1 for 50%"
+    assert chain.startswith("longest chain 0:35: make -> fit method=")
+    assert Timeline().lines() == []
