@@ -28,7 +28,7 @@ from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.report import interval_table
 from mentor_kit.evaluation.stage import accuracy_summary
 from mentor_kit.evaluation.students import sampling
-from mentor_kit.evaluation.tasks import benchmark_tasks, evaluate_tasks
+from mentor_kit.evaluation.tasks import benchmark_tasks, evaluate_tasks, perturbed_tasks
 from mentor_kit.runs.files import file_sha256
 from mentor_kit.runs.locks import lock_folder
 from mentor_kit.runs.open import init_run, load_run, project_root
@@ -73,6 +73,7 @@ def evaluate_target(target: str, config: EvaluateConfig, *, method: str = "",
         run = init_run(folder, stage="evaluate", params=_without_inputs(asked))
         write_provenance(provenance, run)
         tasks = [replace(t, attempts=_worked_solutions(t.problems)) for t in tasks]
+        tasks += perturbed_tasks(tasks, config.perturbations)
         records = evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
                                  meta={"method": method, "seed": config.seed},
                                  description=f"evaluate {method}")

@@ -11,9 +11,11 @@ from mentor_kit.evaluation.benchmarks.registry import check_benchmark, check_eac
 from mentor_kit.rewards.reward import load_reward
 from mentor_kit.runs.parameters import StageConfig, checked
 from mentor_kit.students.source import check_source
+from mentor_kit.toolboxes.perturbed import read_perturbation
 
 Reward = Annotated[str, AfterValidator(checked(load_reward))]
 Benchmark = Annotated[str, AfterValidator(checked(check_benchmark))]
+Perturbation = Annotated[str, AfterValidator(checked(read_perturbation))]
 
 
 class StudentConfig(StageConfig):
@@ -62,6 +64,9 @@ class EvaluateConfig(StudentConfig):
     benchmarks: list[Benchmark] = Field(
         [], description="declared benchmarks too, such as arithmetic_stories or bfcl:simple_python")
     benchmark_items: int = Field(0, ge=0, description="most items of a benchmark split; 0 is all")
+    perturbations: list[Perturbation] = Field(
+        [], description="ask every split again with harder tools, such as renamed or "
+                        "distracting+failing")
     samples: int = Field(
         1, ge=1, description="answers to each problem; more than one needs a temperature")
     temperature: float = Field(0.0, ge=0, description="0 is greedy")

@@ -16,7 +16,7 @@ from mentor_kit.evaluation.benchmarks.registry import write_provenance
 from mentor_kit.evaluation.benchmarks.scorers import JUDGES
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.students import sampling
-from mentor_kit.evaluation.tasks import Task, benchmark_tasks, evaluate_tasks
+from mentor_kit.evaluation.tasks import Task, benchmark_tasks, evaluate_tasks, perturbed_tasks
 from mentor_kit.metrics.trajectories import (
     by_split,
     exact_repeats_with_wrong_answer,
@@ -59,6 +59,7 @@ def evaluate_splits(config: EvaluateConfig, student: Student, collection: Collec
         declared, provenance = benchmark_tasks(config, student, settings)
         write_provenance(provenance, run)
         tasks += declared
+    tasks += perturbed_tasks(tasks, config.perturbations)
     return evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
                           meta={"method": method, "seed": config.seed},
                           description=f"evaluate {method}")

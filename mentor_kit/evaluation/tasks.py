@@ -29,6 +29,7 @@ from mentor_kit.evaluation.evaluate import EvalRequest, Scorer, answer_all, scor
 from mentor_kit.judging.verdicts import judge_answers
 from mentor_kit.runs.progress import PROGRESS, ProgressBar
 from mentor_kit.runs.run import Run
+from mentor_kit.toolboxes.perturbed import keeps_results, perturbed_spec
 
 if TYPE_CHECKING:
     from mentor_kit.core.problem import Problem
@@ -186,6 +187,29 @@ def _tasks(benchmark: Benchmark, problems: Sequence[Problem], solver: Any, sampl
     splits = dict.fromkeys(p.split for p in problems)
     return [Task(s, [p for p in problems if p.split == s], solver, settings, scorer, meta)
             for s in splits]
+
+
+def perturbed_tasks(tasks: Sequence[Task], perturbations: Sequence[str]) -> list[Task]:
+    """Every task again under each perturbation of its tools: the same problems, as the split
+    `NAME/PERTURBATION`. The teacher's trajectories are references where its calls would still give
+    the same results.
+
+    Raises:
+        UserError: a task's problems bring their own tools.
+    """
+    found = []
+    for task in tasks if perturbations else ():
+        toolbox = task.problems[0].toolbox if task.problems else OWN
+        if toolbox == OWN:
+            raise UserError(f"perturbations: split {task.name!r} has no tools of the kit's that "
+                            "could be made harder; evaluate it by itself.")
+        for how in perturbations:
+            spec, name = perturbed_spec(how, toolbox), f"{task.name}/{how}"
+            problems = [replace(p, split=name, toolbox=spec) for p in task.problems]
+            found.append(replace(task, name=name, problems=problems,
+                                 solver=with_toolbox(task.solver, spec),
+                                 attempts=task.attempts if keeps_results(how) else ()))
+    return found
 
 
 def with_toolbox(solver: Any, toolbox: str) -> Any:

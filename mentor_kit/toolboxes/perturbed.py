@@ -75,6 +75,11 @@ def keeps_names(how: str) -> bool:
     return "renamed" not in read_perturbation(how)
 
 
+def keeps_results(how: str) -> bool:
+    """Whether the teacher's calls give under a perturbation what they gave the teacher."""
+    return keeps_names(how) and not any(name in FAULTS for name in read_perturbation(how))
+
+
 def perturbed_spec(how: str, toolbox: str) -> str:
     """The name of a perturbed toolbox."""
     return f"perturbed:{how}:{toolbox}"

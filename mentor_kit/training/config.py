@@ -15,6 +15,7 @@ from mentor_kit.errors import UserError
 from mentor_kit.rewards.reward import is_reward, load_reward
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.source import check_source
+from mentor_kit.toolboxes.perturbed import keeps_names
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")  # packages of the same names
 
@@ -170,6 +171,8 @@ class TrainConfig(LoadConfig):
     accelerate_config: str = Field(
         "", description='on GPUs: "" is ddp | fsdp | zero3 | a path of a YAML'
     )
+    perturb: str = Field("", description='harder tools in rollouts, such as '
+                                         'reordered+distracting+failing; "" is none')
     rollout_engine: Literal["auto", "kit", "trl"] = Field(
         "auto",
         description="kit (as in evaluation) | trl (its tool loop) | auto (kit where it can)",
@@ -303,6 +306,16 @@ class TrainConfig(LoadConfig):
         starts_anew = self.kind == "cold_start" or self.start_run == "none"
         if starts_anew and self.student_source != "tiny":
             check_source(self.student_source)
+        return self
+
+    @model_validator(mode="after")
+    def _check_perturbation(self) -> TrainConfig:
+        if self.perturb and self.kind != "grpo":
+            raise ValueError(f"perturb={self.perturb!r} changes the tools of rollouts, and "
+                             f"method={self.method!r} has none")
+        if self.perturb and not keeps_names(self.perturb):
+            raise ValueError(f"perturb={self.perturb!r}: rewards compare calls with the teacher's "
+                             "by name, so training keeps the names; leave out renamed")
         return self
 
     @model_validator(mode="after")

@@ -13,12 +13,14 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from mentor_kit.core.records import Record
+from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import Turn, render_call, render_environment
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import Reward
@@ -28,6 +30,7 @@ from mentor_kit.students.formats import OURS
 from mentor_kit.students.kv_decoder import ARCHITECTURES, can_keep_cache
 from mentor_kit.students.student import Student, prompt_messages
 from mentor_kit.students.turns import turn_message
+from mentor_kit.toolboxes.perturbed import perturbed_spec
 from mentor_kit.training import processes
 from mentor_kit.training.callback import RunCallback
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
@@ -61,6 +64,7 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
     batches = config.steps // config.steps_per_batch
     order = tiled_order(len(records), batches * config.prompts_per_step, config.seed)
     resume = last_checkpoint(run)
+    sampler, records = perturbed(student, records, config.perturb)
     producer = f"student:{student.name}"
     reward_function = RewardFunction(student.format, records, reward, run, producer)
     callback = RunCallback(run, student, validation, config)
@@ -68,12 +72,23 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
         teacher.check(student)
         callback.measure = lambda: teacher.held_out(student, [r.problem for r in validation],
                                                     config)
-    trainer = grpo_trainer(student, order, reward_function, config, run, callback, teacher)
+    trainer = grpo_trainer(sampler, order, reward_function, config, run, callback, teacher)
     if not resume:
         callback.validate(0)
     steps = finish_training(trainer, callback, resume)
     join_rollouts(run)
     return {"optimizer_steps": steps, **budget_of(run)}
+
+
+def perturbed(student: Student, records: Sequence[Record], how: str
+              ) -> tuple[Student, Sequence[Record]]:
+    """The student that samples, and the records it is rewarded by, with harder tools; validation
+    keeps the plain ones."""
+    if not how:
+        return student, records
+    spec = perturbed_spec(how, records[0].problem.toolbox)
+    return replace(student, toolbox=load_toolbox(spec)), [
+        replace(r, problem=replace(r.problem, toolbox=spec)) for r in records]
 
 
 def budget_of(run: Run) -> dict[str, int]:

@@ -22,7 +22,7 @@ import mentor_kit
 from mentor_kit.analysis.frame import load_results
 from mentor_kit.batch.study import load_study
 from mentor_kit.cli.app import commands
-from mentor_kit.core.plugins import PROBLEM_SOURCES, TEACHERS
+from mentor_kit.core.plugins import PROBLEM_SOURCES, TEACHERS, TOOLBOXES
 from mentor_kit.core.records import load_records
 from mentor_kit.evaluation.benchmarks.registry import benchmark_names
 from mentor_kit.rewards import PRESETS
@@ -178,7 +178,8 @@ def test_parameters_of_the_examples_are_declared(page):
 def test_what_is_built_in_is_on_its_page():
     for_benchmarks = {"question_set", "multihop", "bfcl"}
     for page, names in {"teachers.md": {*PROBLEM_SOURCES, *TEACHERS} - for_benchmarks,
-                        "rewards.md": PRESETS, "evaluation.md": benchmark_names()}.items():
+                        "toolboxes.md": TOOLBOXES, "rewards.md": PRESETS,
+                        "evaluation.md": benchmark_names()}.items():
         assert set(names) <= set(inline(ROOT / "docs" / page)), page
 
 

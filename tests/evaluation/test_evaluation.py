@@ -24,7 +24,7 @@ from mentor_kit.evaluation import stage, students
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.evaluate import evaluate, sample_groups, validation_metrics
 from mentor_kit.evaluation.report import interval_table
-from mentor_kit.evaluation.tasks import Task, evaluate_tasks
+from mentor_kit.evaluation.tasks import Task, evaluate_tasks, perturbed_tasks
 from mentor_kit.judging.verdicts import failure_kind, judge_trajectory
 from mentor_kit.runs.parameters import configure
 from mentor_kit.students import rollout
@@ -93,6 +93,30 @@ def test_stage_evaluates_all_splits_and_stores_them(student, tmp_path):
     )
     summary = stage.split_summary(records)
     assert list(summary.index) == ["in_domain", "longer_chains"] and list(summary["n"]) == [6, 4]
+
+
+def test_splits_are_asked_again_with_harder_tools(student, tmp_path):
+    asked = ["failing=1", "reordered+distracting=2", "renamed"]
+    config = configure(EvaluateConfig, splits=["train"], perturbations=asked, max_new_tokens=128)
+    run, collection = new_run(tmp_path, "evaluate"), Collection(tuple(TRAIN))
+    records = stage.evaluate_splits(config, student, collection, "test", run)
+    splits = stage.by_split(records)
+    assert list(splits) == ["train", *(f"train/{how}" for how in asked)]
+    assert all(r.trajectory.meta["correct"] for r in splits["train"])
+    for record, plain in zip(splits["train/failing=1"], splits["train"], strict=True):
+        assert record.problem.toolbox == "perturbed:failing=1:arithmetic"
+        first, expected = record.trajectory.calls[0], plain.trajectory.calls[0]
+        assert (first.name, first.arguments) == (expected.name, expected.arguments)
+        assert not any(c.ok for c in record.trajectory.calls) and record.reference is None
+    assert all(r.reference for r in splits["train/reordered+distracting=2"])
+    assert not any(r.reference for r in splits["train/renamed"])
+    assert stage.repeat_check(records)["unexplained"] == 0
+    own = [replace(t, problems=[replace(p, toolbox="own") for p in t.problems])
+           for t in [Task("own", [TRAIN[0].problem], student, Sampling())]]
+    with pytest.raises(UserError, match="split 'own' has no tools of the kit's"):
+        perturbed_tasks(own, asked)
+    with pytest.raises(UserError, match="perturbations.*did you mean 'renamed'"):
+        configure(EvaluateConfig, perturbations=["renamd"])
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -20,7 +20,7 @@ from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.training import processes
 from mentor_kit.training.config import TrainConfig
-from mentor_kit.training.grpo import choose_engine
+from mentor_kit.training.grpo import choose_engine, perturbed
 
 pytestmark = pytest.mark.numeric
 RECORDS = teacher_records(60)
@@ -152,6 +152,29 @@ def test_odd_turns_are_the_same_to_both_engines(student, tmp_path, monkeypatch):
         assert seen[name] == [("add", """{'error': "add: missing argument 'a'."}""")]
     assert len(seen["calls for ever"]) == 4 and len(found["calls for ever"].turns) == 5
     assert seen["JSON nested a thousand deep"] == seen["results too long"] == []
+
+
+def test_harder_tools_are_the_same_to_both_engines(student, tmp_path, monkeypatch):
+    sampler, records = perturbed(student, RECORDS, "failing=1+distracting=12")
+    monkeypatch.setitem(globals(), "RECORDS", records)
+    flight = render_call("find_flights", {"start": "Rome", "end": "Oslo"})
+    played = [play(monkeypatch, sampler, tmp_path / e, e, [[ADD + EOS, ANSWER],
+                                                           [flight + EOS, ANSWER]])
+              for e in ("kit", "trl")]
+    assert_equal(played)
+    seen = [r.trajectory.calls[0].observation.content for r in played[0][0]]
+    assert seen == ["{'error': 'add: the service is not available.'}"] * 2 + ["Nothing found."] * 2
+    assert played[0][0][0].problem.toolbox == "perturbed:failing=1+distracting=12:arithmetic"
+    assert student.toolbox.name == "arithmetic"  # validation's
+
+
+@pytest.mark.parametrize(("options", "reason"), [
+    ({"perturb": "renamed"}, "training keeps the names"),
+    ({"perturb": "slow=3"}, "a share up to 1"),
+    ({"perturb": "slow", "method": "sft"}, "changes the tools of rollouts, and method='sft'")])
+def test_what_cannot_be_perturbed_in_training(options, reason):
+    with pytest.raises(ValueError, match=reason):
+        TrainConfig(**options)
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
