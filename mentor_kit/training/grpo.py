@@ -66,7 +66,7 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
     resume = last_checkpoint(run)
     sampler, records = perturbed(student, records, config.perturb)
     producer = f"student:{student.name}"
-    reward_function = RewardFunction(student.format, records, reward, run, producer)
+    reward_function = RewardFunction(sampler.format, records, reward, run, producer)
     callback = RunCallback(run, student, validation, config)
     if teacher:
         teacher.check(student)
