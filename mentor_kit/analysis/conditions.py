@@ -30,7 +30,8 @@ CONDITIONS = (SIZE, LEVEL, QUIRK, HOPS, TEMPERATURE)
 LEVELS = ("easy", "mid", "hard", "vhard")
 DOSE = 0.5  # of the quirky teacher, where a study does not name another
 # what these learn does not depend on the teacher
-TEACHERLESS = ("base", "cold_start", "cold_start_constrained", "sparse", "no_tool_match")
+TEACHERLESS = ("base", "cold_start", "cold_start_constrained", "sparse", "no_tool_match", "opd",
+               "rft", "dpo")
 UNTRAINED = TEACHERLESS[:3]
 CLEAN = "sft_clean"  # SFT on the clean teacher, beside methods that learn from a quirky one
 # of equally many methods the value with the smallest rank is the main one
@@ -44,7 +45,11 @@ def run_conditions(run: Run, load: Callable[[Path], Run]) -> dict[str, Any]:
     student = _followed(run, "student_run", load)
     teacher = _input(student, "teacher_run", load)
     asked = teacher.params if teacher else {}
-    level = _followed(student, "start_run", load).params.get("cold_start_level")
+    start = student  # a cold start may name a run, too, whose vocabulary it takes
+    while start.params.get("method") != "cold_start" and (
+            before := _input(start, "start_run", load)) is not None:
+        start = before
+    level = start.params.get("cold_start_level")
     return {SIZE: _train_size(student, asked), LEVEL: level or np.nan, QUIRK: _quirk(asked),
             HOPS: _option(asked.get("problem_options"), "hops") or np.nan,
             TEMPERATURE: float(run.params.get("temperature", 0))

@@ -76,7 +76,8 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
     if not resume:
         callback.validate(0)
     steps = finish_training(trainer, callback, resume)
-    join_rollouts(run)
+    if processes.is_first():
+        join_rollouts(run)
     return {"optimizer_steps": steps, **budget_of(run)}
 
 

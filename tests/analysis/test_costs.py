@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from mentor_kit.analysis.conditions import run_conditions
 from mentor_kit.analysis.costs import accuracy_by_cost, evaluated_students
 from mentor_kit.collection.collection import TRAJECTORIES
 from mentor_kit.core.problem import Problem
@@ -73,3 +74,15 @@ def test_what_is_not_there_is_said(tmp_path):
                           "teacher_tokens": 0, "teacher_forwards": 0}])
     with pytest.raises(UserError, match="trained"):
         accuracy_by_cost(rows)
+
+
+def test_a_students_level_is_its_cold_starts_not_that_of_whose_vocabulary_it_takes(tmp_path):
+    root, cold = tmp_path / "study", {"method": "cold_start", "seed": 0}
+    teacher = finished(root / "white_box_teacher" / "a", "cold_start",
+                       {**cold, "cold_start_level": "clean"})
+    start = finished(root / "cold_start" / "a", "cold_start", {**cold, "cold_start_level": "mid"},
+                     {"start_run": teacher})
+    student = finished(root / "train" / "a", "train", {"method": "opd", "cold_start_level": "mid"},
+                       {"start_run": start})
+    assert run_conditions(student, load_run)["cold_start_level"] == "mid"
+    assert run_conditions(teacher, load_run)["cold_start_level"] == "clean"
