@@ -3,7 +3,7 @@
     mentor-kit batch params/engines.yaml --workers 2
     python tests/tools/engine_curves.py results/engines results/reference/engines
 
-Writes curves.pdf, curves.png and summary.md. Both engines start from the same students and see the
+Writes curves.png, curves.pdf and summary.md. Both engines start from the same students and see the
 same prompts in the same order, but draw other random numbers: their difference is to be compared
 with that of seeds.
 """
@@ -23,7 +23,7 @@ from mentor_kit.evaluation.stage import repeat_check
 from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.open import load_run
 
-ENGINES = {"kit": "train_kit", "trl": "train_trl"}  # stages of params/engines.yaml
+ENGINES = {"kit": "train_kit", "TRL": "train_trl"}  # stages of params/engines.yaml
 COLUMNS = {"val/accuracy": "validation accuracy", "val/set_match": "tool-set match",
            "val/unknown_tool": "unknown-tool rate", "judge_accuracy": "training accuracy",
            "reward": "reward", "response_length": "response tokens"}
@@ -45,8 +45,8 @@ def summary(curves: pd.DataFrame) -> pd.DataFrame:
         tables = [seed_table(curves, engine, column) for engine in ENGINES]
         means = pd.DataFrame({e: t[t.index > 0].mean() for e, t in zip(ENGINES, tables,
                                                                       strict=True)})
-        apart = means["kit"] - means["trl"]
-        rows[title] = {**means.mean().round(3).to_dict(), "kit - trl": round(apart.mean(), 3),
+        apart = means["kit"] - means["TRL"]
+        rows[title] = {**means.mean().round(3).to_dict(), "kit - TRL": round(apart.mean(), 3),
                        "largest of a seed": round(apart.abs().max(), 3),
                        "spread of seeds": round((means.max() - means.min()).mean(), 3),
                        "seeds": len(means)}
@@ -77,8 +77,10 @@ def main(study: str, out: str) -> None:
                     for name, row in zip(table.index, table.to_numpy(), strict=True))
     note = ("Means over the steps after the start. `spread of seeds`: highest minus lowest seed, "
             "the mean of both engines.\n")
-    write_atomic(folder / "summary.md", f"# The kit's engine and TRL's loop\n\n{head}{lines}\n"
-                 f"{note}\n{repeats(Path(study))}{' '.join(caption.split())}\n")
+    title = ("# Learning by the kit's engine and by TRL's loop\n\n`params/engines.yaml`, drawn by "
+             "`tests/tools/engine_curves.py`.\n\n![curves](curves.png)\n\n")
+    write_atomic(folder / "summary.md", f"{title}{head}{lines}\n{note}\n{repeats(Path(study))}"
+                 f"{' '.join(caption.split())}\n")
     print(table.to_string())
 
 
