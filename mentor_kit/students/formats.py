@@ -64,7 +64,7 @@ class Hermes:
     name = "hermes"
     options = {}  # what every rendering of the chat template is given
 
-    @property
+    @cached_property
     def stops(self) -> tuple[int, ...]:
         """Ids of the tokens that end a turn."""
         return (self.tokenizer.eos_token_id,)

@@ -89,9 +89,10 @@ def tokenizer_of(template, end):
     return tokenizer
 
 
-def student_of(template):
+def student_of(template, other=""):
+    """A student of this template; or of its architecture, with another one."""
     config, model, sizes, end = STUDENTS[template]
-    tokenizer = tokenizer_of(template, end)
+    tokenizer = tokenizer_of(other or template, end)
     extra = {"vocab_size_per_layer_input": len(tokenizer)} if template == "gemma4" else {}
     torch.manual_seed(0)
     made = model(config(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id,
@@ -266,6 +267,14 @@ def test_trl_s_loop_must_end_turns_as_the_format_does(tmp_path):
     student.tokenizer.eos_token = "<turn|>"  # TRL would cut after the user's turn
     with pytest.raises(UserError, match="does not end turns as the student's gemma4 format"):
         grpo_trainer_of(student, tmp_path, RECORDS)
+
+
+@pytest.mark.parametrize("template", ["qwen2_5", "qwen3", "qwen3_instruct_2507"])
+def test_trl_s_loop_takes_hermes_students_of_any_template(template, tmp_path):
+    """As on a GPU with Unsloth, where TRL's loop samples whatever the architecture."""
+    student = student_of("qwen2_5", template)
+    assert student.format.name == "hermes"
+    assert grpo_trainer_of(student, tmp_path, RECORDS, rollout_engine="trl").tools
 
 
 REFUSED = {"llama3": "does not know", "gemma3": "does not know", "phi3": "does not know",
