@@ -1,4 +1,5 @@
-"""The command line: `mentor-kit init|collect|score|train|evaluate|batch|status|figures|doctor`.
+"""The command line: `mentor-kit init|collect|score|train|evaluate|batch|status|figures|serve|push|
+export|doctor`.
 
 Importing this module is cheap; each command imports what it needs. A UserError becomes one line on
 stderr and exit code 2; a batch with jobs that are not done exits with 1.
@@ -8,10 +9,9 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from mentor_kit.cli.batch import COLLECT, run_study
 from mentor_kit.cli.options import (
@@ -23,29 +23,10 @@ from mentor_kit.cli.options import (
     Subset,
     TimeLimit,
     Workers,
+    commands,
 )
 from mentor_kit.errors import UserError
 
-INTERRUPTED = 130  # exit code of what Ctrl-C stopped
-
-
-class Commands(TyperGroup):
-    """The commands, each of which says on Ctrl-C how to go on (typer itself ends without a
-    word)."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("stopped; run the same command again to continue", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-
-
-commands = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False,
-                       pretty_exceptions_enable=False,
-                   context_settings={"help_option_names": ["--help", "-h"]},
-                   help="Distil tool use from a teacher into a small language model by "
-                        "reinforcement learning.")
 
 def app() -> None:
     """Entry point of the console script."""
@@ -284,3 +265,34 @@ def doctor() -> None:
     from mentor_kit.cli.doctor import report
 
     report()
+
+
+@commands.command()
+def serve(run: Annotated[str, typer.Argument(help="a training run's folder, or a student's")],
+          host: str = "127.0.0.1", port: int = 8000,
+          engine: Annotated[str, typer.Option(help="auto, transformers or vllm")] = "auto") -> None:
+    """Serve a student as an OpenAI-compatible endpoint, tools included."""
+    from mentor_kit.cli import publish
+
+    publish.serve(run, host, port, engine)
+
+
+@commands.command()
+def push(run: Annotated[str, typer.Argument(help="a training run, a student, or a collection")],
+         repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="on the hub")],
+         private: bool = False,
+         dry_run: Annotated[bool, typer.Option("--dry-run", help="only list the files")] = False
+         ) -> None:
+    """Upload a student or a collection's data set with its card to the hub."""
+    from mentor_kit.cli import publish
+
+    print(publish.push(run, repo, private=private, dry_run=dry_run))
+
+
+@commands.command()
+def export(run: Annotated[str, typer.Argument(help="a training run's folder, or a student's")],
+           gguf: Annotated[Path, typer.Option(help="the GGUF file to write")]) -> None:
+    """Convert a student for llama.cpp."""
+    from mentor_kit.cli import publish
+
+    print(f"written: {publish.export_gguf(run, gguf)}")

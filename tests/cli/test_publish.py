@@ -1,0 +1,113 @@
+"""What others get of a finished run: an endpoint, a push, a GGUF file."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from small_student import by_heart, new_run, teacher_records
+
+from mentor_kit.cli import publish
+from mentor_kit.collection.collection import TRAJECTORIES
+from mentor_kit.collection.config import CollectConfig
+from mentor_kit.core.problem import prompt_messages
+from mentor_kit.core.records import save_records
+from mentor_kit.errors import UserError
+from mentor_kit.runs.open import init_run
+
+MISSING = [name for name in publish.SERVING if find_spec(name) is None]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    run = new_run(tmp_path_factory.mktemp("trained") / "run")
+    by_heart().save(run.path("student"))
+    return run.finish()
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    run = init_run(tmp_path_factory.mktemp("collected") / "run", stage="collect",
+                   params=CollectConfig().model_dump())
+    save_records(run.path(TRAJECTORIES), teacher_records(3))
+    return run.finish()
+
+
+def test_a_push_without_a_token_lists_what_it_would_upload(trained, collected, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    said = publish.push(str(trained.dir), "me/student", private=True, dry_run=False)
+    assert said.startswith("would push model me/student: ") and "no token: " in said
+    assert {"README.md", "model.safetensors", "chat_template.jinja"} <= set(said.split())
+    said = publish.push(str(collected.dir), "me/data", private=True, dry_run=True)
+    assert said.startswith("would push dataset me/data: ") and "(--dry-run)" in said
+    assert {"README.md", "train.parquet"} <= set(said.split())
+
+
+def test_what_cannot_be_published_is_refused(trained, collected, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="write owner/name"):
+        publish.push(str(trained.dir), "student", private=True, dry_run=True)
+    with pytest.raises(UserError, match="stored no student"):
+        publish.student_folder(str(collected.dir))
+    with pytest.raises(UserError, match="There is no run at"):
+        publish.student_folder(str(tmp_path / "nothing"))
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
+    with pytest.raises(UserError, match="git clone https.*LLAMA_CPP"):
+        publish.export_gguf(str(trained.dir), tmp_path / "x.gguf")
+    with pytest.raises(UserError, match="use auto, transformers or vllm"):
+        publish.serve_command(tmp_path, "127.0.0.1", 1, "other")
+
+
+def test_a_gguf_file_is_made_by_the_converter(trained, tmp_path, monkeypatch):
+    """A converter that copies stands for llama.cpp's: it gets the student's folder and the file."""
+    (tmp_path / publish.CONVERTER).write_text(
+        "import pathlib, sys\nassert (pathlib.Path(sys.argv[1]) / 'config.json').is_file()\n"
+        "pathlib.Path(sys.argv[3]).write_bytes(b'GGUF')\n")
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
+    assert publish.export_gguf(str(trained.dir), tmp_path / "x.gguf").read_bytes() == b"GGUF"
+    with pytest.raises(UserError, match="exists already"):
+        publish.export_gguf(str(trained.dir), tmp_path / "x.gguf")
+    (tmp_path / publish.CONVERTER).write_text("raise SystemExit('tokenizer not known')")
+    with pytest.raises(UserError, match="did not convert.*tokenizer not known"):
+        publish.export_gguf(str(trained.dir), tmp_path / "y.gguf")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+def test_a_served_student_calls_tools(trained):
+    from openai import OpenAI
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mentor_kit", "serve", str(trained.dir), "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL,
+                              env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    try:
+        for _ in range(900):
+            assert server.poll() is None
+            try:
+                urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except (URLError, OSError):
+                time.sleep(0.2)
+        client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", timeout=120)
+        student = by_heart()
+        record = teacher_records(12)[0]
+        reply = client.chat.completions.create(
+            model=str(trained.dir.resolve() / "student"), temperature=0, max_tokens=120,
+            messages=prompt_messages(record.problem.question), tools=student.tool_schemas)
+        calls = reply.choices[0].message.tool_calls
+        first = record.trajectory.calls[0]
+        assert calls[0].function.name == first.name
+        assert json.loads(calls[0].function.arguments) == first.arguments
+    finally:
+        server.kill()
+        server.wait()
