@@ -2,7 +2,7 @@
 
     mentor-kit serve results/demo/train/ab12cd34ef56
     mentor-kit push results/demo/train/ab12cd34ef56 owner/name --dry-run
-    mentor-kit export results/demo/train/ab12cd34ef56 student.gguf
+    mentor-kit export results/demo/train/ab12cd34ef56 --gguf student.gguf
 """
 
 from __future__ import annotations
