@@ -3,15 +3,19 @@ die; or are the kit's arithmetic."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
 import time
+import typing
 from pathlib import Path
 from typing import Literal
 
 from mcp.server.mcpserver import MCPServer
 from pydantic import BaseModel
 
+from mentor_kit.core.tool import Tool
 from mentor_kit.core.toolbox import load_toolbox
 
 
@@ -64,11 +68,23 @@ def process() -> str:
     return str(os.getpid())
 
 
+def as_text(tool: Tool):
+    """The function of a tool, giving the kit's text of its result."""
+    @functools.wraps(tool.function)
+    def call(**arguments):
+        return tool.run(arguments)
+
+    call.__annotations__ = {**typing.get_type_hints(tool.function), "return": str}
+    call.__signature__ = inspect.signature(tool.function, eval_str=True).replace(
+        return_annotation=str)
+    return call
+
+
 if __name__ == "__main__":
     if "arithmetic" in sys.argv[1:]:
         server = MCPServer("arithmetic")
         for tool in load_toolbox("arithmetic").tools.values():
-            server.tool(structured_output=False)(tool.function)
+            server.tool(structured_output=False)(as_text(tool))
     if Path(sys.argv[-1]).suffix == ".more" and Path(sys.argv[-1]).exists():
         server.tool(name="more")(process)
     if sys.argv[1:2] == ["http"]:

@@ -7,12 +7,17 @@ observations, same verdict.
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from small_student import BOX, by_heart, grpo_trainer_of, steady_seed, teacher_records
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from mentor_kit.core.records import load_records
+from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import ASSISTANT, EOS, render_call
 from mentor_kit.errors import UserError
 from mentor_kit.students import rollout
@@ -166,6 +171,22 @@ def test_harder_tools_are_the_same_to_both_engines(student, tmp_path, monkeypatc
     assert seen == ["{'error': 'add: the service is not available.'}"] * 2 + ["Nothing found."] * 2
     assert played[0][0][0].problem.toolbox == "perturbed:failing=1+distracting=12:arithmetic"
     assert student.toolbox.name == "arithmetic"  # validation's
+
+
+@pytest.mark.parametrize("engine", ["kit", "trl"])
+def test_an_mcp_server_that_is_killed_in_a_rollout_loses_nothing(student, tmp_path, monkeypatch,
+                                                                 capfd, engine):
+    pytest.importorskip("mcp")
+    helper = Path(__file__).parents[1] / "helpers/mcp_server.py"
+    box = load_toolbox(f"mcp:{sys.executable} {helper}")
+    served = replace(student, toolbox=box)
+    die = render_call("die", {"once": str(tmp_path / "died")})
+    ask = render_call("add", {"a": 1, "b": 2})
+    rollouts, _ = play(monkeypatch, served, tmp_path / engine, engine,
+                       [[ask + EOS, die + EOS, ask + EOS, ANSWER]] * 2)
+    for record in rollouts:
+        assert [c.observation.content for c in record.trajectory.calls] == ["3.0", "alive", "3.0"]
+    assert "was lost; it is started again." in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("options", "reason"), [
