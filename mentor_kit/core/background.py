@@ -7,19 +7,30 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
-from functools import cache
 from typing import Any
 
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
 
-@cache
+
 def background_loop() -> asyncio.AbstractEventLoop:
     """The loop of the thread; both are started at the first need."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="mentor-kit-async", daemon=True).start()
-    return loop
+    global _loop
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="mentor-kit-async",
+                             daemon=True).start()
+        return _loop
 
 
-os.register_at_fork(after_in_child=background_loop.cache_clear)  # threads stay with the parent
+def _forget() -> None:
+    """In a forked process: threads stay with the parent."""
+    global _lock, _loop
+    _lock, _loop = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def wait_for(coroutine: Coroutine[Any, Any, Any], seconds: float | None = None) -> Any:

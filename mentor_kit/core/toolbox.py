@@ -16,8 +16,9 @@ from functools import cache
 from html import escape
 from typing import Any
 
+from mentor_kit.core.arguments import JSON_TYPES
 from mentor_kit.core.plugins import TOOLBOX_KINDS, TOOLBOXES, find, load_object
-from mentor_kit.core.tool import JSON_TYPES, Tool
+from mentor_kit.core.tool import Tool
 from mentor_kit.errors import ToolError, UserError
 
 MAX_NAME = 200  # characters of an unknown tool's name that its error repeats

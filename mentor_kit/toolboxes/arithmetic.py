@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from mentor_kit.core.tool import MAX_NUMBER
+from mentor_kit.core.arguments import MAX_NUMBER
 from mentor_kit.core.toolbox import Toolbox
 from mentor_kit.errors import ToolError
 

@@ -24,8 +24,9 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+from mentor_kit.core.arguments import MAX_TEXT
 from mentor_kit.core.background import background_loop, wait_for
-from mentor_kit.core.tool import MAX_TEXT, Tool
+from mentor_kit.core.tool import Tool
 from mentor_kit.core.toolbox import Toolbox
 from mentor_kit.errors import ToolError, UserError
 

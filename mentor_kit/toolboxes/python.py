@@ -10,9 +10,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from mentor_kit.core.arguments import MAX_TEXT
 from mentor_kit.core.processes import inherited_variables
 from mentor_kit.core.sandbox import Sandbox, SandboxBroken
-from mentor_kit.core.tool import MAX_TEXT
 from mentor_kit.core.toolbox import Toolbox
 from mentor_kit.errors import ToolError, UserError
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mentor_kit.core.tool import MAX_NUMBER, Tool, coerce, format_result
+from mentor_kit.core.arguments import MAX_NUMBER, coerce
+from mentor_kit.core.tool import Tool, format_result
 from mentor_kit.core.toolbox import Observation, Toolbox, error_observation, load_toolbox
 from mentor_kit.errors import ToolError, UserError
 

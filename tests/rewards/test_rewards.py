@@ -401,7 +401,7 @@ def test_unknown_names_say_what_is_known(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         load_reward(str(tmp_path / "none.yaml"))
     with pytest.raises(UserError, match="must be a Reward or a function"):
-        load_reward("mentor_kit.core.tool:MAX_LIST")
+        load_reward("mentor_kit.core.arguments:MAX_LIST")
 
 
 def test_known_tools_follow_the_problem():

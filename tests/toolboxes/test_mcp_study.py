@@ -32,15 +32,16 @@ grid: {{method: [mentor]}}
 """
 
 
-def servers(command: str) -> list[int]:
-    """The processes that run this command."""
+def servers(command: str, youngest: float = 0) -> list[int]:
+    """The processes that have run this command for a while."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            age = time.time() - folder.stat().st_mtime
         except OSError:
             continue
-        if line.startswith(command):
+        if line.startswith(command) and age >= youngest:
             found.append(int(folder.name))
     return found
 
@@ -48,7 +49,7 @@ def servers(command: str) -> list[int]:
 def kill_servers(command: str, killed: list[int], stop: threading.Event) -> None:
     draw = random.Random(0)
     while not stop.wait(draw.uniform(1, 4)):
-        for pid in servers(command):
+        for pid in servers(command, youngest=10):  # long enough to start on a busy machine
             try:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
