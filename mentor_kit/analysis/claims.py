@@ -3,18 +3,10 @@ conditions.
 
     findings.answer(results.items)
 
-The rules:
-
-- A claim says that one method is better than another in a metric, in domain or out of domain. It is
-  judged under every condition (level of the cold start, dose of the teacher's quirks, references,
-  length of the prompts) under which both methods were trained.
-- The interval of a difference is over cold starts (seeds) and items: seeds are resampled first,
-  then items. A sentence compares methods from 3 seeds on. With fewer it gives the difference, whose
-  interval is then over items alone, and says that it cannot tell.
-- `supported`: the whole 95% interval is on the claim's side of 0. `not supported`: it is on the
-  other side, and the other method is ahead. `cannot be told`: it holds 0, or there are too few
-  seeds, or a method has no items.
-- `only ...`: supported under some conditions, which are named, and not under the others.
+A claim says that one method is better than another in a metric, in domain or out of domain. It is
+judged (`mentor_kit.analysis.verdicts`) under every condition under which both methods were trained:
+level of the cold start, dose of the teacher's quirks, references, length of the prompts. Supported
+under some conditions and not under others, it is `supported only with` these.
 """
 
 from __future__ import annotations
@@ -36,32 +28,24 @@ from mentor_kit.analysis.conditions import (
     condition_text,
     main_cell,
 )
-from mentor_kit.analysis.sentences import (
-    Finding,
-    counted,
-    listed,
-    named,
-    seed_count,
-    where,
-)
+from mentor_kit.analysis.sentences import Finding, counted, listed
 from mentor_kit.analysis.style import label, split_label
-from mentor_kit.analysis.summaries import (
-    IN_DOMAIN,
-    OUT_OF_DOMAIN,
-    in_and_out,
-    paired_difference,
-    refuse_empty,
-    seed_values,
-)
+from mentor_kit.analysis.summaries import IN_DOMAIN, OUT_OF_DOMAIN, in_and_out, refuse_empty
 from mentor_kit.analysis.table import Table, points
+from mentor_kit.analysis.verdicts import (
+    CANNOT_TELL,
+    ENOUGH,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Comparison,
+    compare,
+    judged_text,
+    missing_text,
+    points_text,
+    verdict,
+)
 from mentor_kit.errors import UserError
-from mentor_kit.metrics.bootstrap import Interval, crossed_interval
 
-SUPPORTED, NOT_SUPPORTED, CANNOT_TELL = "supported", "not supported", "cannot be told"
-ENOUGH = 3  # seeds from which on a sentence compares methods
-METRICS = {"correct": "", "set_match": " in tool-set match",
-           "unknown_tool": " in unknown-tool rate"}
-LOWER_IS_BETTER = ("unknown_tool",)
 VARYING = (LEVEL, QUIRK, SIZE, HOPS)
 
 
@@ -88,96 +72,6 @@ OURS = (
     Claim("MENTOR's reward is more accurate without its hygiene bonus", "mentor_no_hygiene",
           "mentor"),
 )
-
-
-class Comparison(NamedTuple):
-    """Two methods on the items both have: the difference, of how many items, and of each seed that
-    both have."""
-
-    difference: Interval | None
-    items: int = 0
-    by_seed: tuple[float, ...] = ()
-
-
-def compare(items: pd.DataFrame, column: str, method: str, baseline: str) -> Comparison:
-    """`method` minus `baseline` in a metric: over seeds and items from 3 common seeds on, else over
-    items."""
-    first, second = (seed_values(items[items["method"] == m], column) for m in (method, baseline))
-    values = (first - second).dropna(how="all").dropna(how="all", axis=1)
-    by_seed = tuple(values.mean(axis=1))
-    if len(values) >= ENOUGH:
-        return Comparison(crossed_interval(values.to_numpy(), -1, 1), values.shape[1], by_seed)
-    found = paired_difference(items, column, method, baseline)
-    shared = first.columns.intersection(second.columns)
-    return Comparison(found, len(shared) if found else 0, by_seed)
-
-
-def verdict(found: Comparison, lower_is_better: bool = False) -> str:
-    """Whether the claim that the first method is better is supported, by the rules on top."""
-    enough = len(found.by_seed) >= ENOUGH
-    return _side(found, lower_is_better) if enough else CANNOT_TELL
-
-
-def _side(found: Comparison, lower_is_better: bool) -> str:
-    """The verdict by the interval alone."""
-    if found.difference is None:
-        return CANNOT_TELL
-    sign = -1 if lower_is_better else 1
-    ends = [sign * round(v, 9) for v in (found.difference.low, found.difference.high)]
-    if min(ends) > 0:
-        return SUPPORTED
-    return NOT_SUPPORTED if max(ends) < 0 else CANNOT_TELL
-
-
-def difference(items: pd.DataFrame, method: str = "mentor", baseline: str = "sparse",
-               split: str = IN_DOMAIN, column: str = "correct") -> Finding:
-    """One method minus another on one split, with interval, items, seeds and verdict.
-
-    Args:
-        items: `Results.main_items`.
-        split: a split, or `out_of_domain` for all shifted ones together.
-        column: `correct`, `set_match` or `unknown_tool` (there lower is better).
-    """
-    items = on_split(items, split)
-    found = compare(items, column, method, baseline)
-    names = [named(m, items) for m in (method, baseline)]
-    if found.difference is None:
-        return Finding(f"{where(split)} {names[0]} against {names[1]}{METRICS[column]}: "
-                       f"{CANNOT_TELL}, {_missing(items, method, baseline)}.")
-    judged = _judged(found, names, column in LOWER_IS_BETTER)
-    return Finding(f"{where(split)} {names[0]} minus {names[1]}{METRICS[column]} is "
-                   f"{_points(found.difference)} over {counted(found.items, 'item')}, "
-                   f"{seed_count(items, method, baseline)}. That it is better: {judged}.")
-
-
-def on_split(items: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The items of a split, or of all shifted ones together (`out_of_domain`)."""
-    items = in_and_out(items) if split == OUT_OF_DOMAIN else items
-    return items[items["split"] == split]
-
-
-def _missing(items: pd.DataFrame, *methods: str) -> str:
-    absent = [label(m) for m in methods if m not in set(items["method"])]
-    return f"no items of {' and '.join(absent)}" if absent else "no item that both answered"
-
-
-def _points(found: Interval) -> str:
-    return points(found).replace(" ", " points ", 1)
-
-
-def _judged(found: Comparison, names: Sequence[str], lower_is_better: bool = False) -> str:
-    """The verdict with its reason; with few seeds what holds of these students."""
-    side = _side(found, lower_is_better)
-    ahead = f"{names[1]} is {'lower' if lower_is_better else 'ahead'}"
-    few = {SUPPORTED: "it holds", NOT_SUPPORTED: f"it does not hold, {ahead}",
-           CANNOT_TELL: f"it {CANNOT_TELL}"}
-    if len(found.by_seed) < ENOUGH:
-        return f"of these students {few[side]}"
-    return {SUPPORTED: side, NOT_SUPPORTED: f"{side}, {ahead}",
-            CANNOT_TELL: f"{side}, the interval holds 0"}[side]
-
-
-# Claims under all conditions -------------------------------------------------------------------
 
 
 class Judgement(NamedTuple):
@@ -234,7 +128,7 @@ def answer(items: pd.DataFrame, claims: Sequence[Claim] = CLAIMS + OURS) -> Find
             continue
         if not of_claim:
             lines.append(f"{claim.text}: {CANNOT_TELL}, "
-                         f"{_missing(items, claim.method, claim.baseline)}.")
+                         f"{missing_text(items, claim.method, claim.baseline)}.")
         for split in (IN_DOMAIN, OUT_OF_DOMAIN):
             if here := [j for j in of_claim if j.split == split]:
                 lines.append(f"{claim.text}, {split_label(split)}: {_verdicts(here)}.")
@@ -249,7 +143,7 @@ def _verdicts(judged: list[Judgement]) -> str:
     claim, found = judged[0].claim, judged[0].found
     names = (label(claim.method), label(claim.baseline))
     if len(judged) == 1:
-        return (f"{_judged(found, names)} ({_points(found.difference)}, "
+        return (f"{judged_text(found, names)} ({points_text(found.difference)}, "
                 f"{counted(found.items, 'item')}, {counted(len(found.by_seed), 'seed')})")
     texts = []
     for said, begin in ((SUPPORTED, "supported only"), (NOT_SUPPORTED, NOT_SUPPORTED),
@@ -289,9 +183,9 @@ def _conditions(chosen: list[Judgement], every: list[Judgement]) -> str:
 def _range(group: list[Judgement]) -> str:
     """The smallest and the largest difference of these conditions, and of how much."""
     least, most = (f(group, key=lambda j: j.found.difference.estimate) for f in (min, max))
-    text = _points(least.found.difference)
+    text = points_text(least.found.difference)
     if least is not most:
-        text += f" to {_points(most.found.difference)}"
+        text += f" to {points_text(most.found.difference)}"
     items, seeds = max(j.found.items for j in group), min(len(j.found.by_seed) for j in group)
     return (f"{text}; {counted(items, 'item')}, {counted(seeds, 'seed')}"
             + (f", {ENOUGH} are needed" if seeds < ENOUGH else ""))

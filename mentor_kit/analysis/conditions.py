@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mentor_kit.analysis.summaries import IN_DOMAIN, in_and_out, refuse_empty
+from mentor_kit.errors import UserError
 from mentor_kit.runs.run import Run
 
 SIZE, LEVEL, QUIRK, HOPS, TEMPERATURE = (
@@ -189,3 +191,44 @@ def held_text(items: pd.DataFrame) -> str:
     learnt = items[items["method"] != CLEAN]
     shared = {c: learnt[c].dropna().iloc[0] for c in CONDITIONS if learnt[c].nunique() == 1}
     return f"Held: {condition_text(shared)}."
+
+
+def levels_of(frame: pd.DataFrame) -> list[str]:
+    """The levels of the cold start, easiest first."""
+    found = set(frame[LEVEL].dropna())
+    return [level for level in LEVELS if level in found]
+
+
+def map_cells(items: pd.DataFrame) -> tuple[pd.DataFrame, list[float]]:
+    """The items of the regime map, and the doses of the teacher that have several levels."""
+    refuse_empty(items)
+    items = in_and_out(at_main(items, (LEVEL, QUIRK)))
+    if len(levels_of(items)) < 2:
+        raise UserError("A regime map needs cold starts of at least two levels: put "
+                        "cold_start_level into the study's grid.")
+    several = items.groupby(QUIRK)[LEVEL].nunique()
+    return items, sorted(several[several > 1].index) or [float("nan")]
+
+
+def varying_items(items: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Items of methods with several values of a condition, and of those without it; other
+    conditions at their main values."""
+    refuse_empty(items)
+    items = at_main(items, (name,))
+    several = items.groupby("method")[name].nunique()
+    if not (several > 1).any():
+        raise UserError(f"No method of these results has two values of {name!r}: put it into the "
+                        "study's grid.")
+    return items[items["method"].map(several) != 1]
+
+
+def decoded_items(items: pd.DataFrame) -> tuple[pd.DataFrame, list[float]]:
+    """In-domain items of students that were evaluated at several temperatures, and these."""
+    refuse_empty(items)
+    items = at_main(items[items["split"] == IN_DOMAIN], (TEMPERATURE, LEVEL))
+    warm = sorted(items[TEMPERATURE].dropna().unique())
+    if len(warm) < 2:
+        raise UserError("Sampled beside greedy needs evaluations at two temperatures.")
+    items = items[items.groupby(["method", LEVEL], dropna=False)[TEMPERATURE].transform("nunique")
+                  > 1]
+    return items, warm

@@ -2,11 +2,11 @@
 
     from mentor_kit.analysis import findings
     findings.difference(results.main_items)
-    In domain MENTOR minus Sparse RL is -7.5 points [-14.5, -0.5] over 200 items, 5 seeds: not
-    supported, Sparse RL is ahead.
+    In domain MENTOR minus Sparse RL is -7.5 points [-14.5, -0.5] over 200 items, 5 seeds. That it
+    is better: not supported, Sparse RL is ahead.
 
 A finding has the name and the arguments of the figure it stands under; `difference` and `answer`
-stand under the table of differences, by the rules of `mentor_kit.analysis.claims`. It is a text,
+stand under the table of differences, by the rules of `mentor_kit.analysis.verdicts`. It is a text,
 and shows itself as a paragraph in Jupyter. A sentence says of how many items and seeds it speaks;
 of more than five methods it names those of the main comparison and counts the others.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from mentor_kit.analysis.claims import answer, difference
+from mentor_kit.analysis.claims import answer
 from mentor_kit.analysis.frame import Results
 from mentor_kit.analysis.regime_findings import (
     data_scaling,
@@ -44,6 +44,7 @@ from mentor_kit.analysis.study_findings import (
     training_curves,
 )
 from mentor_kit.analysis.summaries import refuse_empty
+from mentor_kit.analysis.verdicts import difference
 from mentor_kit.errors import UserError
 
 __all__ = ["Finding", "ablation_bars", "accuracy_by_split", "answer", "budget_table",

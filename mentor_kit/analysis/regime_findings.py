@@ -5,14 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mentor_kit.analysis.conditions import LEVEL, QUIRK, SIZE, TEMPERATURE, at, condition_text
-from mentor_kit.analysis.regimes import (
+from mentor_kit.analysis.conditions import (
+    LEVEL,
+    QUIRK,
+    SIZE,
+    TEMPERATURE,
+    at,
+    condition_text,
     decoded_items,
     levels_of,
     map_cells,
-    signal_curves,
     varying_items,
 )
+from mentor_kit.analysis.regimes import signal_curves
 from mentor_kit.analysis.sentences import (
     Finding,
     counted,

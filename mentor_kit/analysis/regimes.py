@@ -16,14 +16,17 @@ from matplotlib.lines import Line2D
 
 from mentor_kit.analysis.conditions import (
     LEVEL,
-    LEVELS,
     QUIRK,
     SIZE,
     TEMPERATURE,
     at,
     at_main,
     condition_text,
+    decoded_items,
     held_text,
+    levels_of,
+    map_cells,
+    varying_items,
 )
 from mentor_kit.analysis.curves import seed_table
 from mentor_kit.analysis.style import (
@@ -41,10 +44,8 @@ from mentor_kit.analysis.style import (
     unit_axis,
 )
 from mentor_kit.analysis.summaries import (
-    IN_DOMAIN,
     in_and_out,
     n_seeds,
-    refuse_empty,
     seed_intervals,
     seeds_text,
 )
@@ -57,23 +58,6 @@ def over_text(items: pd.DataFrame) -> str:
     """What the intervals of these items are over."""
     return ("95% intervals over cold starts and items" if n_seeds(items) > 1
             else "95% intervals over items: one cold start")
-
-
-def levels_of(frame: pd.DataFrame) -> list[str]:
-    """The levels of the cold start, easiest first."""
-    found = set(frame[LEVEL].dropna())
-    return [level for level in LEVELS if level in found]
-
-
-def map_cells(items: pd.DataFrame) -> tuple[pd.DataFrame, list[float]]:
-    """The items of the regime map, and the doses of the teacher that have several levels."""
-    refuse_empty(items)
-    items = in_and_out(at_main(items, (LEVEL, QUIRK)))
-    if len(levels_of(items)) < 2:
-        raise UserError("A regime map needs cold starts of at least two levels: put "
-                        "cold_start_level into the study's grid.")
-    several = items.groupby(QUIRK)[LEVEL].nunique()
-    return items, sorted(several[several > 1].index) or [float("nan")]
 
 
 @picture
@@ -154,18 +138,6 @@ def data_scaling(items: pd.DataFrame) -> Picture:
         {held_text(items)}"""
 
 
-def varying_items(items: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Items of methods with several values of a condition, and of those without it; other
-    conditions at their main values."""
-    refuse_empty(items)
-    items = at_main(items, (name,))
-    several = items.groupby("method")[name].nunique()
-    if not (several > 1).any():
-        raise UserError(f"No method of these results has two values of {name!r}: put it into the "
-                        "study's grid.")
-    return items[items["method"].map(several) != 1]
-
-
 def _lines(items: pd.DataFrame, name: str, words: str) -> Figure:
     """A line a method over a condition, a panel in domain and one out of domain."""
     items, methods = in_and_out(items), ordered(items["method"].unique())
@@ -203,18 +175,6 @@ def _line(axes: Axes, items: pd.DataFrame, name: str, method: str, among: Sequen
         row = seed_intervals(items).iloc[0]
         axes.axhspan(row["low"], row["high"], color=s.color, alpha=0.08, linewidth=0)
         axes.axhline(row["estimate"], color=s.color, linestyle=s.linestyle)
-
-
-def decoded_items(items: pd.DataFrame) -> tuple[pd.DataFrame, list[float]]:
-    """In-domain items of students that were evaluated at several temperatures, and these."""
-    refuse_empty(items)
-    items = at_main(items[items["split"] == IN_DOMAIN], (TEMPERATURE, LEVEL))
-    warm = sorted(items[TEMPERATURE].dropna().unique())
-    if len(warm) < 2:
-        raise UserError("Sampled beside greedy needs evaluations at two temperatures.")
-    items = items[items.groupby(["method", LEVEL], dropna=False)[TEMPERATURE].transform("nunique")
-                  > 1]
-    return items, warm
 
 
 @picture

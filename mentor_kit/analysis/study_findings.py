@@ -4,14 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mentor_kit.analysis.claims import (
-    CANNOT_TELL,
-    NOT_SUPPORTED,
-    SUPPORTED,
-    compare,
-    on_split,
-    verdict,
-)
 from mentor_kit.analysis.curves import seed_table, term_names
 from mentor_kit.analysis.sentences import (
     Finding,
@@ -33,6 +25,14 @@ from mentor_kit.analysis.summaries import (
     refuse_empty,
     seed_scores,
     similarity_intervals,
+)
+from mentor_kit.analysis.verdicts import (
+    CANNOT_TELL,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    compare,
+    on_split,
+    verdict,
 )
 from mentor_kit.errors import UserError
 from mentor_kit.metrics.bootstrap import iqm, stratified_bootstrap

@@ -9,13 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mentor_kit.analysis import claims
-from mentor_kit.analysis.claims import Claim, Comparison
+from mentor_kit.analysis import claims, verdicts
 from mentor_kit.analysis.conditions import CONDITIONS
+from mentor_kit.analysis.verdicts import Comparison
 from mentor_kit.errors import UserError
 from mentor_kit.metrics.bootstrap import Interval
-
-OVER_SPARSE = Claim("MENTOR beats sparse", "mentor", "sparse")
 
 
 def items_of(right: dict[tuple[str, int], list[int]], split: str = "in_domain",
@@ -38,64 +36,65 @@ def three(**verdicts: list[int]) -> dict[tuple[str, int], list[int]]:
 
 
 @pytest.mark.parametrize(("difference", "seeds", "said"), [
-    (Interval(0.08, 0.01, 0.15), 3, claims.SUPPORTED),
-    (Interval(-0.075, -0.145, -0.005), 5, claims.NOT_SUPPORTED),
-    (Interval(0.02, -0.03, 0.07), 3, claims.CANNOT_TELL),
-    (Interval(0.05, 0.0, 0.1), 3, claims.CANNOT_TELL),
-    (Interval(0.05, 1e-17, 0.1), 3, claims.CANNOT_TELL),
-    (Interval(0.08, 0.01, 0.15), 2, claims.CANNOT_TELL),
-    (None, 0, claims.CANNOT_TELL),
+    (Interval(0.08, 0.01, 0.15), 3, verdicts.SUPPORTED),
+    (Interval(-0.075, -0.145, -0.005), 5, verdicts.NOT_SUPPORTED),
+    (Interval(0.02, -0.03, 0.07), 3, verdicts.CANNOT_TELL),
+    (Interval(0.05, 0.0, 0.1), 3, verdicts.CANNOT_TELL),
+    (Interval(0.05, 1e-17, 0.1), 3, verdicts.CANNOT_TELL),
+    (Interval(0.08, 0.01, 0.15), 2, verdicts.CANNOT_TELL),
+    (None, 0, verdicts.CANNOT_TELL),
 ])
 def test_a_verdict_needs_three_seeds_and_the_whole_interval_on_one_side(difference, seeds, said):
     found = Comparison(difference, 100, (0.0,) * seeds)
-    assert claims.verdict(found) == said
-    turned = {claims.SUPPORTED: claims.NOT_SUPPORTED, claims.NOT_SUPPORTED: claims.SUPPORTED}
-    assert claims.verdict(found, lower_is_better=True) == turned.get(said, said)
+    assert verdicts.verdict(found) == said
+    turned = {verdicts.SUPPORTED: verdicts.NOT_SUPPORTED,
+              verdicts.NOT_SUPPORTED: verdicts.SUPPORTED}
+    assert verdicts.verdict(found, lower_is_better=True) == turned.get(said, said)
 
 
 def test_difference_names_points_interval_items_seeds_and_verdict():
     items = items_of(three(mentor=WORSE, sparse=BETTER))
-    text = claims.difference(items)
+    text = verdicts.difference(items)
     assert re.fullmatch(r"In domain MENTOR minus Sparse RL is -20\.0 points \[-2\d\.\d, -1\d\.\d\] "
                         r"over 100 items, 3 seeds\. That it is better: not supported, Sparse RL is "
                         r"ahead\.", text)
-    assert claims.difference(items, "sparse", "mentor").endswith("better: supported.")
-    assert "in unknown-tool rate" in claims.difference(items, column="unknown_tool")
-    assert claims.difference(items, column="unknown_tool").endswith(": supported.")
+    assert verdicts.difference(items, "sparse", "mentor").endswith("better: supported.")
+    assert "in unknown-tool rate" in verdicts.difference(items, column="unknown_tool")
+    assert verdicts.difference(items, column="unknown_tool").endswith(": supported.")
 
 
 def test_a_bound_close_to_zero_is_not_printed_as_zero():
-    assert claims._points(Interval(0.0101, 0.0002, 0.02)) == "+1.0 points [+0.02, +2.0]"
-    assert claims._points(Interval(-0.075, -0.145, -0.005)) == "-7.5 points [-14.5, -0.5]"
-    assert claims._points(Interval(0.0, -1e-17, 0.02)) == "+0.0 points [+0.0, +2.0]"
+    assert verdicts.points_text(Interval(0.0101, 0.0002, 0.02)) == "+1.0 points [+0.02, +2.0]"
+    assert verdicts.points_text(Interval(-0.075, -0.145, -0.005)) == "-7.5 points [-14.5, -0.5]"
+    assert verdicts.points_text(Interval(0.0, -1e-17, 0.02)) == "+0.0 points [+0.0, +2.0]"
 
 
 def test_what_cannot_be_told_says_why():
     level = items_of(three(mentor=BETTER, sparse=BETTER))
-    assert claims.difference(level).endswith("cannot be told, the interval holds 0.")
+    assert verdicts.difference(level).endswith("cannot be told, the interval holds 0.")
     alone = items_of({("mentor", 0): BETTER})
-    assert claims.difference(alone) == (
+    assert verdicts.difference(alone) == (
         "In domain MENTOR against Sparse RL: cannot be told, no items of Sparse RL.")
-    assert claims.difference(alone, "sft", "sparse").endswith("no items of SFT and Sparse RL.")
+    assert verdicts.difference(alone, "sft", "sparse").endswith("no items of SFT and Sparse RL.")
     apart = pd.concat([alone, items_of({("sparse", 0): WORSE}).assign(
         problem_id=lambda f: f["problem_id"] + "b")])
-    assert claims.difference(apart).endswith("cannot be told, no item that both answered.")
+    assert verdicts.difference(apart).endswith("cannot be told, no item that both answered.")
     one = items_of({("mentor", 0): BETTER, ("sparse", 0): WORSE})
-    assert claims.difference(one).endswith(
+    assert verdicts.difference(one).endswith(
         "one seed. That it is better: of these students it holds.")
-    assert claims.difference(one, "sparse", "mentor").endswith(
+    assert verdicts.difference(one, "sparse", "mentor").endswith(
         "of these students it does not hold, MENTOR is ahead.")
     last = claims.answer(one).splitlines()[-1]
     assert last.startswith("To compare methods, 3 seeds are needed")
-    assert set(claims.claims_table(one).numbers["verdict"]) == {claims.CANNOT_TELL}
+    assert set(claims.claims_table(one).numbers["verdict"]) == {verdicts.CANNOT_TELL}
 
 
 def test_seeds_that_disagree_widen_the_interval():
     agree = items_of(three(mentor=BETTER, sparse=WORSE))
     right = three(sparse=WORSE) | {("mentor", 0): [1] * 100, ("mentor", 1): WORSE,
                                    ("mentor", 2): [1] * 60 + [0] * 40}
-    disagree = claims.compare(items_of(right), "correct", "mentor", "sparse")
-    same = claims.compare(agree, "correct", "mentor", "sparse")
+    disagree = verdicts.compare(items_of(right), "correct", "mentor", "sparse")
+    same = verdicts.compare(agree, "correct", "mentor", "sparse")
     assert disagree.difference.estimate == pytest.approx(same.difference.estimate)
     assert disagree.by_seed == pytest.approx((0.5, 0.0, 0.1))
     widths = [d.difference.high - d.difference.low for d in (same, disagree)]
@@ -161,6 +160,6 @@ def test_the_table_of_claims_has_a_row_a_condition():
                                    "cold start mid, quirky teacher (dose 0.5)",
                                    "cold start hard, clean teacher",
                                    "cold start hard, quirky teacher (dose 0.5)"]
-    assert set(rows["Verdict", "in domain"]) == {claims.NOT_SUPPORTED}
+    assert set(rows["Verdict", "in domain"]) == {verdicts.NOT_SUPPORTED}
     assert table.numbers["seeds"].eq(3).all() and "from 3 seeds" in table.caption.lower()
     assert table.to_latex() and table.to_html() and table.to_csv()

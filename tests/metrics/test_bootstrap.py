@@ -124,3 +124,30 @@ def test_performance_profile_by_hand():
     scores = np.array([[0.2, 0.5], [0.5, 0.8]])
     assert s.performance_profile(scores, np.array([0.1, 0.2, 0.5, 0.8])).tolist() == [1, 0.75, 0.25,
                                                                                       0]
+
+
+def test_seeds_are_resampled_before_items_and_items_alike_for_all_seeds():
+    """Against the same resampling written as loops."""
+    rng = np.random.default_rng(3)
+    values = (rng.random((4, 30)) < np.array([[0.2], [0.4], [0.6], [0.8]])).astype(float)
+    values[2, :5] = np.nan
+    drawn = []
+    for _ in range(4000):
+        seeds, items = rng.integers(4, size=4), rng.integers(30, size=30)
+        drawn.append(np.nanmean(values[np.ix_(seeds, items)]))
+    found = s.crossed_interval(values)
+    assert found.estimate == pytest.approx(np.nanmean(values))
+    assert found[1:] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.03)
+    # the spread of seeds is in it, that of items alone is narrower
+    items_only = s.bootstrap_interval(np.nanmean(values, axis=0))
+    assert found.high - found.low > 1.5 * (items_only.high - items_only.low)
+
+
+def test_one_seed_has_the_interval_over_items_and_a_constant_that_of_wilson():
+    values = (np.arange(40) % 4 > 0).astype(float)
+    one = s.crossed_interval(values[None])
+    assert one == pytest.approx(s.rate_interval(values), abs=0.03)
+    same = s.crossed_interval(np.ones((3, 16)))
+    assert same == pytest.approx(s.rate_interval(np.ones(16)))
+    with pytest.raises(UserError, match="no value"):
+        s.crossed_interval(np.full((2, 3), np.nan))
