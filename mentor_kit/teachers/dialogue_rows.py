@@ -138,8 +138,8 @@ def _conversation(written: Any, system: str, tools: tuple[Mapping[str, Any], ...
     system = "\n\n".join(filter(None, map(str.strip, told)))
     if in_system := () if tools else _tools_in(system):
         tools, system = in_system, ""  # it says in which form to call, which is not ours
-    if any(m["role"] == "system" for m in rest):
-        raise _Unreadable("a system message stands within the dialogue", question)
+    if other := [m["role"] for m in rest if m["role"] not in ("assistant", "tool", "user")]:
+        raise _Unreadable(f"a message of role {other[0]!r} stands within the dialogue", question)
     names = {tool["function"]["name"] for tool in tools}
     return replace(found, question=question, messages=tuple(_merged(rest, names)), system=system,
                    tools=tools)
@@ -158,7 +158,8 @@ def _messages(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(content, list):
         return [message]
     parts = [p if isinstance(p, Mapping) else {"text": p} for p in content]
-    used = [{"id": p.get("id"), "function": {"name": p.get("name"), "arguments": p.get("input")}}
+    used = [{"id": str(p.get("id", "")),
+             "function": {"name": p.get("name"), "arguments": p.get("input")}}
             for p in parts if p.get("type") == "tool_use"]
     told = [{"role": "tool", "tool_call_id": p.get("tool_use_id"), "content": p.get("content")}
             for p in parts if p.get("type") == "tool_result"]
@@ -225,7 +226,7 @@ def _calls(written: Any) -> list[dict[str, Any]]:
     for call in _listed(written):
         function = as_mapping(call.get("function")) or call
         arguments = function.get("arguments", function.get("parameters"))
-        calls.append({"id": call.get("id"), "function": {"name": function.get("name"),
+        calls.append({"id": str(call.get("id", "")), "function": {"name": function.get("name"),
                                                          "arguments": arguments}})
     return calls
 

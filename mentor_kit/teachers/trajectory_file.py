@@ -264,7 +264,7 @@ def make_trajectory(row: DialogueRow, problem: Problem, sample: int, box: Toolbo
         messages += [m for m in after if m["role"] != "tool"]
     while messages and messages[-1]["role"] == "tool":  # nobody answers them
         messages.pop()
-    finish = "max_turns" if messages and Turn(messages[-1]["content"]).calls else "eos"
+    finish = "max_turns" if turn.calls else "eos"
     return Trajectory.from_messages(messages, finish=finish, **facts)
 
 
@@ -281,7 +281,7 @@ def _exchanges(messages: Sequence[Mapping[str, Any]]
 def _in_order(calls: Sequence[Call], n_calls: int, told: Sequence[Mapping[str, Any]]) -> list[Any]:
     """The results in the order of the calls, by their ids where these fit; None where one is
     missing."""
-    by_id = {m.get("tool_call_id"): m for m in told}
+    by_id = {str(m.get("tool_call_id", "")): m for m in told}
     ids = [c.id for c in calls]
     if told and len(by_id) == len(told) and set(by_id) <= set(ids):
         return [by_id[i]["content"] if i in by_id else None for i in ids]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from random import Random
 
 import fault_server
 import pandas as pd
@@ -106,6 +107,9 @@ def test_parallel_calls_take_their_results_by_id():
     two = says(None, call("add", "{}", 1), call("subtract", "{}", 2))
     expected = [("add", {}, "first"), ("subtract", {}, "second")]
     assert one_turn_calls([two, told("second", 2), told("first", 1), DONE]) == expected
+    numbers = says(None, {**call("add", "{}"), "id": 1}, {**call("subtract", "{}"), "id": 2})
+    numbered = [{**told(c), "tool_call_id": i} for c, i in (("second", 2), ("first", 1))]
+    assert one_turn_calls([numbers, *numbered, DONE]) == expected
     unnamed = [{"role": "tool", "content": c} for c in ("first", "second")]
     assert one_turn_calls([two, *unnamed, DONE]) == expected
     with pytest.raises(UserError, match="one of several calls has no result"):
@@ -152,7 +156,7 @@ def test_what_the_file_says_is_judged_and_carried_out_again(tmp_path):
 
 def test_the_plan_says_which_rows_are_used(tmp_path):
     path = write(tmp_path, [sum_row(1, 2), sum_row(900, 1)])
-    config = configure(CollectConfig, problems="gsm_symbolic", teacher="file", toolbox="",
+    config = configure(CollectConfig, problems="fault_server:load", teacher="file",
                        split_sizes=["train:2"], teacher_options=[f"path:{path}"])
     assert "0 of 2 rows of" in repr(plan := plan_collection(config))
     assert "; 2 left out: no problem asks its question (row 0)" in repr(plan)
@@ -259,6 +263,51 @@ def test_bracket_calls_with_quotes_brackets_and_names_with_blanks():
     for other in ("[add(a=1)", "[add(a=__import__('os'))]", "[sing(a=1)]", "[1, 2]", "[add(1)]",
                   "[add(a=(1)]", "It is [add(a=1)]", "[]", "[add(" * 300 + ")]"):
         assert bracket_calls(other, {"add"}) == []
+
+
+def test_a_table_gives_calls_no_arguments_of_other_calls(tmp_path):
+    """Parquet's structs have all fields that any row has, null where this one has none."""
+    rows = [sum_row(1, 2), {"messages": [
+        user("Root of 4?"), says(None, call("sqrt", {"x": 4})), told("2"), says("\\boxed{2}")]}]
+    rows[0]["messages"][1]["tool_calls"][0]["function"]["arguments"] = {"a": 1, "b": 2}
+    rows[1]["answer"] = "2"
+    found = taken(tmp_path, rows, name="theirs.parquet")
+    assert [r.trajectory.calls[0].arguments for r in found.records] == [{"a": 1, "b": 2}, {"x": 4}]
+
+
+def places(value, path=()):
+    """The path of every value inside a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(
+        value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def put(value, path, new):
+    if not path:
+        return new
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied[path[0]] = put(value[path[0]], path[1:], new)
+    return copied
+
+
+ODD = [None, 5, True, "", [], {}, "x", [None], {"a": None}, "\ud800", "[f(a=1)]", [1, "a"],
+       {"role": 5}, "<tool_call>{</tool_call>", [{"type": "text"}], float("nan")]
+
+
+@pytest.mark.parametrize("row", [sum_row(1, 2), XLAM, TOOLACE, SHAREGPT, HERMES])
+def test_whatever_stands_in_a_row_it_is_read_or_refused(row):
+    random = Random(1)
+    for _ in range(150):
+        bent = put(row, random.choice(list(places(row))), random.choice(ODD))
+        try:
+            read = read_dialogue(bent, 0)
+            made = make_trajectory(read, PROBLEM, 0, None)
+        except UserError as error:
+            assert str(error)
+        else:
+            assert Trajectory.from_text(made.to_text(), finish=made.finish).turns == made.turns
 
 
 def test_types_of_other_languages_become_jsons():
