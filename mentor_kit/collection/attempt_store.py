@@ -112,11 +112,13 @@ class AttemptStore:
     def _write(self, value: Mapping[str, Any]) -> bytes:
         """Append a line, and return it."""
         line = (json.dumps(value, separators=(",", ":")) + "\n").encode()
-        written = os.write(self._file, line)
+        try:
+            written, why = os.write(self._file, line), "the line was cut"
+        except OSError as error:
+            written, why = 0, error.strerror
         if written < len(line):
-            raise UserError(f"{str(self.path)!r} cannot grow (only {written} of {len(line)} bytes "
-                            "were written): is the disk full? What was collected is safe; start "
-                            "again to continue.")
+            raise UserError(f"{str(self.path)!r} cannot grow ({why}): is the disk full? What was "
+                            "collected is safe; start again to continue.")
         return line
 
     def add(self, record: Record, failed: bool, log: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -94,6 +95,21 @@ def test_a_line_damaged_by_the_disk_is_left_out(tmp_path):
     path.write_bytes(b"\n".join([lines[0], lines[1].replace(b'"response"', b'"res'), *lines[2:]]))
     with AttemptStore(path, {"model": "m"}) as store:
         assert store.damaged == 1 and len(store.rows) == 2
+
+
+@pytest.mark.parametrize("room", [0, 9])
+def test_a_full_disk_is_told_in_one_line_and_loses_nothing(tmp_path, room):
+    path, limits = filled(tmp_path / ATTEMPTS), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = path.read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
+    try:
+        with (AttemptStore(path, {"model": "m"}) as store,
+              pytest.raises(UserError, match="cannot grow .*is the disk full")):
+            store.add(record(0), False, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with AttemptStore(path, {"model": "m"}):
+        assert path.read_bytes() == before
 
 
 def test_two_collectors_refuse_each_other_and_other_settings_are_named(tmp_path):
