@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -82,10 +83,12 @@ def execute(request: dict[str, Any], run_dir: Path, root: Path,
     papermill = import_papermill()
     from nbclient.exceptions import DeadKernelError
 
+    # papermill fills braces in
+    output = re.sub(r"([{}])", r"\1\1", str(run_dir / "notebook.partial.ipynb"))
     for again in (True, False):
         try:
             papermill.execute_notebook(
-                read_notebook(root / request["notebook"]), str(run_dir / "notebook.partial.ipynb"),
+                read_notebook(root / request["notebook"]), output,
                 parameters=request["parameters"], kernel_name="python3", language="python",
                 cwd=str(root),
                 progress_bar=False, log_output=False, start_timeout=START_TIMEOUT,
@@ -187,13 +190,23 @@ def job_state(run_dir: Path) -> tuple[str, str]:
     """("done" | "failed" | "waiting", cause of the failure)."""
     if failure := read_json(run_dir / "FAILED"):  # a damaged one is none: the job runs again
         return "failed", str(failure.get("cause"))
-    if not (run_dir / "notebook.ipynb").is_file() or not (run_dir / "DONE").is_file():
+    if not _has_end(run_dir / "notebook.ipynb") or not (run_dir / "DONE").is_file():
         return "waiting", ""
     try:
         load_run(run_dir)
     except UserError:
         return "waiting", ""
     return "done", ""
+
+
+def _has_end(notebook: Path) -> bool:
+    """Whether the executed notebook is there, and not cut."""
+    try:
+        with open(notebook, "rb") as file:
+            file.seek(max(notebook.stat().st_size - 8, 0))
+            return file.read().rstrip().endswith(b"}")
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

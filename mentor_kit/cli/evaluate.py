@@ -20,6 +20,7 @@ from typing import Any
 
 from mentor_kit.collection.collect import attempt
 from mentor_kit.collection.collection import TRAJECTORIES
+from mentor_kit.core.files import find_path
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record, load_records
 from mentor_kit.errors import UserError
@@ -96,7 +97,7 @@ def _method(target: str) -> str:
 def target_identity(target: str) -> str:
     """What is evaluated, the same on any machine: a folder's name and the hash of its weights, else
     the name given."""
-    folder = Path(target)
+    folder = find_path(target)
     if not folder.is_dir():
         return target
     files = sorted({f for pattern in WEIGHTS for f in folder.glob(pattern)})

@@ -40,7 +40,7 @@ def last_checkpoint(run: Run) -> str | None:
 
     The metrics file is cut back to its step, or emptied.
     """
-    checkpoint = _last_whole(run.dir / SCRATCH) if processes.is_first() else None
+    checkpoint = _last_whole(run) if processes.is_first() else None
     checkpoint = processes.share(checkpoint)
     run.resume_metrics(step_of(checkpoint) if checkpoint else -1)
     return checkpoint
@@ -50,12 +50,26 @@ def step_of(checkpoint: Path | str) -> int:
     return int(str(checkpoint).rsplit("-", 1)[1])
 
 
-def _last_whole(folder: Path) -> str | None:
-    found = sorted(folder.glob("checkpoint-*"), key=step_of)
-    for checkpoint in [c for c in found if not _is_whole(c)]:
+def _last_whole(run: Run) -> str | None:
+    found = sorted((run.dir / SCRATCH).glob("checkpoint-*"), key=step_of)
+    before = _first_damaged_rollouts(run)
+    for checkpoint in [c for c in found if not _is_whole(c) or step_of(c) >= before]:
         shutil.rmtree(checkpoint)
         found.remove(checkpoint)
     return str(found[-1]) if found else None
+
+
+def _first_damaged_rollouts(run: Run) -> float:
+    """The first step whose stored rollouts cannot be read: it has to be repeated."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for shard in sorted((run.dir / SHARDS).glob("step-*.parquet")):
+        try:
+            pq.read_metadata(shard)
+        except (pa.ArrowException, OSError):
+            return int(shard.stem.rpartition("-")[2])
+    return float("inf")
 
 
 def seal(run: Run, step: int) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from small_student import by_heart, clone, new_run, teacher_records, untrained
 
+from mentor_kit.core.records import save_records
 from mentor_kit.rewards import load_reward
 from mentor_kit.training.checkpoints import SHARDS, last_checkpoint, seal
 from mentor_kit.training.config import TrainConfig
@@ -163,3 +164,14 @@ def test_training_goes_on_from_the_checkpoint_before_one_that_is_not_whole(tmp_p
     assert last_checkpoint(run) == str(folder / "checkpoint-3")
     assert [p.name for p in folder.iterdir()] == ["checkpoint-3"]
     assert [line["step"] for line in run.metrics()] == [3]
+
+
+def test_rollouts_that_cannot_be_read_are_sampled_again(tmp_path):
+    run, records = new_run(tmp_path), teacher_records(1)
+    for step in (3, 6, 9):
+        written(run, step)
+        seal(run, step)
+    for step in (2, 5, 8):
+        save_records(run.path(f"rollouts/step-{step:06d}.parquet"), records)
+    cut(run.dir / "rollouts" / "step-000005.parquet", 40)
+    assert last_checkpoint(run) == str(run.dir / "checkpoints" / "checkpoint-3")
