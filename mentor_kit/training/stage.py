@@ -20,7 +20,7 @@ from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
 from mentor_kit.runs.files import read_json, write_atomic
-from mentor_kit.runs.open import init_run, latest_run, load_run
+from mentor_kit.runs.open import find_path, init_run, latest_run, load_run
 from mentor_kit.runs.run import Run
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.teachers.half_learned import curriculum
@@ -72,7 +72,7 @@ def inputs(config: TrainConfig, teacher: Run) -> dict[str, Run]:
         if not config.distill_from:
             raise UserError("method='opd' needs a white-box teacher: set distill_from to a run of "
                             "this notebook, to a folder or to a hub id.")
-        if (Path(config.distill_from) / "params.yaml").is_file():
+        if (find_path(config.distill_from) / "params.yaml").is_file():
             found["distill_from"] = load_run(config.distill_from)
     if config.start_run != "none" and (config.start_run or config.kind != "cold_start"):
         found["start_run"] = _start(config, teacher)
@@ -323,8 +323,9 @@ def _train_grpo(config: TrainConfig, student: Student, data: TrainingData, run: 
     if config.method == "opd":
         from mentor_kit.training.distillation import WhiteBoxTeacher
 
-        folder = Path(config.distill_from) / STUDENT
-        source = folder if folder.is_dir() else config.distill_from
+        folder = find_path(config.distill_from)
+        found = [f for f in (folder / STUDENT, folder) if f.is_dir()]
+        source = found[0] if found else config.distill_from
         teacher = WhiteBoxTeacher(source, student.toolbox, config.student_template)
     reward = load_reward(config.reward_spec)
     return train_grpo(student, data.train, data.validation, reward, config, run, teacher)
