@@ -134,7 +134,8 @@ def _tools(toolbox: str) -> tuple[str, str]:
     """Schemas as JSON, and the source of the module that defines the tools ("" where there is
     none)."""
     box = load_toolbox(toolbox)
-    modules = dict.fromkeys(inspect.getmodule(t.function) for t in box.tools.values())
+    modules = dict.fromkeys(inspect.getmodule(t.function) for t in box.tools.values()
+                            if t.given is None)
     try:
         env = "\n\n".join(inspect.getsource(m) for m in modules if m is not None)
     except OSError:

@@ -18,7 +18,8 @@ PACKAGES = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "u
             "unsloth_zoo", "bitsandbytes",
             "xformers", "triton", "papermill", "jupyterlab", "matplotlib", "seaborn", "math-verify",
             "mathruler",
-            "reasoning-gym", "numpy", "pandas", "pyarrow", "openai", "ray", "mentor-kit")
+            "reasoning-gym", "numpy", "pandas", "pyarrow", "openai", "ray", "mcp", "bm25s",
+            "mentor-kit")
 
 
 def package_versions() -> dict[str, str]:

