@@ -76,6 +76,53 @@ class Environment:
         return None
 
 
+class StatefulTools(Environment):
+    """Tools with a state of their own in every attempt, in the shape of TRL's
+    `environment_factory`: a subclass has `reset`, and its other public methods are the tools.
+
+        class Till(StatefulTools):
+            def reset(self, problem):
+                self.coins = 0
+
+            def put(self, amount: int) -> int:
+                "Put coins into the till."
+                self.coins += amount
+                return self.coins
+
+        Problem("q", "Put 2 and 3 into the till. How much is in it?", ("5",), "till", "train",
+                OWN, Till.facts())
+    """
+
+    max_turns = 5
+
+    def __init__(self, problem: Problem) -> None:
+        self.toolbox = Toolbox(OWN, [getattr(self, name) for name in self.tool_names()])
+        super().__init__(problem)
+        self.reset(problem)
+
+    def reset(self, problem: Problem) -> None:
+        """Bring the state to where this problem begins."""
+
+    def step(self, turn: Turn) -> EnvResponse | None:
+        """The results of a turn's calls."""
+        results = [self.toolbox.execute(c.name, c.arguments).content for c in turn.runnable_calls]
+        return EnvResponse(results) if results else None
+
+    @classmethod
+    def tool_names(cls) -> list[str]:
+        """The public methods that the subclass adds, in the order in which they are written."""
+        return [name for c in reversed(cls.__mro__) for name, value in vars(c).items()
+                if callable(value) and not name.startswith("_")
+                and not hasattr(StatefulTools, name)]
+
+    @classmethod
+    def facts(cls) -> dict[str, Any]:
+        """What `Problem.meta` needs to be answered with these tools."""
+        blank = object.__new__(cls)
+        tools = Toolbox(OWN, [getattr(blank, name) for name in cls.tool_names()])
+        return {"tool_schemas": tools.schemas, "environment": f"{cls.__module__}:{cls.__name__}"}
+
+
 def make_environment(problem: Problem) -> Environment | None:
     """A new attempt at a problem with tools of its own; None for a problem that is solved with its
     toolbox.

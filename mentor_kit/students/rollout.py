@@ -18,7 +18,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
 from mentor_kit.core.environment import Environment, make_environment
-from mentor_kit.core.problem import Problem, sample_indices
+from mentor_kit.core.problem import Problem, prompt_messages, sample_indices
 from mentor_kit.core.toolbox import Toolbox
 from mentor_kit.core.trajectory import Trajectory, Turn, render_environment
 from mentor_kit.errors import UserError
@@ -161,9 +161,9 @@ def _go_on_from(student: Answerer, row: Rollout, turns: Sequence[Turn]) -> None:
 def prompt_ids(student: Answerer, problem: Problem) -> list[int]:
     """The prompt of training, or the problem's own messages and tools where it brings them (BFCL's
     items do)."""
-    messages = problem.meta.get("prompt_messages")
-    if messages is None:
+    if "tool_schemas" not in problem.meta:
         return student.prompt_ids(problem.question)
+    messages = problem.meta.get("prompt_messages") or prompt_messages(problem.question)
     return student.format.prompt_ids(messages, problem.meta["tool_schemas"])
 
 

@@ -119,7 +119,7 @@ def grpo_trainer(student: Student, order: Sequence[int], reward_function: Reward
         rewards = reward_function.by_term()
         aggregation = {"multi_objective_aggregation": "normalize_then_sum",
                        "reward_weights": [r.weight for r in rewards]}
-    engine = choose_engine(config, student)
+    engine = choose_engine(config, student, records)
     shared = config.shared_prompts and can_share(student.model)
     if config.of_groups and not (engine == "kit" and shared):
         raise UserError(f"{config.of_groups} samples and trains by the kit's own engine, which "
@@ -171,12 +171,13 @@ def _check_results(trainer: GRPOTrainer, student: Student) -> None:
                         f"{student.tokenizer.eos_token!r}. {OURS}")
 
 
-def choose_engine(config: TrainConfig, student: Student) -> str:
+def choose_engine(config: TrainConfig, student: Student, records: Sequence[Record] = ()) -> str:
     """Who samples the rollouts: `kit`, the engine of validation and evaluation, or `trl`, its
     native tool loop.
 
     Raises:
-        UserError: the kit is asked for where it cannot sample.
+        UserError: the kit is asked for where it cannot sample, or needed by problems with tools of
+            their own, which TRL's loop does not know.
     """
     against = ""
     if config.vllm_server or (student.origin.loading is not None
@@ -189,6 +190,11 @@ def choose_engine(config: TrainConfig, student: Student) -> str:
     if config.rollout_engine == "kit" and against:
         raise UserError(f"rollout_engine='kit' cannot sample here: {against}. Use "
                         "rollout_engine='auto' or 'trl'.")
+    own = any("tool_schemas" in r.problem.meta for r in records)
+    if own and (against or config.rollout_engine == "trl"):
+        raise UserError("Problems with tools of their own are sampled by the kit's engine only, "
+                        f"and here {against or 'TRL is to sample'}: train by sft, or take a "
+                        f"{', '.join(ARCHITECTURES)} student with rollout_engine='auto'.")
     return "trl" if against or config.rollout_engine == "trl" else "kit"
 
 

@@ -113,8 +113,9 @@ def load_training_data(collection: Collection, config: TrainConfig) -> TrainingD
         if not records:
             raise UserError(f"The teacher's collection has no accepted item in split {name!r}: "
                             f"collect more with split_sizes ({name}:N).")
-    if config.kind not in ("cold_start", "sft") and any("tool_schemas" in r.problem.meta
-                                                        for r in train):
+    if config.kind not in ("cold_start", "sft") and any(
+            "tool_schemas" in r.problem.meta and not r.problem.meta.get("environment")
+            for r in train):
         raise UserError(f"method={config.method!r} carries out calls, and these problems bring "
                         "tools that nobody can carry out: collect with the parameter toolbox, or "
                         "train by sft.")
@@ -219,9 +220,11 @@ def _check_lengths(config: TrainConfig, student: Student, data: TrainingData) ->
     """Unsloth cuts what is longer than it was loaded for, without a word; a cut trajectory has no
     answer. Beyond its last position a model reads nothing well, and rollouts drop tool results
     there."""
+    from mentor_kit.students.rollout import prompt_ids
+
     if config.kind in ("grpo", "dpo"):
         longest = (
-            max(len(student.prompt_ids(r.problem.question)) for r in data.train)
+            max(len(prompt_ids(student, r.problem)) for r in data.train)
             + config.max_new_tokens
         )
         lesson = "longest prompt and max_new_tokens together have"
