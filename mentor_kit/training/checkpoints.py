@@ -29,7 +29,7 @@ KEPT = 2  # checkpoints: where the machine crashes, the one before may be all th
 def tiled_order(items: int, total: int, seed: int, part: int = 0) -> list[int]:
     """`total` indices into `items` items: shuffled copies one after another, every copy a
     permutation. `part` tells several orders of one seed apart."""
-    copies = -(-total // items)
+    copies = max(1, -(-total // items))
     seeds = np.random.SeedSequence([seed, 0x5EED, *([part] if part else [])]).spawn(copies)
     order = np.concatenate([np.random.default_rng(s).permutation(items) for s in seeds])
     return order[:total].tolist()

@@ -54,6 +54,7 @@ def test_stages_follow_one_another_each_in_an_order_of_its_own():
     assert sorted(first) == sorted([*range(10)] * 2) and len(second) == 8
     assert len(set(second)) == 8 and set(second) <= set(range(10, 20))
     assert [i - 10 for i in second] != first[:8]
+    assert curriculum_order([(10, 5), (10, 0), (10, 2)], 4, seed=0)[:20] == first, "a stage without"
 
 
 def test_a_level_trains_on_the_pretraining_split_and_methods_on_the_references(collection):
