@@ -17,7 +17,8 @@ from mentor_kit.runs.parameters import parse_options
 PARAMS = Path(__file__).parents[2] / "params"
 SAME = ("steps", "references", "prompts_per_step", "group_size", "sft_batch", "learning_rate",
         "sft_learning_rate", "max_turns", "max_new_tokens", "student_hidden", "keep")
-CELLS = {"mid": 45, "hard": 45, "ends": 54, "dose": 51, "few": 18, "sampled": 54}  # trained students
+# students trained
+CELLS = {"mid": 45, "hard": 45, "ends": 54, "dose": 51, "few": 18, "sampled": 54}
 
 
 def study(name, subset=""):
