@@ -150,7 +150,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_continue(hanging):
 
 def test_equal_studies_leave_equal_bytes(tmp_path):
     contents = []
-    for name in "ab":
+    for name in ("a", "ü {b} [c] $d"):
         study = load_study(make_project(tmp_path / name, SMALL))
         assert run_batch(study, workers=1, only=["fit"]) == 0
         files = (p for p in study.folder.rglob("*") if p.is_file())
