@@ -104,7 +104,7 @@ class TrainConfig(LoadConfig):
     validate_every: int = Field(10, ge=0, description="optimizer steps between validations; 0 is "
                                                       "only at the end")
     save_every: int = Field(10, ge=0, description="optimizer steps between checkpoints; 0 is none")
-    report_to: str = Field("none", description="none | tensorboard | wandb")
+    report_to: str = Field("none", description="none | tensorboard | wandb | trackio")
     steps: int = Field(40, ge=1, le=1_000_000, description="optimizer steps of SFT and GRPO")
     cold_start_level: Literal["", "clean", "easy", "mid", "hard", "vhard"] = Field(
         "", description="of the registry's cold start, in three stages on its pretrain split: "
