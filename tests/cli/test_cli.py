@@ -23,7 +23,7 @@ def run(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
 def test_every_command_is_there_and_explains_itself():
     names = {command.name or command.callback.__name__ for command in commands.registered_commands}
     assert names == {"init", "collect", "score", "train", "evaluate", "batch", "status",
-                     "figures", "doctor"}
+                     "figures", "serve", "push", "export", "doctor"}
     for name in names:
         assert CliRunner().invoke(commands, [name, "--help"]).exit_code == 0
 
