@@ -20,9 +20,13 @@ from mentor_kit.analysis.style import label
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results" / "reference"
-HEADLINE = "cpu-5-seeds"
+HEADLINE = "regime-map"
+LEVEL, REFERENCES = "mid", 64  # of the headline's table
+DOSES = {0.0: "clean", 0.5: "quirky"}
+HOME_AND_AWAY = {"in_domain": "in domain", "out_of_domain": "out of domain"}
+SHOWN = ("cold_start", "sft", "sparse", "strict", "mentor")
 HERO = "demo"  # whose curves and question docs/make_hero.py draws
-SEEDS = 5
+GSM = "cpu-5-seeds"
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MAIN = ("cold_start", "cold_start_constrained", "sft", "sparse", "mentor")
 ALL = (*MAIN, "any_overlap", "no_tool_match", "set_f1")
@@ -61,13 +65,56 @@ def method_table(study: str, methods: tuple[str, ...], columns: dict[str, tuple[
 
 
 def headline() -> str:
-    columns = {"accuracy, in domain": ("correct", "in_domain"),
-               "accuracy, unseen distractor": ("correct", "distractor_unseen"),
-               "same tools as the teacher": ("set_match", "in_domain"),
-               "invents a tool": ("unknown_tool", "in_domain")}
-    return (f"{SEEDS} seeds, a student of 0.8M parameters made from scratch, 30 steps each\n"
-            f"([tables and intervals](results/reference/{HEADLINE}/README.md)):\n\n"
-            + method_table(HEADLINE, MAIN, columns))
+    """Accuracy of each method at one level of the cold start, by teacher; then the claims there."""
+    rows = [r for r in read(HEADLINE, "conditions") if r["cold_start_level"] == LEVEL
+            and float(r["train_size"]) == REFERENCES]
+    found = {(r["method"], float(r["quirk"]), r["split"]): r for r in rows}
+    methods = [m for m in SHOWN if (m, 0.0, "in_domain") in found]
+    body = [[f"**{label(m)}**" if m == "mentor" else label(m),
+             *(with_bounds(found[m, dose, split]) for dose in DOSES for split in HOME_AND_AWAY)]
+            for m in methods]
+    head = ["", *(f"{teacher} teacher, {where}" for teacher in DOSES.values()
+                  for where in HOME_AND_AWAY.values())]
+    return (f"Accuracy, {rows[0]['seeds']} cold starts of a student of 0.2M parameters, "
+            f"{REFERENCES} references, 50 steps, 95% intervals\nover cold starts and items "
+            f"([more](results/reference/{HEADLINE}/README.md)):\n\n"
+            + table(head, body) + "\n"
+            + table(["claim, out of domain", *(f"{t} teacher" for t in DOSES.values())], claims()))
+
+
+def claims() -> list[list[str]]:
+    """A row for each of the paper's claims: verdict and difference in points, out of domain."""
+    rows = [r for r in read(HEADLINE, "claims") if r["cold_start_level"] == LEVEL
+            and float(r["train_size"]) == REFERENCES and r["split"] == "out_of_domain"
+            and r["metric"] == "correct"]
+    told: dict[str, dict[float, str]] = {}
+    for row in rows:
+        value, low, high = (100 * float(row[name]) for name in ("estimate", "low", "high"))
+        told.setdefault(row["claim"], {})[float(row["quirk"])] = (
+            f"{row['verdict']}: {value:+.1f} [{low:.1f}, {high:.1f}]")
+    return [[claim, *(by_dose.get(dose, "") for dose in DOSES)]
+            for claim, by_dose in told.items() if len(by_dose) == len(DOSES)][:3]
+
+
+def with_bounds(row: dict[str, str]) -> str:
+    """.95 [.85, 1.0]"""
+    values = [float(row[name]) for name in ("estimate", "low", "high")]
+    value, low, high = (f"{v:.2f}".removeprefix("0") for v in values)
+    return f"{value} [{low}, {high}]"
+
+
+def regimes() -> str:
+    """Every level, teacher and number of references of the headline study, in and out of domain."""
+    by_cell: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
+    for row in read(HEADLINE, "conditions"):
+        if row["split"] in HOME_AND_AWAY:
+            cell = (row["cold_start_level"], row["quirk"], row["train_size"], row["method"])
+            by_cell.setdefault(cell, {})[row["split"]] = row
+    body = [[level, f"{float(quirk):g}", f"{float(size):g}", label(method),
+             *(with_bounds(found[split]) for split in HOME_AND_AWAY), found["in_domain"]["seeds"]]
+            for (level, quirk, size, method), found in by_cell.items()]
+    return table(["cold start", "dose of idle calls", "references", "method",
+                  *HOME_AND_AWAY.values(), "cold starts"], body)
 
 
 def notebooks() -> str:
@@ -86,16 +133,16 @@ def notebooks() -> str:
 
 
 def study() -> str:
-    """The headline study, all methods, and MENTOR minus each of the others."""
+    """The study on GSM-Symbolic, all methods, and MENTOR minus each of the others."""
     columns = {f"accuracy, {words}": ("correct", split) for split, words in SPLITS.items()}
     columns |= {"set match": ("set_match", "in_domain"),
                 "unknown-tool rate": ("unknown_tool", "in_domain"),
                 "1 - JSD": ("similarity", "in_domain")}
-    differences = read(HEADLINE, "differences")
+    differences = read(GSM, "differences")
     rows = [[f"MENTOR - {label(m)}", *(difference(differences, split, m) for split in SPLITS)]
             for m in ALL if m != "mentor"]
     return ("Means of five seeds; the last three columns are in domain; 200 items a split.\n\n"
-            + method_table(HEADLINE, ALL, columns)
+            + method_table(GSM, ALL, columns)
             + "\nDifferences of accuracy in points, with 95% paired bootstrap intervals over "
             "items. An\ninterval that holds 0 supports no difference.\n\n"
             + table(["", *SPLITS.values()], rows))
@@ -134,7 +181,8 @@ def rivals() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {"headline": headline, "notebooks": notebooks,
-                                        "study": study, "stories": stories, "rivals": rivals}
+                                        "study": study, "regimes": regimes,
+                                        "stories": stories, "rivals": rivals}
 
 
 def filled(text: str) -> str:

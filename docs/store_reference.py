@@ -6,6 +6,8 @@ Writes into results/reference/NAME:
 
 - the report's tables, figures (PNG) and captions, as `mentor-kit figures` makes them;
 - `curves.csv`: validation accuracy and tool-set match, by method, seed and step;
+- `conditions.csv` (of a study that varies conditions): accuracy of every method under each, by
+  split and out of domain, with intervals over cold starts and items;
 - `before_after.parquet`: one question, answered before and after training with MENTOR's reward.
 
 The question is chosen by rule: of the in-domain items of the lowest seed that the cold start gets
@@ -20,12 +22,22 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
+
+from mentor_kit.analysis.conditions import LEVEL, QUIRK, SIZE, at, cells
 from mentor_kit.analysis.frame import Results, load_results
 from mentor_kit.analysis.report import write_report
+from mentor_kit.analysis.summaries import (
+    OUT_OF_DOMAIN,
+    in_and_out,
+    ordered_splits,
+    seed_intervals,
+)
 from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record, load_records, save_records
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
+CONDITIONS = (LEVEL, QUIRK, SIZE)
 KEPT = (".png", ".csv", ".md", ".json")
 CURVES = {"val/accuracy": "accuracy", "val/set_match": "set_match"}
 ALSO, NOT_KEPT = "numbers.tex", "wall_times.csv"  # wall times are of one machine
@@ -40,6 +52,24 @@ def store(results: Results, target: Path) -> None:
     curves = results.training.dropna(subset=list(CURVES))[["method", "seed", "step", *CURVES]]
     curves.rename(columns=CURVES).to_csv(target / "curves.csv", index=False, lineterminator="\n")
     save_records(target / "before_after.parquet", before_and_after(results))
+    rates = condition_rates(results.items)
+    if rates.groupby("method").size().nunique() > 1:
+        rates.to_csv(target / "conditions.csv", index=False, lineterminator="\n",
+                     float_format="%.9g")
+
+
+def condition_rates(items: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy under every combination of conditions: columns of CONDITIONS, method, split (their
+    own names and out_of_domain), estimate, low, high, items, seeds."""
+    rows = []
+    for cell in cells(items, CONDITIONS):
+        here = at(items, cell)
+        shifted = in_and_out(here)
+        for part in (here, shifted[shifted["split"] == OUT_OF_DOMAIN]):
+            for split in ordered_splits(part["split"]) or [OUT_OF_DOMAIN]:
+                found = seed_intervals(part[part["split"] == split])
+                rows.append(found.rename(columns={"n": "items"}).assign(split=split, **cell))
+    return pd.concat(rows)[[*cell, "method", "split", "estimate", "low", "high", "items", "seeds"]]
 
 
 def before_and_after(results: Results) -> list[Record]:
