@@ -21,6 +21,7 @@ from mentor_kit.analysis.style import (
     error_bars,
     focus,
     label,
+    legend_above,
     legend_handle,
     method_style,
     missing_note,
@@ -113,7 +114,7 @@ def accuracy_by_split(items: pd.DataFrame, expected: Sequence[str] = EXPECTED) -
         _split_axis(axes, drawn, table, columns)
     handles = [legend_handle(m, methods, line=False) if m in points
                else legend_handle(m, methods, marker="") for m in methods]
-    figure.legend(handles=handles, ncols=min(len(handles), 5), loc="outside upper left")
+    legend_above(figure, handles)
     missing, names = missing_note(methods, expected), ", ".join(map(split_label, floors))
     low = f"No method above {FLOOR:g} and not drawn: {names}." if floors else ""
     note_below(figure, f"{missing} {low}".strip())
@@ -220,10 +221,9 @@ def ablation_bars(items: pd.DataFrame, baseline: str = "") -> Picture:
         axes.set(title=title, xlabel=f"difference to {textwrap.shorten(name, 16)}")
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
         row_axis(axes, row_labels(others))
-    figure.legend(handles=[Patch(color="#707070", label="in domain"),
-                           Patch(facecolor="white", edgecolor="#707070", hatch="//////",
-                                 label="out of domain")],
-                  ncols=2, loc="outside upper left")
+    legend_above(figure, [Patch(color="#707070", label="in domain"),
+                          Patch(facecolor="white", edgecolor="#707070", hatch="//////",
+                                label="out of domain")])
     return figure, f"""Each method minus {name}: filled bars in domain, hatched bars over all
         shifted splits ({seeds_text(items)} a method; lines: 95% paired intervals over the items
         both have, each item's mean over seeds)."""
@@ -256,7 +256,7 @@ def seeds_summary(items: pd.DataFrame) -> Picture:
     if min(len(s) for s in scores.values()) < 2:
         raise UserError("Intervals over seeds need at least two seeds of every method: add seeds "
                         "to the study.")
-    figure = Figure(figsize=(TEXT * 0.85, 1.2 + 0.2 * max(len(methods), 5)))
+    figure = Figure(figsize=(TEXT * 0.85, 1.2 + 0.23 * max(len(methods), 5)))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
     taus = np.linspace(0, 1, 201)
     for row, method in enumerate(methods):
@@ -274,9 +274,7 @@ def seeds_summary(items: pd.DataFrame) -> Picture:
     right.set(title="Performance profile", xlabel="accuracy τ",
               ylabel="share of (seed, split) above τ")
     unit_axis(right)
-    figure.legend(handles=[legend_handle(m, methods, markersize=3.5) for m in methods],
-                  ncols=min(len(methods), 4),
-                  loc="outside upper left")
+    legend_above(figure, [legend_handle(m, methods, markersize=3.5) for m in methods])
     return figure, f"""Over {seeds_text(items)} and {scores[methods[0]].shape[1]} splits (without
         the teacher-rejected items): interquartile mean with its 95% stratified bootstrap interval
         over seeds (left; bars), and the share of (seed, split) pairs above each accuracy

@@ -22,6 +22,7 @@ from mentor_kit.analysis.frame import EVALUATE, find_runs
 from mentor_kit.analysis.style import (
     TEXT,
     Picture,
+    legend_above,
     legend_handle,
     method_style,
     ordered,
@@ -115,8 +116,7 @@ def accuracy_by_cost(rows: pd.DataFrame) -> Picture:
     for axes, name in zip(grid[-1], COSTS.values(), strict=True):
         axes.set_xlabel(name)
     methods = ordered(trained["method"].unique())
-    figure.legend(handles=[legend_handle(m, methods, line=False) for m in methods],
-                  ncols=min(5, len(methods)), loc="outside upper left")
+    legend_above(figure, [legend_handle(m, methods, line=False) for m in methods])
     seeds = trained["seed"].nunique()
     return figure, f"""Accuracy against the tokens that a training sampled (left) and the tokens of
         the teacher's trajectories that it was trained on (right). Filled: the clean teacher's

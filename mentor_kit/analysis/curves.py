@@ -19,6 +19,7 @@ from mentor_kit.analysis.style import (
     TEXT,
     Picture,
     label,
+    legend_above,
     legend_handle,
     method_style,
     missing_note,
@@ -93,9 +94,7 @@ def training_curves(curves: pd.DataFrame, expected: Sequence[str] = EXPECTED) ->
         axes.set_ylabel(text)
     for axes in grid[1]:
         axes.set_xlabel("optimizer step")
-    figure.legend(handles=[legend_handle(m, methods, markersize=3.5) for m in methods],
-                  ncols=min(len(methods), 6),
-                  loc="outside upper left")
+    legend_above(figure, [legend_handle(m, methods, markersize=3.5) for m in methods])
     missing = missing_note(methods, [m for m in expected if m != "cold_start"])
     note = f"{_silent_note(curves, methods)} {missing}".strip()
     note_below(figure, note)
@@ -219,9 +218,7 @@ def reward_terms(curves: pd.DataFrame) -> Picture:
         axes.set_xlabel("optimizer step")
     for axes in grid[:, 0]:
         axes.set_ylabel("mean reward")
-    figure.legend(handles=[Patch(color=colors[n], label=n.replace("_", " ")) for n in names],
-                  ncols=min(len(names), 6),
-                  loc="outside upper left")
+    legend_above(figure, [Patch(color=colors[n], label=n.replace("_", " ")) for n in names])
     return figure, f"""Contribution of each reward term to the mean training reward (means over
         {seeds_text(has_terms)}; the stack's upper edge is the reward). "gate" is what truncated or
         unboxed rollouts receive."""

@@ -34,6 +34,7 @@ from mentor_kit.analysis.style import (
     Picture,
     error_bars,
     label,
+    legend_above,
     legend_handle,
     method_style,
     ordered,
@@ -158,8 +159,7 @@ def _lines(items: pd.DataFrame, name: str, words: str) -> Figure:
         axes.minorticks_off()
         unit_axis(axes)
     panels[0].set_ylabel("accuracy")
-    figure.legend(handles=[legend_handle(m, methods) for m in methods],
-                  ncols=min(5, len(methods)), loc="outside upper left")
+    legend_above(figure, [legend_handle(m, methods) for m in methods])
     return figure
 
 
@@ -206,7 +206,7 @@ def sampled_and_greedy(items: pd.DataFrame) -> Picture:
                     markerfacecolor=face)
              for text, face in ((condition_text({TEMPERATURE: warm[0]}), "#404040"),
                                 (condition_text({TEMPERATURE: warm[-1]}), "white"))]
-    figure.legend(handles=marks, ncols=2, loc="outside upper left")
+    legend_above(figure, marks)
     return figure, f"""In-domain accuracy of the same students, {marks[0].get_label()} (filled) and
         sampled at {marks[1].get_label()} (hollow; each item's mean over its samples). Bars:
         {over_text(items)} ({seeds_text(items)} a method). Training sees samples, not the greedy
@@ -261,8 +261,7 @@ def groups_with_signal(curves: pd.DataFrame) -> Picture:
         axes.set_title(condition_text({LEVEL: level}).capitalize() if level else "Training")
     for axes in grid[-1]:
         axes.set_xlabel("optimizer step")
-    figure.legend(handles=[legend_handle(m, methods, marker="") for m in methods],
-                  ncols=min(5, len(methods)), loc="outside upper left")
+    legend_above(figure, [legend_handle(m, methods, marker="") for m in methods])
     return figure, f"""Share of groups of rollouts that give a gradient (top: rewards differ within
         the group) and that tell right from wrong (bottom); means over {seeds_text(curves)} and
         {SMOOTH} steps. A reward that differs where answers do not pays for something else.

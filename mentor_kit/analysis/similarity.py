@@ -20,6 +20,7 @@ from mentor_kit.analysis.style import (
     TEXT,
     Picture,
     error_bars,
+    legend_above,
     legend_handle,
     method_style,
     missing_note,
@@ -74,8 +75,7 @@ def similarity_vs_accuracy(items: pd.DataFrame, expected: Sequence[str] = EXPECT
         axes.set(title=f"Ours, {split_label(split)}", ylabel="accuracy",
                  xlabel="1 − JSD to the teacher")
     _paper_panel(panels[-1])
-    figure.legend(handles=[legend_handle(m, methods, line=False) for m in methods],
-                  ncols=min(4, len(methods)), loc="outside upper left")
+    legend_above(figure, [legend_handle(m, methods, line=False) for m in methods])
     note = missing_note(methods, expected)
     note_below(figure, note)
     return figure, f"""Similarity of the tool distribution to the teacher's (1 - Jensen-Shannon

@@ -231,6 +231,18 @@ def legend_handle(method: str, among: Iterable[str] = (), line: bool = True, **k
     return Line2D([], [], **(looks | kwargs))
 
 
+def legend_above(figure: Figure, handles: Sequence[Any]) -> None:
+    """A legend over all panels, in as few lines as the figure's width allows; more than two make
+    the figure higher."""
+    inches = [0.48 + 0.051 * len(h.get_label()) for h in handles]  # the mark, and 6.5 pt letters
+    for rows in range(1, len(handles) + 1):  # filled column by column
+        columns = [inches[i:i + rows] for i in range(0, len(handles), rows)]
+        if sum(map(max, columns)) < figure.get_figwidth():
+            break
+    figure.set_figheight(figure.get_figheight() + 0.14 * max(0, rows - 2))
+    figure.legend(handles=handles, ncols=len(columns), loc="outside upper left")
+
+
 def error_bars(rows: pd.DataFrame) -> np.ndarray:
     """Distances of estimates to their bounds, as `errorbar` takes them: (2, rows)."""
     return np.abs(rows[["low", "high"]].to_numpy().T - rows["estimate"].to_numpy())

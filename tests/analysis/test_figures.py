@@ -506,3 +506,11 @@ def test_several_studies_get_a_folder_each(tmp_path):
         write_study(tmp_path / "results", ("cold_start",), seeds=(0,), items=2, study=study)
     paths = write_report(tmp_path / "results", tmp_path / "out")
     assert {p.parent.name for p in paths} == {"a", "b"}
+
+
+def test_all_methods_of_the_kit_fit_into_one_legend(results):
+    methods = [m for m in style.METHODS if m != "teacher"]
+    items = results.main_items.query("split == 'in_domain' and method == 'mentor'")
+    crowd = pd.concat([items.assign(method=m) for m in methods], ignore_index=True)
+    for draw in (f.accuracy_by_split, f.seeds_summary, f.similarity_vs_accuracy):
+        assert_legible(draw(crowd).figure)
