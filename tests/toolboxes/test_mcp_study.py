@@ -33,9 +33,9 @@ grid: {{method: [mentor]}}
 
 
 def kill_servers(served: Path, killed: list[int], stop: threading.Event) -> None:
-    """Kill each server a moment after its first call."""
+    """Kill each server some seconds after its first call."""
     draw = random.Random(0)
-    while not stop.wait(draw.uniform(0.1, 0.5)):
+    while not stop.wait(draw.uniform(2, 6)):
         for pid in {int(f.name) for f in served.iterdir()} - set(killed):
             try:
                 ours = b"server_of_this_test" in Path(f"/proc/{pid}/cmdline").read_bytes()
