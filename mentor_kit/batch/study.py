@@ -1,6 +1,6 @@
 """A study: one YAML file that says which notebooks run, with which parameters, in which order.
 
-    name: demo                    # its results go to results/demo/
+    name: mine                    # its results go to results/mine/
     extends: demo-gsm.yaml        # optional: a study this is merged over (deep; lists replace)
     use: [students/tiny.yaml]     # optional: fragments, flat parameters put under `fixed`
     fixed: {problems: gsm_symbolic}          # each goes to the notebooks that declare it

@@ -252,8 +252,8 @@ def figures(results: Annotated[Path, typer.Argument(help="a study's results, suc
     from mentor_kit.analysis.report import write_report
 
     if not results.is_dir():
-        raise UserError(f"There is no folder {str(results)!r}; run `mentor-kit batch "
-                        "params/demo.yaml` first.")
+        raise UserError(f"There is no folder {str(results)!r}; run `mentor-kit batch` "
+                        "with its study first.")
     target = out or results / "paper"
     write_report(results, target)
     print(f"written: {target}")

@@ -20,8 +20,8 @@ class CollectConfig(StageConfig):
                                     "hub_math | mentor_data | trajectory_file | "
                                     "package.module:name")
     teacher: Annotated[str, AfterValidator(checked(find_teacher))] = Field(
-        "worked_solution", description="worked_solution | chat_endpoint | local_model | file | "
-                                       "released_tools | package.module:name")
+        "worked_solution", description="worked_solution | quirky | chat_endpoint | local_model | "
+                                       "file | released_tools | package.module:name")
     toolbox: Annotated[str, AfterValidator(checked(load_toolbox))] = Field(
         "", description='"" is the source\'s own | package.module:name')
     split_sizes: list[str] = Field(["train:2000", "validation:100", "in_domain:200"],
