@@ -54,11 +54,11 @@ gpu-check:  ## measure Unsloth against plain TRL on this machine's GPU (GPU_PYTH
 
 lint: $(STAMP)  ## check the code's style and that the notebooks carry no outputs
 	$(BIN)/ruff check .
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id --verify notebooks/*.ipynb
 
 format: $(STAMP)  ## fix what ruff can fix, strip the notebooks
 	$(BIN)/ruff check --fix .
-	$(BIN)/nbstripout notebooks/*.ipynb
+	$(BIN)/nbstripout --keep-id notebooks/*.ipynb
 
 readme: $(STAMP)  ## write the numbers and pictures of README.md and docs/ anew, from results/reference
 	$(BIN)/python docs/make_hero.py
