@@ -107,7 +107,8 @@ class LineWorker:
         if process is not None:
             _kill_group(process)
             process.wait()
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # a question that it was killed before reading
+                process.stdin.close()
             process.stdout.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
