@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mentor_kit.analysis.style import label, ordered, split_label
+from mentor_kit.core.problem import LEARNT_FROM
 from mentor_kit.errors import UserError
 from mentor_kit.metrics.bootstrap import (
     Interval,
@@ -31,7 +32,6 @@ SPLITS = (IN_DOMAIN, "distractor_seen", "distractor_unseen", "longer_solutions",
           "bigger_numbers", "other_phrasing", "unseen_combinations")
 # all its attempts rejected, right or not: neither in domain nor a shift of its own
 LAST_SPLIT = "teacher_rejected"
-NOT_TESTED = ("train", "validation")
 
 
 def refuse_empty(items: pd.DataFrame) -> None:
@@ -43,7 +43,7 @@ def refuse_empty(items: pd.DataFrame) -> None:
 def ordered_splits(splits: Iterable[str]) -> list[str]:
     """Tested splits in their fixed order: in domain, the shifted ones, what the teacher
     rejected."""
-    found = set(splits) - set(NOT_TESTED)
+    found = set(splits) - set(LEARNT_FROM)
     own = sorted(found - {*SPLITS, LAST_SPLIT})
     return [s for s in (*SPLITS, *own, LAST_SPLIT) if s in found]
 

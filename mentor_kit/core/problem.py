@@ -15,6 +15,9 @@ from mentor_kit.errors import UserError
 # follows the question in the released prompt
 INSTRUCTION = "Put the final answer in \\boxed{}."
 
+# splits to learn from; all others are to be evaluated
+LEARNT_FROM = ("pretrain", "train", "validation")
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -60,7 +60,7 @@ class DesignConfig(StudentConfig):
 class EvaluateConfig(StudentConfig):
     """Notebook 04: a student on every evaluation split and on any declared benchmark, scored."""
 
-    splits: list[str] = Field([], description="[] is all but train and validation")
+    splits: list[str] = Field([], description="[] is all but pretrain, train and validation")
     benchmarks: list[Benchmark] = Field(
         [], description="declared benchmarks too, such as arithmetic_stories or bfcl:simple_python")
     benchmark_items: int = Field(0, ge=0, description="most items of a benchmark split; 0 is all")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mentor_kit.analysis.sentences import Finding
 from mentor_kit.collection.collection import Collection
-from mentor_kit.core.problem import known_tools
+from mentor_kit.core.problem import LEARNT_FROM, known_tools
 from mentor_kit.core.records import Record
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.registry import write_provenance
@@ -29,11 +29,9 @@ from mentor_kit.runs.run import Run
 if TYPE_CHECKING:
     from mentor_kit.students.student import Student
 
-NOT_EVALUATED = ("train", "validation")
-
 
 def evaluation_splits(collection: Collection, wanted: list[str]) -> list[str]:
-    """The splits to evaluate: the wanted ones, each once, or all but train and validation.
+    """The splits to evaluate: the wanted ones, each once, or all but those to learn from.
 
     Raises:
         UserError: a split that the collection does not hold.
@@ -42,7 +40,7 @@ def evaluation_splits(collection: Collection, wanted: list[str]) -> list[str]:
     if missing:
         raise UserError(f"splits: {missing[0]!r} is not in the collection; it holds "
                         f"{', '.join(collection.splits)}.")
-    every = [s for s in collection.splits if s not in NOT_EVALUATED]
+    every = [s for s in collection.splits if s not in LEARNT_FROM]
     return list(dict.fromkeys(wanted)) or every
 
 

@@ -82,8 +82,8 @@ def evaluate_tasks(
             that lacks what it needs; said before anything is asked.
     """
     if not any(t.problems for t in tasks):
-        raise UserError("There is nothing to evaluate: the collection holds train and validation "
-                        "only, and no benchmark is named.")
+        raise UserError("There is nothing to evaluate: the collection holds only splits to learn "
+                        "from, and no benchmark is named.")
     _refuse_twice("Split", [t.name for t in tasks])
     for task in tasks:
         _refuse_twice(f"In split {task.name!r} problem", [p.id for p in task.problems])

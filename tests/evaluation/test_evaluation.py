@@ -95,6 +95,12 @@ def test_stage_evaluates_all_splits_and_stores_them(student, tmp_path):
     assert list(summary.index) == ["in_domain", "longer_chains"] and list(summary["n"]) == [6, 4]
 
 
+def test_what_is_there_to_learn_from_is_not_evaluated():
+    pretrain = [replace(r, problem=replace(r.problem, split="pretrain")) for r in TRAIN[:1]]
+    splits = stage.evaluation_splits(Collection((*pretrain, *TRAIN, *TEST)), [])
+    assert splits == ["in_domain"]
+
+
 def test_splits_are_asked_again_with_harder_tools(student, tmp_path):
     asked = ["failing=1", "reordered+distracting=2", "renamed"]
     config = configure(EvaluateConfig, splits=["train"], perturbations=asked, max_new_tokens=128)
