@@ -114,9 +114,9 @@ def draw_curves(figure: Figure, curves: pd.DataFrame) -> None:
         axes.tick_params(labelsize=8)
         if i:
             axes.set_yticklabels([])
-    figure.legend(*axes.get_legend_handles_labels(), ncols=len(methods), fontsize=8.5,
+    figure.legend(*axes.get_legend_handles_labels(), ncols=min(len(methods), 3), fontsize=8.5,
                   loc="upper left", bbox_to_anchor=(7.2 / WIDTH, 1), columnspacing=1.2,
-                  handlelength=1.6)
+                  labelspacing=0.2, handlelength=1.6)
     seeds = curves["seed"].nunique()
     said = f"thin lines: {seeds} seeds; thick: their mean" if seeds > 1 else "one seed"
     figure.text(10.9 / WIDTH, 0.015, said, size=7.5, ha="right", color="#666")

@@ -11,7 +11,8 @@ Writes into results/reference/NAME:
 - `before_after.parquet`: one question, answered before and after training with MENTOR's reward.
 
 The question is chosen by rule: of the in-domain items of the lowest seed that the cold start gets
-wrong with an unknown tool and MENTOR's student gets right, the one with the shortest text. Write
+wrong (with an unknown tool, where there is such an item) and MENTOR's student gets right, the one
+with the shortest text. Write
 NAME/README.md by hand: command, commit, hardware. Then run `make readme`.
 """
 
@@ -79,9 +80,9 @@ def before_and_after(results: Results) -> list[Record]:
         ValueError: no item is as the rule says.
     """
     before, after = evaluated(results, "cold_start"), evaluated(results, "mentor")
-    fitting = [key for key in before
-               if not correct(before[key]) and correct(after[key]) and invents(before[key])]
-    chosen = min(fitting, key=lambda key: len(before[key].problem.question))
+    fitting = [key for key in before if not correct(before[key]) and correct(after[key])]
+    invented = [key for key in fitting if invents(before[key])]
+    chosen = min(invented or fitting, key=lambda key: len(before[key].problem.question))
     return [before[chosen], after[chosen]]
 
 
