@@ -87,9 +87,10 @@ def _start(config: TrainConfig, teacher: Run) -> Run:
 
 def make_cold_start(config: TrainConfig, teacher: Run) -> Run:
     """Train the cold start that `config` needs, with the same parameters, into
-    results/interactive."""
+    results/interactive. `references` is what a method learns from, so the cold start takes all."""
     print("There is no cold start yet: one is made first, under results/interactive/cold_start.")
-    asked = config.model_copy(update={"method": "cold_start", "reward": ""})
+    asked = config.model_copy(update={"method": "cold_start", "reward": "",
+                                      "references": 0, "distill_from": ""})
     run = init_run(stage="cold_start", params=asked.model_dump(), inputs={"teacher_run": teacher})
     data = load_training_data(load_collection(teacher), asked)
     student = make_student(asked, data, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from training_project import TINY, make_inputs
 
 from mentor_kit.collection.collect import attempt
 from mentor_kit.collection.collection import Collection
@@ -10,6 +11,7 @@ from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.problems import load_problems
 from mentor_kit.runs.open import init_run
+from mentor_kit.runs.parameters import configure
 from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import build_model, build_tokenizer
 from mentor_kit.teachers import load_teacher
@@ -81,3 +83,18 @@ def test_a_cold_start_at_a_level_takes_its_steps_and_cools_down(collection, tmp_
     assert rates[3] > rates[5] > rates[6] > 0
     assert max(rates) <= config.cold_start_muon_learning_rate
     assert (run.dir / "student" / "model.safetensors").is_file()
+
+
+@pytest.mark.numeric
+def test_a_method_without_a_cold_start_makes_one_of_all_lessons(tmp_path, monkeypatch, capsys):
+    """As in a fresh clone, where notebook 03 is run first; the second method finds it."""
+    teacher = make_inputs(tmp_path)["teacher_run"]
+    (tmp_path / "project" / "notebooks").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    config = configure(TrainConfig, **TINY, references=1, cold_start_steps=2, cold_start_cooldown=1)
+    start = stage.inputs(config, teacher)["start_run"]
+    assert "There is no cold start yet" in capsys.readouterr().out
+    assert start.params["method"] == "cold_start" and start.params["references"] == 0
+    assert start.dir.parent.parent == tmp_path / "project" / "results" / "interactive"
+    assert stage.inputs(config, teacher)["start_run"].dir == start.dir
+    assert capsys.readouterr().out == ""
