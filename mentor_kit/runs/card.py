@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from mentor_kit.core.files import project_root
 from mentor_kit.core.html import CARD, clean
 from mentor_kit.core.plugins import load_object
 
@@ -34,13 +35,13 @@ def run_card(run: RunLike, config: str | None) -> str:
     parameters. The folder is shown relative to the project that it lies in.
     """
     folder = run.dir.resolve()
-    project = next((above for above in folder.parents if (above / "notebooks").is_dir()), None)
+    project = project_root(folder)  # the folder itself where it lies in none
     method = run.params.get("method") or run.facts.get("method")
     rows = [("state", _state(run)), *([("method", method)] if method else []),
             *((name, _listed(runs)) for name, runs in run.inputs.items()),
             ("parameters", _joined(_changed(run.params, config)) or "all at their defaults"),
             ("results", _joined(dict(_results(run)))),
-            ("folder", (folder.relative_to(project) if project else run.dir).as_posix())]
+            ("folder", (run.dir if project == folder else folder.relative_to(project)).as_posix())]
     body = "".join(f"<tr>{STYLE}{_text(name)}</td>{STYLE}{_text(value)}</td></tr>"
                    for name, value in rows if value)
     return f"<div style='{CARD}'><b>{_text(run)}</b><table>{body}</table></div>"

@@ -22,6 +22,7 @@ import pytest
 import torch
 import transformers
 import trl.chat_template_utils as trl_templates
+from field_cases import read_cases
 from odd_folders import (
     EXPERTS,
     ODD,
@@ -49,11 +50,7 @@ from mentor_kit.students.turns import decode_completion
 from mentor_kit.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
-CASES = Path(os.environ.get("MENTOR_KIT_SHARED", ROOT.parent / "shared")) / "cases"
-FILE = CASES / "field_training-and-batch.jsonl"
-ROWS = {}
-if FILE.is_file():
-    ROWS = {row["id"]: row for row in map(json.loads, FILE.read_text("utf-8").split("\n")[:-1])}
+ROWS = read_cases("training-and-batch")
 ENGINES = "tests/training/test_rollout_engines.py"
 # rows that ordinary tests run whole: id -> the test
 ELSEWHERE = {

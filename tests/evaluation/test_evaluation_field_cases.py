@@ -7,7 +7,6 @@ words, so each has a check of its own here; values are taken from the row where 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from field_cases import read_cases
 from legible import assert_legible
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
@@ -46,9 +46,7 @@ from mentor_kit.problems import question_set
 from mentor_kit.runs.parameters import configure
 from mentor_kit.toolboxes.search import BM25Index, Passage, read_passages
 
-SHARED = Path(os.environ.get("MENTOR_KIT_SHARED", Path(__file__).parents[3] / "shared"))
-FILE = SHARED / "cases/field_evaluation-and-figures.jsonl"
-ROWS = {r["id"]: r for r in map(json.loads, FILE.open(encoding="utf-8"))} if FILE.is_file() else {}
+ROWS = read_cases("evaluation-and-figures")
 CHECKS: dict[str, Callable[[dict[str, Any], Results], None]] = {}
 
 

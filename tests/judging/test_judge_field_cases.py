@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
+from field_cases import read_cases
 
 from mentor_kit.cli.score import score_file
 from mentor_kit.core.toolbox import NOT_AN_OBJECT, Toolbox, load_toolbox
@@ -22,9 +21,7 @@ from mentor_kit.errors import UserError
 from mentor_kit.judging.judge import final_answer, judge
 from mentor_kit.rewards import load_reward
 
-SHARED = Path(os.environ.get("MENTOR_KIT_SHARED", Path(__file__).parents[3] / "shared"))
-FILE = SHARED / "cases/field_answers-and-calls.jsonl"
-ROWS = [json.loads(line) for line in FILE.open(encoding="utf-8")] if FILE.is_file() else []
+ROWS = read_cases("answers-and-calls")
 # TRL's texts for arguments that are not objects name the internals of its call: training and
 # evaluation both say ours (`test_calls` compares them)
 OURS = dict.fromkeys(("call-args_empty_string", "call-args_number"),
@@ -32,7 +29,7 @@ OURS = dict.fromkeys(("call-args_empty_string", "call-args_number"),
 
 
 def rows(*kinds: str) -> pytest.MarkDecorator:
-    found = [pytest.param(row, id=row["id"]) for row in ROWS if row["id"].startswith(kinds)]
+    found = [pytest.param(row, id=name) for name, row in ROWS.items() if name.startswith(kinds)]
     return pytest.mark.parametrize("row", found)
 
 

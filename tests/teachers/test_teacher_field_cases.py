@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import resource
 import socket
@@ -21,6 +20,7 @@ from types import ModuleType
 import fault_server
 import pandas as pd
 import pytest
+from field_cases import CASES, read_cases
 from project_commands import collect_command
 from small_student import new_run
 from test_chat_endpoint import asking
@@ -38,11 +38,7 @@ from mentor_kit.teachers.attempt import Attempt
 from mentor_kit.teachers.dialogue import read_reply, render_reply
 
 ROOT = Path(__file__).parents[2]
-CASES = Path(os.environ.get("MENTOR_KIT_SHARED", ROOT.parent / "shared")) / "cases"
-FILE = CASES / "field_teachers.jsonl"
-ROWS = {}
-if FILE.is_file():
-    ROWS = {row["id"]: row for row in map(json.loads, FILE.read_text("utf-8").split("\n")[:-1])}
+ROWS = read_cases("teachers")
 # rows that ordinary tests run whole: id -> the test
 ELSEWHERE = {
     "P22": "tests/collection/test_attempt_store.py::test_kills_lose_and_double_nothing",
