@@ -184,5 +184,5 @@ def advantage_by_calls(frame: pd.DataFrame) -> Picture:
     axes.legend()
     share = (frame["group"] == "none right").mean()
     return figure, f"""Mean advantage by number of calls, in the {share:.0%} of groups without a
-        right answer. There a bonus for not inventing tools, paid for no call too, is all that
-        differs: a line that falls teaches to call less."""
+        right answer. Only small terms differ there, most of all a bonus for not inventing
+        tools, which is paid for no call, too: a line that falls teaches to call less."""
