@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 import torch
 
 import mentor_kit as mk
-from mentor_kit.core.trajectory import render_environment
+from mentor_kit.core.chat_markup import render_environment
 from mentor_kit.students.sampling import next_tokens, step_seed, turn_generator
 
 

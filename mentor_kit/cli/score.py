@@ -21,10 +21,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mentor_kit.core.chat_markup import EOS
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record, load_records, save_records
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import EOS, Trajectory
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.judging.judge import require_graders
 from mentor_kit.rewards import Reward, Score, load_reward, reference_from_names

@@ -14,10 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mentor_kit.core.chat_markup import utf8
 from mentor_kit.core.files import atomic_path
 from mentor_kit.core.html import record_html
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import Trajectory, utf8
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 
 ROW_GROUP = 5_000  # records that stand as a table beside themselves

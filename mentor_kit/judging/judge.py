@@ -37,7 +37,8 @@ from fractions import Fraction
 from functools import lru_cache
 from importlib.util import find_spec
 
-from mentor_kit.core.trajectory import EOS, Trajectory
+from mentor_kit.core.chat_markup import EOS
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.judging.worker import PACKAGES, ask_graders
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import Trajectory, Turn, render_call, render_environment
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.toolboxes.arithmetic import ARITHMETIC
 
 PROBLEM = Problem(

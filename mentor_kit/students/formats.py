@@ -34,16 +34,14 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from mentor_kit.core.trajectory import (
+from mentor_kit.core.chat_markup import (
     ASSISTANT,
     EOS,
-    THOUGHT_RE,
-    Trajectory,
-    Turn,
     escape_chat_markup,
     render_environment,
     render_turn,
 )
+from mentor_kit.core.trajectory import THOUGHT_RE, Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.students.turns import decode_completion, last_turn
 

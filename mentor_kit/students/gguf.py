@@ -14,8 +14,8 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from mentor_kit.core.chat_markup import EOS
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import EOS
 from mentor_kit.errors import UserError
 from mentor_kit.students.student import Student
 from mentor_kit.students.tiny import PAD, chat_template

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
+from mentor_kit.core.chat_markup import render_environment
 from mentor_kit.core.environment import Environment, make_environment
 from mentor_kit.core.problem import Problem, prompt_messages, sample_indices
 from mentor_kit.core.toolbox import Toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn, render_environment
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.students.constrained import KnownToolNames
 from mentor_kit.students.formats import OURS, CallFormat

@@ -14,11 +14,12 @@ from transformers import GenerationConfig
 from transformers.utils import get_json_schema
 from transformers.utils import logging as transformers_logging
 
+from mentor_kit.core.chat_markup import EOS
 from mentor_kit.core.files import atomic_path
 from mentor_kit.core.problem import Problem, prompt_messages
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
-from mentor_kit.core.trajectory import EOS, Trajectory
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.judging.verdicts import judge_trajectory
 from mentor_kit.students import torch_setup  # noqa: F401 - for its effect

@@ -16,8 +16,8 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from mentor_kit.core.chat_markup import ASSISTANT, EOS
 from mentor_kit.core.toolbox import Toolbox
-from mentor_kit.core.trajectory import ASSISTANT, EOS
 from mentor_kit.students import torch_setup  # noqa: F401 - for its effect
 
 PAD, IM_START = "<|endoftext|>", "<|im_start|>"

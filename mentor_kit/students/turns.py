@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from mentor_kit.core.chat_markup import EOS
 from mentor_kit.core.toolbox import MAX_NAME, NOT_AN_OBJECT, Toolbox
-from mentor_kit.core.trajectory import EOS, Finish, Trajectory, Turn
+from mentor_kit.core.trajectory import Finish, Trajectory, Turn
 
 
 def execute_turn(toolbox: Toolbox, turn: Turn) -> list[str]:

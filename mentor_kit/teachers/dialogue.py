@@ -14,17 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mentor_kit.core.chat_markup import MARK_RE, REASONING_FIELDS, render_call, utf8
 from mentor_kit.core.environment import Environment, EnvResponse
 from mentor_kit.core.problem import Problem, prompt_messages
 from mentor_kit.core.toolbox import Observation, Toolbox, error_observation
-from mentor_kit.core.trajectory import (
-    MARK_RE,
-    REASONING_FIELDS,
-    Trajectory,
-    Turn,
-    render_call,
-    utf8,
-)
+from mentor_kit.core.trajectory import Trajectory, Turn
 
 CHAT_MARK = re.compile(r"<(?=\|im_(?:start|end)\|)")
 # fields of servers, before thoughts in the content

@@ -20,9 +20,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mentor_kit.core.chat_markup import content_text, render_call
 from mentor_kit.core.problem import INSTRUCTION
 from mentor_kit.core.tables import Row, answer_cell, as_mapping, structured
-from mentor_kit.core.trajectory import CALL_RE, RESPONSE_RE, content_text, render_call
+from mentor_kit.core.trajectory import CALL_RE, RESPONSE_RE
 from mentor_kit.errors import UserError
 
 DIALOGUES = ("messages", "conversations", "conversation", "dialogue")

@@ -33,9 +33,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn, render_call, render_environment
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.problems.registry.world import ATTRIBUTES, DATA, RELATIONS, WORDS
 

@@ -77,7 +77,7 @@ class LocalModelTeacher:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        from mentor_kit.core.trajectory import EOS
+        from mentor_kit.core.chat_markup import EOS
         from mentor_kit.students.backends import load_model
         from mentor_kit.students.tiny import chat_template
 

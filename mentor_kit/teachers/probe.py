@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
-from mentor_kit.core.trajectory import Turn, render_call
+from mentor_kit.core.trajectory import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.teachers.attempt import PARSER, UNREAD_CALL, hint
 from mentor_kit.teachers.dialogue import Dialogue, Reply, read_reply, render_reply

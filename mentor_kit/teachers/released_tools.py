@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import Trajectory, Turn, render_call
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.teachers.attempt import Attempt
 
 

@@ -29,9 +29,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mentor_kit.core.chat_markup import escape_chat_markup
 from mentor_kit.core.files import atomic_path, find_path
 from mentor_kit.core.toolbox import Toolbox
-from mentor_kit.core.trajectory import escape_chat_markup
 from mentor_kit.errors import ToolError, UserError
 from mentor_kit.runs.machine import cache_folder
 

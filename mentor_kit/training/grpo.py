@@ -19,9 +19,10 @@ from typing import Any
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
+from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import Turn, render_call, render_environment
+from mentor_kit.core.trajectory import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import Reward
 from mentor_kit.runs.run import Run

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 
+from mentor_kit.core.chat_markup import EOS, render_call, render_environment
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import EOS, Trajectory, render_call, render_environment
+from mentor_kit.core.trajectory import Trajectory
 
 CALLS = [("add", {"a": 12, "b": 30}), ("multiply", {"a": "1,200", "b": 0.5}),
          ("power", {"a": 2, "b": 64}),

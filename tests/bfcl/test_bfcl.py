@@ -13,8 +13,9 @@ import pytest
 from mentor_kit.bfcl import checker as bfcl
 from mentor_kit.bfcl.checker import bfcl_verdicts, decode_calls
 from mentor_kit.bfcl.items import CATEGORIES, load, tool_schema
+from mentor_kit.core.chat_markup import EOS, render_call
 from mentor_kit.core.problem import Problem, known_tools
-from mentor_kit.core.trajectory import EOS, Trajectory, render_call
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.registry import load_benchmark
 

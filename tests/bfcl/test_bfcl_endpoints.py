@@ -18,9 +18,10 @@ from mentor_kit.bfcl import checker as bfcl
 from mentor_kit.bfcl.checker import bfcl_verdicts
 from mentor_kit.bfcl.items import MORE_TOOLS, load
 from mentor_kit.bfcl.multi_turn import multi_turn_verdicts
+from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.environment import OWN, Environment, make_environment
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import Trajectory, Turn, render_call
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.evaluation.evaluate import evaluate
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.attempt import reject_reason

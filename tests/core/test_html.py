@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.html import (
     Html,
     compact_call,
@@ -21,7 +22,7 @@ from mentor_kit.core.html import (
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import ToolCall, Trajectory, Turn, render_call, render_environment
+from mentor_kit.core.trajectory import ToolCall, Trajectory, Turn
 
 NAMES = load_toolbox("arithmetic").names
 ALLOWED = {"div", "span", "b", "details", "summary"}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import (
     COLUMNS,
@@ -22,7 +23,7 @@ from mentor_kit.core.records import (
     save_records,
     to_json,
 )
-from mentor_kit.core.trajectory import Trajectory, Turn, render_call, render_environment
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 
 CALLS = Turn("Add.\n" + render_call("add", {"a": 1, "numbers": [1, None]}), "eos",

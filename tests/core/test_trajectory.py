@@ -11,18 +11,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mentor_kit.core.trajectory import (
-    CALL_OR_THOUGHT_RE,
-    CALL_RE,
+from mentor_kit.core.chat_markup import (
     EOS,
-    RESPONSE_RE,
-    Trajectory,
-    Turn,
     read_arguments,
     render_call,
     render_environment,
     render_turn,
 )
+from mentor_kit.core.trajectory import CALL_OR_THOUGHT_RE, CALL_RE, RESPONSE_RE, Trajectory, Turn
 from mentor_kit.errors import UserError
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'

@@ -13,9 +13,10 @@ from small_student import BOX, new_run, untrained
 
 from mentor_kit.collection.attempt_store import AttemptStore
 from mentor_kit.collection.collect import attempt
+from mentor_kit.core.chat_markup import EOS, render_call, render_environment
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record, load_records
-from mentor_kit.core.trajectory import EOS, Trajectory, Turn, render_call, render_environment
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.evaluate import evaluate

@@ -17,8 +17,9 @@ from mentor_kit.collection.attempt_store import AttemptStore
 from mentor_kit.collection.collect import collect as run_collection
 from mentor_kit.collection.collection import Collection
 from mentor_kit.collection.config import CollectConfig
+from mentor_kit.core.chat_markup import EOS, render_call, render_environment
 from mentor_kit.core.records import Record, load_records
-from mentor_kit.core.trajectory import EOS, Trajectory, Turn, render_call, render_environment
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation import stage, students
 from mentor_kit.evaluation.config import EvaluateConfig

@@ -30,9 +30,10 @@ from mentor_kit.analysis.frame import Results, load_results
 from mentor_kit.analysis.macros import numbers_tex
 from mentor_kit.bfcl import checker, multi_turn
 from mentor_kit.cli.score import score_file
+from mentor_kit.core.chat_markup import EOS
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import EOS, Trajectory
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.registry import check_benchmark, check_each_once
 from mentor_kit.evaluation.benchmarks.scorers import answer_scores, qa_verdicts

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from synthetic_results import student_record, teacher_record
 
+from mentor_kit.core.chat_markup import EOS
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import EOS, Trajectory
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.evaluation.benchmarks.scorers import answer_scores, qa_verdicts
 from mentor_kit.evaluation.evaluate import scored
 from mentor_kit.evaluation.report import accuracy_finding, failure_finding, interval_table

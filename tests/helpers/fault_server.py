@@ -20,8 +20,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import render_call
 
 FAULTS = ("retry_after", "http_500", "cut", "stall", "truncated_json", "bad_arguments",
           "unknown_tool", "empty_choices")

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from mentor_kit.collection.collect import attempt
+from mentor_kit.core.chat_markup import ASSISTANT, EOS
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import ASSISTANT, EOS
 from mentor_kit.problems import load_problems
 from mentor_kit.runs.open import init_run
 from mentor_kit.runs.run import Run

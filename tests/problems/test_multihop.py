@@ -9,8 +9,9 @@ from importlib.util import find_spec
 
 import pytest
 
+from mentor_kit.core.chat_markup import EOS, render_call, render_environment
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import EOS, Trajectory, Turn, render_call, render_environment
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.scorers import answer_scores, normalise_answer, qa_verdicts
 from mentor_kit.evaluation.config import EvaluateConfig

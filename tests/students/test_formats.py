@@ -26,15 +26,10 @@ from transformers import (
 )
 from trl import chat_template_utils as trl_templates
 
+from mentor_kit.core.chat_markup import EOS, render_call, render_environment
 from mentor_kit.core.records import load_records
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
-from mentor_kit.core.trajectory import (
-    EOS,
-    Trajectory,
-    Turn,
-    render_call,
-    render_environment,
-)
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.students import rollout
 from mentor_kit.students.formats import PROBE, call_format

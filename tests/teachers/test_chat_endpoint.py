@@ -18,8 +18,9 @@ from mentor_kit.collection.collection import Collection
 from mentor_kit.collection.config import CollectConfig
 from mentor_kit.collection.dispatch import CollectionBar, run_async
 from mentor_kit.collection.export import export_mentor_data
+from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn, render_call
+from mentor_kit.core.trajectory import Trajectory, Turn
 from mentor_kit.errors import UserError
 from mentor_kit.runs.parameters import configure
 from mentor_kit.teachers import load_teacher

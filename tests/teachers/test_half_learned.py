@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from mentor_kit.collection.collect import attempt
+from mentor_kit.core.chat_markup import EOS
 from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import EOS
 from mentor_kit.errors import UserError
 from mentor_kit.judging.verdicts import judge_trajectory
 from mentor_kit.problems import load_problems

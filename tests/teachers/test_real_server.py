@@ -31,9 +31,9 @@ from small_student import new_run
 from mentor_kit.collection.collect import collect, plan_collection
 from mentor_kit.collection.collection import Collection
 from mentor_kit.collection.config import CollectConfig
+from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import load_records
-from mentor_kit.core.trajectory import render_call
 from mentor_kit.errors import UserError
 from mentor_kit.runs.open import load_run
 from mentor_kit.runs.parameters import configure

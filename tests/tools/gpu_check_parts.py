@@ -153,8 +153,8 @@ def _random_student(taught: stage.TrainingData, sizes: Sizes, folder: Path) -> N
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+    from mentor_kit.core.chat_markup import EOS
     from mentor_kit.core.toolbox import load_toolbox
-    from mentor_kit.core.trajectory import EOS
     from mentor_kit.students.student import Student
     from mentor_kit.students.tiny import PAD, build_tokenizer, chat_template
 

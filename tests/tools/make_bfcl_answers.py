@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from mentor_kit.bfcl.checker import decode_calls
-from mentor_kit.core.trajectory import Turn, render_call
+from mentor_kit.core.chat_markup import render_call
+from mentor_kit.core.trajectory import Turn
 
 CATEGORIES = ("simple_python", "multiple", "parallel", "parallel_multiple", "live_simple",
               "irrelevance")

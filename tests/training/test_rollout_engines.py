@@ -16,9 +16,9 @@ import torch
 from small_student import BOX, by_heart, grpo_trainer_of, steady_seed, teacher_records
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from mentor_kit.core.chat_markup import ASSISTANT, EOS, render_call
 from mentor_kit.core.records import load_records
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import ASSISTANT, EOS, render_call
 from mentor_kit.errors import UserError
 from mentor_kit.students import rollout
 from mentor_kit.students.student import Student
