@@ -16,10 +16,8 @@ from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.problems import load_problems
-from mentor_kit.problems.stories.held_out import CHAINS, UNSEEN
 from mentor_kit.problems.stories.source import SPLITS, load, run_program, structures
-from mentor_kit.problems.stories.structures import NAMES, OBJECTS
-from mentor_kit.problems.stories.trained import TRAINED
+from mentor_kit.problems.stories.structures import CHAINS, NAMES, OBJECTS, TRAINED, UNSEEN
 
 ROOT = Path(__file__).parents[2]
 TOOLBOX = load_toolbox("arithmetic")

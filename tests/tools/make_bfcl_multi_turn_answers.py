@@ -22,9 +22,8 @@ from bfcl_gold import DONE, Calls, gold_turns, say
 
 from mentor_kit.bfcl.checker import decode_calls
 from mentor_kit.bfcl.items import MULTI_TURN, load
-from mentor_kit.core.problem import Problem
+from mentor_kit.core.problem import Problem, known_tools
 from mentor_kit.core.trajectory import Turn
-from mentor_kit.metrics.trajectories import known_names
 
 MODEL = "gpt-4.1-2025-04-14-FC"
 OUT = Path(__file__).parents[1] / "data" / "bfcl_multi_turn_answers.jsonl"
@@ -67,7 +66,7 @@ def spoil(calls: Calls, kind: str, known: Sequence[str]) -> Calls:
 
 def answer(problem: Problem, kind: str, number: int) -> list[list[str]]:
     """The texts of each user turn."""
-    turns, known = gold_turns(problem), known_names(problem)
+    turns, known = gold_turns(problem), known_tools(problem)
     called = [i for i, calls in enumerate(turns) if calls]
     place = called[number % len(called)]
     texts = [say(spoil(calls, kind, known) if i == place else calls, kind != "right_step_by_step")

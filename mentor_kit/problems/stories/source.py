@@ -23,9 +23,14 @@ import numpy as np
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
 from mentor_kit.errors import UserError
-from mentor_kit.problems.stories.held_out import CHAINS, UNSEEN
-from mentor_kit.problems.stories.structures import NAMES, OBJECTS, Structure
-from mentor_kit.problems.stories.trained import TRAINED
+from mentor_kit.problems.stories.structures import (
+    CHAINS,
+    NAMES,
+    OBJECTS,
+    TRAINED,
+    UNSEEN,
+    Structure,
+)
 
 SPLITS = ("train", "validation", "in_domain", "longer_chains", "bigger_numbers", "other_phrasing",
           "unseen_combinations")

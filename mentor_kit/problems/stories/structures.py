@@ -3,7 +3,7 @@ vocabulary.
 
 A structure is one kind of story. Its program names tools of the arithmetic toolbox; an argument is
 the name of a slot (a number that the question states in digits), the index of an earlier call (its
-result), or a list of these. The tables are `story_tables_trained` and `story_tables_held_out`.
+result), or a list of these. The tables are in `stories.yaml`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any, Literal
+
+import yaml
 
 NAMES = ("Mia", "Ben", "Ana", "Tom", "Lea", "Sam", "Eva", "Max", "Ida", "Leo", "Zoe", "Kim")
 OBJECTS = ("apples", "pears", "nuts", "eggs", "cakes", "books", "pens", "cards", "stamps", "balls",
@@ -47,30 +50,6 @@ class Slot:
         if self.kind == "square":
             return n * n / 100**self.places if self.places else n * n
         return -n if self.kind == "below" else n * drawn.get(self.of, 1)
-
-
-def whole(low: int, high: int) -> Slot:
-    return Slot("whole", low, high)
-
-
-def below(low: int, high: int) -> Slot:
-    return Slot("below", low, high)
-
-
-def times(of: str, low: int, high: int) -> Slot:
-    return Slot("times", low, high, of=of)
-
-
-def square(low: int, high: int, places: int = 0) -> Slot:
-    return Slot("square", low, high, places=places)
-
-
-def decimal(low: int, high: int, places: int) -> Slot:
-    return Slot("decimal", low, high, places=places)
-
-
-def keep(low: int, high: int) -> Slot:
-    return Slot("keep", low, high)
 
 
 @dataclass(frozen=True)
@@ -113,3 +92,18 @@ class Structure:
             if bigger and slot.kind != "keep" and abs(drawn[name]) <= self.trained_limit(name):
                 return None
         return drawn
+
+
+def _structure(name: str, row: Mapping[str, Any]) -> Structure:
+    slots = {}
+    for slot, limits in row["slots"].items():
+        (kind, (low, high)), *rest = limits.items()
+        slots[slot] = Slot(kind, low, high, **dict(rest))
+    return Structure(name, slots, tuple(map(tuple, row["program"])), tuple(row["phrasings"]),
+                     tuple(row.get("others", ())))
+
+
+TABLES = yaml.safe_load(
+    (files("mentor_kit.problems.stories") / "stories.yaml").read_text(encoding="utf-8"))
+TRAINED, CHAINS, UNSEEN = (tuple(_structure(*row) for row in TABLES[part].items())
+                           for part in ("trained", "chains", "unseen"))
