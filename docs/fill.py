@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mentor_kit.analysis.style import label
@@ -27,6 +28,7 @@ HOME_AND_AWAY = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 SHOWN = ("cold_start", "sft", "sparse", "strict", "mentor")
 HERO = "demo"  # whose curves and question docs/make_hero.py draws
 GSM = "cpu-5-seeds"
+RIVALS = ("opd", "rft", "dpo", "mixed", "turn_credit")
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MAIN = ("cold_start", "cold_start_constrained", "sft", "sparse", "mentor")
 ALL = (*MAIN, "any_overlap", "no_tool_match", "set_f1")
@@ -149,7 +151,11 @@ def study() -> str:
 
 
 def difference(rows: list[dict[str, str]], split: str, other: str) -> str:
-    row = next(r for r in rows if r["split"] == split and r["other"] == other)
+    return interval(next(r for r in rows if r["split"] == split and r["other"] == other))
+
+
+def interval(row: dict[str, str]) -> str:
+    """+4.6 [1.9, 7.3], in points"""
     value, low, high = (100 * float(row[name]) for name in ("estimate", "low", "high"))
     return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
 
@@ -180,9 +186,30 @@ def rivals() -> str:
                      "sampled tokens", "teacher tokens", "teacher forward passes"], rows))
 
 
+def evidence(method: str) -> str:
+    """One method of the rivals' study minus MENTOR, in and out of domain, a column a condition."""
+    if not (REFERENCE / "rivals").is_dir():
+        return "No results of `params/rivals.yaml` yet.\n"
+    rows = [r for r in read("rivals", "differences") if r["method"] == method]
+    columns = list(dict.fromkeys((r["cold_start_level"], float(r["quirk"])) for r in rows))
+    found = {(r["cold_start_level"], float(r["quirk"]), r["split"]): r for r in rows}
+    seeds = listed_range({int(r["seeds"]) for r in rows})
+    return (f"Minus MENTOR in points, {seeds} cold starts, 95% intervals over cold starts and "
+            "items:\n\n"
+            + table(["", *(f"{level}, {DOSES[dose]} teacher" for level, dose in columns)],
+                    [[words, *(interval(found[(*c, split)]) for c in columns)]
+                     for split, words in HOME_AND_AWAY.items()]))
+
+
+def listed_range(numbers: set[int]) -> str:
+    """3, or 1 to 3."""
+    return " to ".join(str(n) for n in sorted({min(numbers), max(numbers)}))
+
+
 BLOCKS: dict[str, Callable[[], str]] = {"headline": headline, "notebooks": notebooks,
                                         "study": study, "regimes": regimes,
-                                        "stories": stories, "rivals": rivals}
+                                        "stories": stories, "rivals": rivals,
+                                        **{f"evidence_{m}": partial(evidence, m) for m in RIVALS}}
 
 
 def filled(text: str) -> str:
