@@ -36,6 +36,7 @@ from mentor_kit.training.reward_function import FORWARDS
 from mentor_kit.training.shared_prefix import MAX_SCORES, Rows, can_share, hidden_states
 
 HELD_OUT = 64  # rollouts of `held_out`
+MOST_WEIGHT = 1.2  # of a turn, where it counts more than the first (SOD: 1 + delta)
 
 
 class Divergences(NamedTuple):
@@ -44,12 +45,14 @@ class Divergences(NamedTuple):
     Args:
         row, place: where each stands.
         divergence, entropy: in nats; the student's entropy carries no gradient.
+        gap: |log p - log q| of the token that was written; no gradient.
     """
 
     row: torch.Tensor
     place: torch.Tensor
     divergence: torch.Tensor
     entropy: torch.Tensor
+    gap: torch.Tensor
 
 
 class WhiteBoxTeacher:
@@ -113,8 +116,8 @@ class DistillationTrainer(SharedPromptTrainer):
                                  temperature=self.temperature,
                                  autocast=self.compute_loss_context_manager):
             place = (found.row, found.place)
-            weight = weights[place] * step_weights(found.divergence.detach(), found.row,
-                                                   turns[place], self.turn_weight)
+            weight = weights[place] * step_weights(found.gap, found.row, turns[place],
+                                                   self.turn_weight)
             part = (found.divergence * weight).sum()
             self.accelerator.backward(part)
             loss = loss + part.detach()
@@ -141,18 +144,21 @@ def divergences(student: Any, teacher: Any, rows: Rows, micro_batch: int, *, bet
     """
     heads = [plain_model(model).get_output_embeddings() for model in (student, teacher)]
 
-    def compare(*states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def compare(ours: torch.Tensor, theirs: torch.Tensor, written: torch.Tensor
+                ) -> tuple[torch.Tensor, ...]:
         ours, theirs = ((head(s).float() / temperature).log_softmax(-1)
-                        for head, s in zip(heads, states, strict=True))
-        entropy = -(ours.detach().exp() * ours.detach()).sum(-1)
-        return token_divergence(ours, theirs, beta), entropy
+                        for head, s in zip(heads, (ours, theirs), strict=True))
+        plain = ours.detach()
+        gap = (plain - theirs).gather(1, written[:, None])[:, 0].abs()
+        return token_divergence(ours, theirs, beta), -(plain.exp() * plain).sum(-1), gap
 
     size = max(1, MAX_SCORES // (4 * student.config.vocab_size))
     passes = [hidden_states(m, rows, micro_batch, autocast=autocast) for m in (student, teacher)]
     for ours, theirs in zip(*passes, strict=True):
         with autocast():
-            pieces = [checkpoint(compare, *states, use_reentrant=False) for states
-                      in zip(ours.states.split(size), theirs.states.split(size), strict=True)]
+            columns = (t.split(size) for t in (ours.states, theirs.states, ours.targets))
+            pieces = [checkpoint(compare, *piece, use_reentrant=False)
+                      for piece in zip(*columns, strict=True)]
         yield Divergences(ours.row, ours.place,
                           *(torch.cat(column) for column in zip(*pieces, strict=True)))
 
@@ -177,26 +183,28 @@ def token_divergence(student: torch.Tensor, teacher: torch.Tensor, beta: float) 
     return beta * of_teacher + (1 - beta) * of_student
 
 
-def step_weights(divergence: torch.Tensor, row: torch.Tensor, turn: torch.Tensor, exponent: float
+def step_weights(gap: torch.Tensor, row: torch.Tensor, turn: torch.Tensor, exponent: float
                  ) -> torch.Tensor:
-    """How much each token counts, (tokens): (D of the first turn / D of its turn) ** exponent, at
-    most 1, with D a turn's mean divergence.
+    """How much each token counts, (tokens): (d of the first turn / d of its turn), at most 1.2, to
+    the power of `exponent`; d is a turn's mean gap.
 
-    The idea of SOD (arXiv 2605.07725): where a wrong call has led student and teacher apart, the
-    teacher grades states that it does not know; a turn that is near the teacher again counts in
-    full. Its paper's own weight could not be read; this one is ours.
+    With exponent 1 it is the weight of SOD's released code (arXiv 2605.07725,
+    `compute_stepwise_opd_weights`, delta 0.2 as in its script): where a wrong call has led student
+    and teacher apart, the teacher grades states that it does not know; a turn that is near the
+    teacher again counts in full. The exponent is ours.
 
     Args:
-        divergence, row, turn: of each token, (tokens); turns are numbered from 0 in each row.
+        gap: |log p - log q| of the written token; row, turn: of each token, (tokens); turns are
+            numbered from 0 in each row.
     """
     if not exponent or not len(row):
-        return torch.ones_like(divergence)
+        return torch.ones_like(gap)
     most = int(turn.max()) + 1
     cell, size = row * most + turn, (int(row.max()) + 1) * most
     sums, counts = (torch.zeros(size, device=row.device).index_add(0, cell, values)
-                    for values in (divergence, torch.ones_like(divergence)))
-    means = (sums / counts.clamp(min=1)).clamp(min=1e-6)
-    return (means[row * most] / means[cell]).clamp(max=1) ** exponent
+                    for values in (gap, torch.ones_like(gap)))
+    means = sums / counts.clamp(min=1) + 1e-6
+    return (means[row * most] / means[cell]).clamp(max=MOST_WEIGHT) ** exponent
 
 
 def turn_numbers(mask: torch.Tensor) -> torch.Tensor:

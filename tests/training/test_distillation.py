@@ -124,18 +124,24 @@ def test_tool_results_carry_no_loss(tmp_path):
     places = {(int(r), int(p)) for d in read for r, p in zip(d.row, d.place, strict=True)}
     assert places == {(int(r), int(p)) for r, p in zip(*torch.where(scored.bool()), strict=True)}
     assert 0 < len(places) < int(batch["completion_mask"].sum())
+    log_p, log_q = (whole_rows(s.model, batch).gather(2, batch["completion_ids"][..., None])[..., 0]
+                    for s in (student, teacher))
+    for d in read:
+        gap = (log_p - log_q).abs()[d.row, d.place]
+        assert torch.allclose(d.gap, gap, atol=1e-5) and gap.max() > 1e-3
 
 
 def test_turns_and_their_weights_by_hand():
     mask = torch.tensor([[1, 1, 0, 0, 1, 0, 1, 1], [1, 0, 0, 0, 0, 0, 0, 0]])
     numbers = turn_numbers(mask)
     assert numbers[mask.bool()].tolist() == [0, 0, 1, 2, 2, 0]
-    divergence = torch.tensor([0.1, 0.3, 0.8, 0.1, 0.1, 0.5])  # means .2, .8, .1; .5
+    gap = torch.tensor([0.1, 0.3, 0.8, 0.1, 0.1, 0.5])  # means .2, .8, .1; .5
     row = torch.tensor([0, 0, 0, 0, 0, 1])
-    found = step_weights(divergence, row, numbers[mask.bool()], 2.0)
+    found = step_weights(gap, row, numbers[mask.bool()], 2.0)
     # the second turn is four times as far off as the first; the third is near again
-    assert found.tolist() == pytest.approx([1, 1, 1 / 16, 1, 1, 1])
-    assert step_weights(divergence, row, numbers[mask.bool()], 0.0).tolist() == [1] * 6
+    expected = [1, 1, 1 / 16, 1.44, 1.44, 1]
+    assert found.tolist() == pytest.approx(expected, rel=1e-4)
+    assert step_weights(gap, row, numbers[mask.bool()], 0.0).tolist() == [1] * 6
 
 
 SETTINGS = {"method": "opd", "distill_from": "memory", "steps": 12, "prompts_per_step": 8,
