@@ -23,7 +23,8 @@ from typing import Any
 
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.processes import inherited_variables
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.runs.machine import cache_folder
 

@@ -23,7 +23,8 @@ from mentor_kit.bfcl.executor import Sandbox, sandbox
 from mentor_kit.core.environment import Environment, EnvResponse
 from mentor_kit.core.problem import Problem, known_tools
 from mentor_kit.core.toolbox import MAX_NAME, Observation, error_observation
-from mentor_kit.core.trajectory import ERROR_PREFIXES, Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import ERROR_PREFIXES, Turn
 from mentor_kit.errors import ToolError
 
 # steps with calls in one user's turn, as the leaderboard allows; it ends an attempt at the next one

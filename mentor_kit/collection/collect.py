@@ -26,7 +26,8 @@ from mentor_kit.core.environment import OWN_FACTS
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record, save_records, to_json
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.problems import load_problems
 from mentor_kit.runs.files import write_atomic

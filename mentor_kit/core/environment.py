@@ -19,7 +19,7 @@ from mentor_kit.core.chat_markup import escape_chat_markup, render_environment, 
 from mentor_kit.core.plugins import ENVIRONMENTS, load_object
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import Toolbox
-from mentor_kit.core.trajectory import Turn
+from mentor_kit.core.turn import Turn
 
 OWN = "own"  # names the toolbox of problems that bring their own tools: it holds none
 OWN_TOOLBOX = Toolbox(OWN, [])

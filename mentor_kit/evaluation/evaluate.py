@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from mentor_kit.collection.collection import as_references
 from mentor_kit.core.problem import Problem, known_tools, sample_indices
 from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.judging.verdicts import judge_answers, judge_trajectory
 from mentor_kit.metrics.trajectories import by_problem, summarise

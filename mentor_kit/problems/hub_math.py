@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mentor_kit.core.cells import answer_cell, question_cell
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.tables import answer_cell, deal, question_cell, read_rows, source_name
+from mentor_kit.core.tables import deal, read_rows, source_name
 from mentor_kit.errors import UserError
 from mentor_kit.problems import normalise_question
 

@@ -17,18 +17,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mentor_kit.core.cells import answer_cell, as_mapping, column, question_cell, tool_names
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.tables import (
-    Row,
-    answer_cell,
-    as_mapping,
-    column,
-    deal,
-    question_cell,
-    read_rows,
-    source_name,
-    tool_names,
-)
+from mentor_kit.core.tables import Row, deal, read_rows, source_name
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.problems import normalise_question

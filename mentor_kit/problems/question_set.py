@@ -13,9 +13,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mentor_kit.core.cells import answer_cell, as_texts, column, question_cell
 from mentor_kit.core.files import find_path
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.tables import answer_cell, as_texts, column, question_cell, read_rows
+from mentor_kit.core.tables import read_rows
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import canonical_json, file_sha256
 

@@ -13,7 +13,8 @@ from typing import Any
 from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.toolboxes.arithmetic import ARITHMETIC
 
 PROBLEM = Problem(

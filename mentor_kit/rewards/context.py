@@ -9,7 +9,8 @@ from typing import Any
 
 from mentor_kit.core.problem import Problem, known_tools
 from mentor_kit.core.records import to_json
-from mentor_kit.core.trajectory import ToolCall, Trajectory, written_calls
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import ToolCall, written_calls
 from mentor_kit.judging.judge import Verdict, final_answer, judge
 
 

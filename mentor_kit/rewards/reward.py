@@ -28,7 +28,8 @@ from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.files import find_path
 from mentor_kit.core.plugins import load_object
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError, did_you_mean
 from mentor_kit.judging.judge import RULES
 from mentor_kit.rewards.context import RewardContext

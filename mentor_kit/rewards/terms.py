@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mentor_kit.core.trajectory import ToolCall
+from mentor_kit.core.turn import ToolCall
 from mentor_kit.rewards.context import RewardContext, canonical
 
 

@@ -21,11 +21,13 @@ from mentor_kit.core.chat_markup import render_environment
 from mentor_kit.core.environment import Environment, make_environment
 from mentor_kit.core.problem import Problem, prompt_messages, sample_indices
 from mentor_kit.core.toolbox import Toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.students.constrained import KnownToolNames
-from mentor_kit.students.formats import OURS, CallFormat
+from mentor_kit.students.formats import CallFormat
 from mentor_kit.students.kv_decoder import KVDecoder, can_keep_cache
+from mentor_kit.students.native_format import OURS
 from mentor_kit.students.sampling import (
     Draw,
     Sampling,

@@ -30,8 +30,9 @@ from mentor_kit.students.adapters import (
     save_merged,
     trained_parameters,
 )
-from mentor_kit.students.formats import MASK_TAG, OURS, call_format, plain_template
+from mentor_kit.students.formats import call_format
 from mentor_kit.students.loading import LoadConfig
+from mentor_kit.students.native_format import MASK_TAG, OURS, plain_template
 from mentor_kit.students.rollout import prompt_ids, rollout
 from mentor_kit.students.sampling import Sampling
 from mentor_kit.students.source import check_vocabulary

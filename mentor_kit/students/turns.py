@@ -19,7 +19,8 @@ from typing import Any
 
 from mentor_kit.core.chat_markup import EOS
 from mentor_kit.core.toolbox import MAX_NAME, NOT_AN_OBJECT, Toolbox
-from mentor_kit.core.trajectory import Finish, Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Finish, Turn
 
 
 def execute_turn(toolbox: Toolbox, turn: Turn) -> list[str]:

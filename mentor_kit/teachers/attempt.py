@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mentor_kit.core.problem import Problem, known_tools
-from mentor_kit.core.trajectory import ToolCall, Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import ToolCall, Turn
 from mentor_kit.judging.judge import final_answer, judge
 
 ACCEPTED = "accepted"

@@ -28,9 +28,10 @@ from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.teachers.attempt import Attempt, judged
-from mentor_kit.teachers.dialogue import Dialogue, read_reply
+from mentor_kit.teachers.dialogue import Dialogue
 from mentor_kit.teachers.endpoint import MAX_DETAIL, Endpoint, Log, RequestError, RetryPolicy
 from mentor_kit.teachers.probe import Asker, ping, probe
+from mentor_kit.teachers.reply import read_reply
 
 TOOLS = ("native", "text")
 NO_KEY = "none"

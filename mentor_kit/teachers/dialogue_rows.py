@@ -13,18 +13,25 @@ Everything is read as data. A row that cannot be read keeps the reason.
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mentor_kit.core.cells import answer_cell, as_mapping, structured
 from mentor_kit.core.chat_markup import content_text, render_call
 from mentor_kit.core.problem import INSTRUCTION
-from mentor_kit.core.tables import Row, answer_cell, as_mapping, structured
-from mentor_kit.core.trajectory import CALL_RE, RESPONSE_RE
+from mentor_kit.core.tables import Row
+from mentor_kit.core.turn import CALL_RE, RESPONSE_RE
 from mentor_kit.errors import UserError
+from mentor_kit.teachers.call_formats import (
+    Unreadable,
+    as_objects,
+    bracket_calls,
+    read_calls,
+    tool_schema,
+    tools_in,
+)
 
 DIALOGUES = ("messages", "conversations", "conversation", "dialogue")
 ANSWERS = ("answer", "golden_answers", "ground_truth", "reward_model.ground_truth",
@@ -32,12 +39,6 @@ ANSWERS = ("answer", "golden_answers", "ground_truth", "reward_model.ground_trut
 ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "developer": "system",
          "tool_call": "function_call", "observation": "tool", "function": "tool",
          "function_response": "tool", "tool_response": "tool", "ipython": "tool"}
-JSON_TYPES = {"str": "string", "string": "string", "int": "integer", "integer": "integer",
-              "float": "number", "number": "number", "bool": "boolean", "boolean": "boolean",
-              "list": "array", "array": "array", "tuple": "array", "set": "array",
-              "dict": "object", "object": "object"}
-TOOLS_BLOCK = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
-CALL_NAME = re.compile(r"[\s,]*([^()\[\]{}'\"=,]+)\(")
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,8 @@ def read_dialogue(row: Row, number: int, answer: str = "") -> DialogueRow:
     found = DialogueRow(number, answers=_answers(row, number, answer))
     try:
         return _read(row, found)
-    except _Unreadable as error:
+    except Unreadable as error:
         return replace(found, question=error.question, fault=str(error))
-
-
-class _Unreadable(Exception):
-    def __init__(self, fault: str, question: str = "") -> None:
-        super().__init__(fault)
-        self.question = question
 
 
 def _answers(row: Row, number: int, answer: str) -> tuple[str, ...]:
@@ -98,7 +93,7 @@ def _answers(row: Row, number: int, answer: str) -> tuple[str, ...]:
 
 
 def _read(row: Row, found: DialogueRow) -> DialogueRow:
-    tools = tuple(tool_schema(t) for t in _listed(row.get("tools") or row.get("functions")))
+    tools = tuple(tool_schema(t) for t in as_objects(row.get("tools") or row.get("functions")))
     info = as_mapping(row.get("extra_info")) or {}
     text = row.get("response") if "response" in row else info.get("trajectory")
     if "question" in row and isinstance(text, str):
@@ -106,7 +101,7 @@ def _read(row: Row, found: DialogueRow) -> DialogueRow:
                        finish=row.get("finish"), toolbox=str(row.get("toolbox") or ""),
                        rejected=_rejected(as_mapping(row.get("meta")) or {}))
     if row.get("query") and "answers" in row:
-        said = {"role": "assistant", "tool_calls": _calls(row["answers"])}
+        said = {"role": "assistant", "tool_calls": read_calls(row["answers"])}
         return replace(found, question=str(row["query"]).strip(), messages=(said,), tools=tools)
     name = next((n for n in DIALOGUES if n in row), None)
     if name is None:
@@ -125,22 +120,22 @@ def _rejected(meta: Mapping[str, Any]) -> str:
 def _conversation(written: Any, system: str, tools: tuple[Mapping[str, Any], ...],
                   found: DialogueRow) -> DialogueRow:
     if not isinstance(written, list) or not all(isinstance(m, Mapping) for m in written):
-        raise _Unreadable("the dialogue is not a list of messages")
+        raise Unreadable("the dialogue is not a list of messages")
     messages = [m for raw in written for m in _messages(raw)]
     first = next((i for i, m in enumerate(messages) if m["role"] not in ("system", "user")),
                  len(messages))
     prompt, rest = messages[:first], messages[first:]
     asked = [content_text(m["content"]).strip() for m in prompt if m["role"] == "user"]
     if len(asked) != 1 or not asked[0]:
-        raise _Unreadable(f"not one user message but {len(list(filter(None, asked)))} stand before "
+        raise Unreadable(f"not one user message but {len(list(filter(None, asked)))} stand before "
                           "the first answer")
     question = asked[0].removesuffix(INSTRUCTION).strip()
     told = [system, *(content_text(m["content"]) for m in prompt if m["role"] == "system")]
     system = "\n\n".join(filter(None, map(str.strip, told)))
-    if in_system := () if tools else _tools_in(system):
+    if in_system := () if tools else tools_in(system):
         tools, system = in_system, ""  # it says in which form to call, which is not ours
     if other := [m["role"] for m in rest if m["role"] not in ("assistant", "tool", "user")]:
-        raise _Unreadable(f"a message of role {other[0]!r} stands within the dialogue", question)
+        raise Unreadable(f"a message of role {other[0]!r} stands within the dialogue", question)
     names = {tool["function"]["name"] for tool in tools}
     return replace(found, question=question, messages=tuple(_merged(rest, names)), system=system,
                    tools=tools)
@@ -152,10 +147,10 @@ def _messages(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
     role = str(raw.get("role") or raw.get("from")).lower()
     role, content = ROLES.get(role, role), raw.get("content", raw.get("value"))
     if role == "function_call":
-        return [{"role": "assistant", "content": None, "tool_calls": _calls(content)}]
+        return [{"role": "assistant", "content": None, "tool_calls": read_calls(content)}]
     message = {**raw, "role": role, "content": content}
     if calls := raw.get("tool_calls"):
-        message["tool_calls"] = _calls(calls)
+        message["tool_calls"] = read_calls(calls)
     if not isinstance(content, list):
         return [message]
     parts = [p if isinstance(p, Mapping) else {"text": p} for p in content]
@@ -219,133 +214,3 @@ def _results(content: Any, n_calls: int) -> list[Any]:
     named = isinstance(items, list) and len(items) == n_calls and all(
         isinstance(i, Mapping) and "name" in i for i in items)
     return [i.get("results", i.get("result", i.get("content", i))) for i in items] if named else []
-
-
-def _calls(written: Any) -> list[dict[str, Any]]:
-    """Calls with `function` and `id`, of a list or a single one, in JSON text or not."""
-    calls = []
-    for call in _listed(written):
-        function = as_mapping(call.get("function")) or call
-        arguments = function.get("arguments", function.get("parameters"))
-        calls.append({"id": str(call.get("id", "")), "function": {"name": function.get("name"),
-                                                         "arguments": arguments}})
-    return calls
-
-
-def _listed(written: Any) -> list[Mapping[str, Any]]:
-    found = structured(written)
-    found = [found] if isinstance(found, Mapping) else found or []
-    if not isinstance(found, list) or not all(isinstance(f, Mapping) for f in found):
-        raise _Unreadable(f"calls or tools are not a list of objects ({str(written)[:80]})")
-    return found
-
-
-def bracket_calls(text: str, names: Iterable[str]) -> list[dict[str, Any]]:
-    """The calls of `[name(argument=value), ...]`; [] for any other text. Names may hold blanks, so
-    only these `names` are calls."""
-    inner, at, calls = text.strip(), 0, []
-    if not (inner.startswith("[") and inner.endswith(")]")):
-        return []
-    inner = inner[1:-1]
-    while at < len(inner):
-        found = CALL_NAME.match(inner, at)
-        end = _closing(inner, found.end()) if found else -1
-        arguments = _keywords(inner[found.end():end]) if end >= 0 else None
-        if arguments is None or found[1].strip() not in names:
-            return []
-        calls.append({"function": {"name": found[1].strip(), "arguments": arguments}})
-        at = end + 1
-    return calls
-
-
-def _closing(text: str, start: int) -> int:
-    """Where the bracket closes that was opened before `start`; -1 where it does not."""
-    depth, quote, skip = 1, "", False
-    for at in range(start, len(text)):
-        c = text[at]
-        if skip or (quote and c != quote and c != "\\"):
-            skip = False
-        elif c == "\\":
-            skip = True
-        elif c in "'\"":
-            quote = "" if quote else c
-        elif not quote:
-            depth += (c in "([{") - (c in ")]}")
-            if depth == 0:
-                return at
-    return -1
-
-
-class _Constants(ast.NodeTransformer):
-    """JSON's names of constants as Python's."""
-
-    NAMES = {"true": True, "false": False, "null": None}
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return ast.Constant(self.NAMES[node.id]) if node.id in self.NAMES else node
-
-
-def _keywords(text: str) -> dict[str, Any] | None:
-    """The arguments of `a=1, b="x"`; None where they are not literals with names."""
-    try:
-        call = ast.parse(f"f({text})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
-            return None
-        return {k.arg: ast.literal_eval(_Constants().visit(k.value)) for k in call.keywords}
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        return None
-
-
-def _tools_in(system: str) -> tuple[dict[str, Any], ...]:
-    """The tools that a system message lists as JSON."""
-    if block := TOOLS_BLOCK.search(system):
-        listed = structured(block[1].strip())
-        listed = listed if isinstance(listed, list) else map(as_mapping, block[1].splitlines())
-        return tuple(tool_schema(t) for t in listed if t)
-    for start in list(re.finditer(r"\[\s*\{", system))[:3]:
-        try:
-            listed, _ = json.JSONDecoder().raw_decode(system, start.start())
-        except (ValueError, RecursionError):
-            continue
-        if all(isinstance(t, Mapping) and ("name" in t or "function" in t) for t in listed):
-            return tuple(map(tool_schema, listed))
-    return ()
-
-
-def tool_schema(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool as a JSON schema that chat templates take, whatever names its types have.
-
-    Parameters may be a schema, or a struct of name -> type and description.
-    """
-    function = as_mapping(tool.get("function")) or tool
-    if not isinstance(function.get("name"), str):
-        raise _Unreadable(f"a tool has no name ({str(tool)[:80]})")
-    given = as_mapping(function.get("parameters")) or {}
-    if not isinstance(given.get("properties"), Mapping):
-        given = {} if given.get("type") in ("object", "dict") else given
-        required = [n for n, p in given.items() if isinstance(p, Mapping) and "default" not in p
-                    and "optional" not in str(p.get("type"))]
-        given = {"properties": given, "required": required}
-    return {"type": "function", "function": {
-        "name": function["name"], "description": str(function.get("description") or ""),
-        "parameters": json_schema({**given, "type": "object"})}}
-
-
-def json_schema(schema: Any) -> Any:
-    """A schema with JSON's names of types at every depth; a type that JSON does not know is left
-    out."""
-    if isinstance(schema, Sequence) and not isinstance(schema, str):
-        return [json_schema(s) for s in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    made = {}
-    for name, value in schema.items():
-        if name == "type" and isinstance(value, str):
-            word = re.match(r"\w+", value.strip().lower())
-            if kind := JSON_TYPES.get(word[0] if word else ""):
-                made[name] = kind
-        elif name == "properties" and isinstance(value, Mapping):
-            made[name] = {n: json_schema(p) for n, p in value.items()}
-        else:
-            made[name] = json_schema(value)
-    return made

@@ -36,7 +36,8 @@ import numpy as np
 from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.problems.registry.world import ATTRIBUTES, DATA, RELATIONS, WORDS
 

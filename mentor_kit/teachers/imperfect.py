@@ -43,7 +43,8 @@ from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
-from mentor_kit.core.trajectory import ToolCall, Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import ToolCall, Turn
 from mentor_kit.errors import UserError
 
 INVENTED = {"add": "plus", "sum_numbers": "total", "subtract": "minus", "multiply": "times",

@@ -12,11 +12,12 @@ from typing import Any
 from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
-from mentor_kit.core.trajectory import Turn
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.teachers.attempt import PARSER, UNREAD_CALL, hint
-from mentor_kit.teachers.dialogue import Dialogue, Reply, read_reply, render_reply
+from mentor_kit.teachers.dialogue import Dialogue
 from mentor_kit.teachers.endpoint import BLOCKED, Endpoint, Log, RequestError
+from mentor_kit.teachers.reply import Reply, read_reply, render_reply
 
 SENTENCE = "Write a random sentence of about ten words."
 TRIES, BACKOFF = 3, 0.3  # a wrong address shows within seconds

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.teachers.attempt import Attempt
 
 

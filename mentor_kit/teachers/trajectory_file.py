@@ -12,30 +12,30 @@ judged, and calls are carried out again where the problem's toolbox is ours.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from mentor_kit.core.environment import OWN, EnvResponse
+from mentor_kit.core.environment import OWN
 from mentor_kit.core.files import find_path
 from mentor_kit.core.problem import Problem, known_tools
 from mentor_kit.core.tables import check_path, deal, read_rows, source_name
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.judging.judge import final_answer
 from mentor_kit.problems import normalise_question
 from mentor_kit.teachers.attempt import ACCEPTED, Attempt, call_reason, reject_reason
-from mentor_kit.teachers.dialogue import Call, read_reply, render_reply
 from mentor_kit.teachers.dialogue_rows import DialogueRow, read_dialogue
+from mentor_kit.teachers.observations import describe, differences, with_ours
+from mentor_kit.teachers.reply import Call, read_reply, render_reply
 
 REQUIRED = ("answer", "calls")
 OBSERVATIONS = ("keep", "replace", "reject", "unchecked")
 NO_ANSWER = "(none)"  # of problems whose row has no answer
-MAX_SHOWN = 200  # characters of an observation that is told
 
 
 def read_file(path: str, answer: str = "", hub_split: str = "train", hub_config: str = "",
@@ -288,46 +288,3 @@ def _in_order(calls: Sequence[Call], n_calls: int, told: Sequence[Mapping[str, A
     if len(told) > n_calls:
         raise UserError(f"{len(told)} results follow {n_calls} calls")
     return [m["content"] for m in told] + [None] * (n_calls - len(told))
-
-
-def differences(trajectory: Trajectory, box: Toolbox) -> list[dict[str, Any]]:
-    """Calls whose stored result is not that of `box`: turn, tool, both results, and whether ours
-    succeeded. Calls of tools that it has not are left out."""
-    found = []
-    for number, turn in enumerate(trajectory.turns):
-        for call in turn.calls:
-            if call.observation is None or call.name not in box.names:
-                continue
-            ours = box.execute(call.name, call.arguments)
-            if not _same(call.observation.content, ours.content):
-                found.append({"turn": number, "tool": call.name, "ok": ours.ok,
-                              "theirs": call.observation.content[:MAX_SHOWN],
-                              "ours": ours.content[:MAX_SHOWN]})
-    return found
-
-
-def _same(theirs: str, ours: str) -> bool:
-    """Whether two results say the same: equal texts, or equal as JSON (5 and 5.0)."""
-    if theirs.strip() == ours.strip():
-        return True
-    try:
-        return json.loads(theirs) == json.loads(ours)
-    except (ValueError, RecursionError):
-        return False
-
-
-def with_ours(trajectory: Trajectory, box: Toolbox) -> Trajectory:
-    """The trajectory with the results of `box` in the place of its own."""
-    turns = []
-    for turn in trajectory.turns:
-        if turn.runnable_calls and turn.calls[0].executed:
-            results = [box.execute(c.name, c.arguments).content for c in turn.runnable_calls]
-            turn = replace(turn, env_response=EnvResponse(results).text)
-        turns.append(turn)
-    return replace(trajectory, turns=tuple(turns))
-
-
-def describe(difference: Mapping[str, Any]) -> str:
-    """A difference in words."""
-    return (f"{difference['tool']} gave {difference['theirs']!r} there and gives "
-            f"{difference['ours']!r} here")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.problems.worked.calls import Call, work_out
 from mentor_kit.teachers.attempt import Attempt

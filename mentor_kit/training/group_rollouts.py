@@ -27,7 +27,8 @@ import torch
 from trl import GRPOTrainer
 
 from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.rewards import Score
 from mentor_kit.rewards.advantages import turn_advantages
 from mentor_kit.rewards.context import RewardContext

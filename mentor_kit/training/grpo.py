@@ -22,13 +22,13 @@ from trl import GRPOConfig, GRPOTrainer
 from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import Turn
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import Reward
 from mentor_kit.runs.run import Run
 from mentor_kit.students.adapters import keep_adapters_float32
-from mentor_kit.students.formats import OURS
 from mentor_kit.students.kv_decoder import ARCHITECTURES, can_keep_cache
+from mentor_kit.students.native_format import OURS
 from mentor_kit.students.student import Student, prompt_messages
 from mentor_kit.students.turns import turn_message
 from mentor_kit.toolboxes.perturbed import perturbed_spec

@@ -17,7 +17,7 @@ import torch
 from trl import GRPOTrainer
 
 from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import Turn
+from mentor_kit.core.turn import Turn
 from mentor_kit.students.rollout import Rollout, run_rollouts
 from mentor_kit.students.sampling import Sampling, step_seed
 from mentor_kit.students.student import Student, prompt_messages

@@ -17,8 +17,9 @@ from mentor_kit.students.adapters import keep_adapters_float32
 from mentor_kit.students.student import Student
 from mentor_kit.training.callback import RunCallback
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
-from mentor_kit.training.config import SFTPlan, TrainConfig
+from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.optimizers import MuonWithAdamW, WSDSchedule
+from mentor_kit.training.parameters import SFTPlan
 from mentor_kit.training.reward_function import FORWARDS, SAMPLED, TEACHER
 from mentor_kit.training.sft_trainer import SharedPrefixTrainer
 from mentor_kit.training.shared_prefix import can_share

@@ -5,17 +5,13 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mentor_kit.collection.collection import Collection, load_collection
-from mentor_kit.core.records import Record
+from mentor_kit.collection.collection import load_collection
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
@@ -23,11 +19,10 @@ from mentor_kit.runs.files import read_json, write_atomic
 from mentor_kit.runs.open import find_path, init_run, latest_run, load_run
 from mentor_kit.runs.run import Run
 from mentor_kit.students.loading import LoadConfig
-from mentor_kit.teachers.half_learned import curriculum
-from mentor_kit.teachers.imperfect import with_habits
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import drop_scratch
 from mentor_kit.training.config import TrainConfig
+from mentor_kit.training.data import TrainingData, load_training_data
 from mentor_kit.training.launch import train_in_processes
 
 if TYPE_CHECKING:
@@ -35,22 +30,6 @@ if TYPE_CHECKING:
 
 STUDENT = "student"  # the folder of a run that holds the trained student
 BUDGET = "budget.json"
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a student is trained on and validated with.
-
-    Args:
-        train: teacher trajectories (or imperfect demonstrations of them).
-        validation: accepted teacher trajectories whose problems are asked at every validation.
-        parts: of a curriculum: how many of `train` make each part, in order, and its optimizer
-            steps; empty where all are trained on alike.
-    """
-
-    train: tuple[Record, ...]
-    validation: tuple[Record, ...]
-    parts: tuple[tuple[int, int], ...] = ()
 
 
 def stage_name(config: TrainConfig) -> str:
@@ -95,49 +74,6 @@ def make_cold_start(config: TrainConfig, teacher: Run) -> Run:
     data = load_training_data(load_collection(teacher), asked)
     student = make_student(asked, data, None)
     return run.finish(method=asked.method, **train(asked, student, data, run))
-
-
-def load_training_data(collection: Collection, config: TrainConfig) -> TrainingData:
-    """Training and validation records of a method: all methods train on the same accepted problems
-    (the first `references` of them, where that is above 0). A cold start at a level trains on
-    `pretrain`.
-
-    Raises:
-        UserError: the collection has no accepted item in `train` (or `pretrain`) or `validation`,
-            or RL is asked for where tools cannot be carried out.
-    """
-    staged = config.kind == "cold_start" and config.cold_start_level
-    split = "pretrain" if staged else "train"
-    train = collection.accepted(split)[:config.references or None]
-    validation = collection.accepted("validation")[:config.validation_items]
-    for name, records in ((split, train), ("validation", validation)):
-        if not records:
-            raise UserError(f"The teacher's collection has no accepted item in split {name!r}: "
-                            f"collect more with split_sizes ({name}:N).")
-    if config.kind not in ("cold_start", "sft") and any(
-            "tool_schemas" in r.problem.meta and not r.problem.meta.get("environment")
-            for r in train):
-        raise UserError(f"method={config.method!r} carries out calls, and these problems bring "
-                        "tools that nobody can carry out: collect with the parameter toolbox, or "
-                        "train by sft.")
-    if staged:
-        parts = curriculum(train, config.cold_start_level, config.cold_start_steps, config.seed)
-        return TrainingData(tuple(r for shown, _ in parts for r in shown), tuple(validation),
-                            tuple((len(shown), steps) for shown, steps in parts))
-    if config.kind == "cold_start":
-        train = demonstrations(train, config)
-    return TrainingData(tuple(train), tuple(validation))
-
-
-def demonstrations(records: Sequence[Record], config: TrainConfig) -> list[Record]:
-    """Imperfect demonstrations: each trajectory with seeded, value-preserving bad tool habits."""
-    seeds = np.random.SeedSequence([config.seed, 0x4AB17]).spawn(len(records))
-    return [replace(r,
-                    trajectory=with_habits(r.trajectory, r.problem,
-                                           Random(int(s.generate_state(1)[0])),
-                                              probability=config.habit_probability,
-                                           max_turns=config.max_turns))
-            for r, s in zip(records, seeds, strict=True)]
 
 
 def make_student(config: TrainConfig, data: TrainingData, start: Run | None) -> Student:

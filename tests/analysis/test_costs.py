@@ -10,7 +10,8 @@ from mentor_kit.analysis.costs import accuracy_by_cost, evaluated_students
 from mentor_kit.collection.collection import TRAJECTORIES
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record, save_records
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.runs.open import init_run, load_run
 

@@ -21,11 +21,13 @@ from mentor_kit.bfcl.multi_turn import multi_turn_verdicts
 from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.environment import OWN, Environment, make_environment
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.evaluation.evaluate import evaluate
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.attempt import reject_reason
-from mentor_kit.teachers.dialogue import CALCULATE, Call, Dialogue, Reply
+from mentor_kit.teachers.dialogue import CALCULATE, Dialogue
+from mentor_kit.teachers.reply import Call, Reply
 
 needs_environment = pytest.mark.skipif(not bfcl.environment_folder().is_dir(),
                                        reason="the checker's environment is not in the cache; the "

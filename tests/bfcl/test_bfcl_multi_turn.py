@@ -34,7 +34,8 @@ from mentor_kit.core.html import trajectory_text
 from mentor_kit.core.problem import Problem, known_tools
 from mentor_kit.core.records import load_records, save_records
 from mentor_kit.core.toolbox import Toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import ToolError, UserError
 from mentor_kit.evaluation.benchmarks.registry import load_benchmark
 from mentor_kit.evaluation.evaluate import evaluate

@@ -19,7 +19,8 @@ from fault_server import running
 
 from mentor_kit.collection.attempt_store import ATTEMPTS, AttemptStore
 from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 
 PROBLEMS = fault_server.load(0, {"train": 4})

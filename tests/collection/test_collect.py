@@ -18,7 +18,8 @@ from mentor_kit.collection.selection import select
 from mentor_kit.core.chat_markup import render_call, render_environment
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.runs.open import load_run

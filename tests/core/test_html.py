@@ -22,7 +22,8 @@ from mentor_kit.core.html import (
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import ToolCall, Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import ToolCall, Turn
 
 NAMES = load_toolbox("arithmetic").names
 ALLOWED = {"div", "span", "b", "details", "summary"}

@@ -23,7 +23,8 @@ from mentor_kit.core.records import (
     save_records,
     to_json,
 )
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 
 CALLS = Turn("Add.\n" + render_call("add", {"a": 1, "numbers": [1, None]}), "eos",

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mentor_kit.core.tables import as_texts, question_cell, read_rows, tool_names
+from mentor_kit.core.cells import as_texts, question_cell, tool_names
+from mentor_kit.core.tables import read_rows
 from mentor_kit.errors import UserError
 from mentor_kit.problems import load_problems
 

@@ -18,7 +18,8 @@ from mentor_kit.core.chat_markup import (
     render_environment,
     render_turn,
 )
-from mentor_kit.core.trajectory import CALL_OR_THOUGHT_RE, CALL_RE, RESPONSE_RE, Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import CALL_OR_THOUGHT_RE, CALL_RE, RESPONSE_RE, Turn
 from mentor_kit.errors import UserError
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'

@@ -16,7 +16,8 @@ from mentor_kit.collection.collect import attempt
 from mentor_kit.core.chat_markup import EOS, render_call, render_environment
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record, load_records
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.config import EvaluateConfig
 from mentor_kit.evaluation.evaluate import evaluate

@@ -19,7 +19,8 @@ from mentor_kit.collection.collection import Collection
 from mentor_kit.collection.config import CollectConfig
 from mentor_kit.core.chat_markup import EOS, render_call, render_environment
 from mentor_kit.core.records import Record, load_records
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation import stage, students
 from mentor_kit.evaluation.config import EvaluateConfig

@@ -12,7 +12,8 @@ from mentor_kit.bfcl import checker as bfcl
 from mentor_kit.bfcl.multi_turn import MultiTurnEnvironment
 from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 
 Calls = list[tuple[str, dict[str, Any]]]
 DONE = "Done."

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from mentor_kit.core import processes
 from mentor_kit.core.chat_markup import render_environment, render_user
 from mentor_kit.core.processes import LineWorker
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.judging import judge as judge_module
 from mentor_kit.judging import worker as worker_module

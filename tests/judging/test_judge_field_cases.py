@@ -16,7 +16,8 @@ from field_cases import read_cases
 
 from mentor_kit.cli.score import score_file
 from mentor_kit.core.toolbox import NOT_AN_OBJECT, Toolbox, load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.judging.judge import final_answer, judge
 from mentor_kit.rewards import load_reward

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.evaluation.benchmarks.scorers import JUDGES
 from mentor_kit.judging.verdicts import judge_answers, judge_strictly
 

@@ -13,7 +13,8 @@ from synthetic_results import trajectory
 
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.metrics import samples as s
 from mentor_kit.metrics import trajectories as m

@@ -8,7 +8,8 @@ import json
 import pandas as pd
 import pytest
 
-from mentor_kit.core.tables import as_texts, read_rows
+from mentor_kit.core.cells import as_texts
+from mentor_kit.core.tables import read_rows
 from mentor_kit.errors import UserError
 from mentor_kit.problems import load_problems
 

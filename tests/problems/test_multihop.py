@@ -11,7 +11,8 @@ import pytest
 
 from mentor_kit.core.chat_markup import EOS, render_call, render_environment
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.evaluation.benchmarks.scorers import answer_scores, normalise_answer, qa_verdicts
 from mentor_kit.evaluation.config import EvaluateConfig

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import load_records, save_records
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import (
     PRESETS,

@@ -29,10 +29,12 @@ from trl import chat_template_utils as trl_templates
 from mentor_kit.core.chat_markup import EOS, render_call, render_environment
 from mentor_kit.core.records import load_records
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.students import rollout
-from mentor_kit.students.formats import PROBE, call_format
+from mentor_kit.students.formats import call_format
+from mentor_kit.students.native_format import PROBE
 from mentor_kit.students.rollout import run_rollouts
 from mentor_kit.students.sampling import Sampling
 from mentor_kit.students.student import Student, load_student, prepare_tokenizer

@@ -27,7 +27,8 @@ from trl.chat_template_utils import (
 )
 
 from mentor_kit.core.chat_markup import EOS, render_call, render_environment
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.students import rollout
 from mentor_kit.students.backends import resolve_backend

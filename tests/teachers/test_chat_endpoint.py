@@ -20,13 +20,15 @@ from mentor_kit.collection.dispatch import CollectionBar, run_async
 from mentor_kit.collection.export import export_mentor_data
 from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.runs.parameters import configure
 from mentor_kit.teachers import load_teacher
 from mentor_kit.teachers.attempt import Attempt
-from mentor_kit.teachers.dialogue import Dialogue, Reply, read_reply, render_reply, split_thinking
+from mentor_kit.teachers.dialogue import Dialogue
 from mentor_kit.teachers.endpoint import RetryPolicy, retry_after
+from mentor_kit.teachers.reply import Reply, read_reply, render_reply, split_thinking
 
 BOX = load_toolbox("arithmetic")
 PROBLEM = fault_server.load(0, {"train": 1})[0]

@@ -16,8 +16,8 @@ from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import Toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.teachers.attempt import advice
-from mentor_kit.teachers.dialogue import Reply, read_reply, render_reply
 from mentor_kit.teachers.endpoint import retry_after
+from mentor_kit.teachers.reply import Reply, read_reply, render_reply
 
 
 def message(reply):

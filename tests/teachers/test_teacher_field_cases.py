@@ -30,12 +30,13 @@ from mentor_kit.collection.collect import as_record, collect, plan_collection
 from mentor_kit.collection.collection import Collection
 from mentor_kit.core.tables import read_rows
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.problems import load_problems
 from mentor_kit.runs.parameters import parse_options
 from mentor_kit.teachers.attempt import Attempt
-from mentor_kit.teachers.dialogue import read_reply, render_reply
+from mentor_kit.teachers.reply import read_reply, render_reply
 
 ROOT = Path(__file__).parents[2]
 ROWS = read_cases("teachers")

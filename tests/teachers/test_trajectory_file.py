@@ -20,7 +20,8 @@ from mentor_kit.core.problem import prompt_messages
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.runs.parameters import configure
-from mentor_kit.teachers.dialogue_rows import bracket_calls, read_dialogue, tool_schema
+from mentor_kit.teachers.call_formats import bracket_calls, tool_schema
+from mentor_kit.teachers.dialogue_rows import read_dialogue
 from mentor_kit.teachers.trajectory_file import make_trajectory
 
 

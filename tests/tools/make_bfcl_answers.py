@@ -21,7 +21,7 @@ from typing import Any
 
 from mentor_kit.bfcl.checker import decode_calls
 from mentor_kit.core.chat_markup import render_call
-from mentor_kit.core.trajectory import Turn
+from mentor_kit.core.turn import Turn
 
 CATEGORIES = ("simple_python", "multiple", "parallel", "parallel_multiple", "live_simple",
               "irrelevance")

@@ -23,7 +23,7 @@ from bfcl_gold import DONE, Calls, gold_turns, say
 from mentor_kit.bfcl.checker import decode_calls
 from mentor_kit.bfcl.items import MULTI_TURN, load
 from mentor_kit.core.problem import Problem, known_tools
-from mentor_kit.core.trajectory import Turn
+from mentor_kit.core.turn import Turn
 
 MODEL = "gpt-4.1-2025-04-14-FC"
 OUT = Path(__file__).parents[1] / "data" / "bfcl_multi_turn_answers.jsonl"

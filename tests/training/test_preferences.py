@@ -7,7 +7,8 @@ import torch
 from small_student import clone, new_run, teacher_records, untrained, varied
 
 from mentor_kit.core.records import Record, load_records
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
 from mentor_kit.runs.parameters import configure

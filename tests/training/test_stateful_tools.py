@@ -9,7 +9,8 @@ from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.environment import OWN, StatefulTools, make_environment
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.records import Record, load_records
-from mentor_kit.core.trajectory import Trajectory, Turn
+from mentor_kit.core.trajectory import Trajectory
+from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.students.sampling import Sampling
 from mentor_kit.training import grpo
