@@ -28,6 +28,7 @@ from mentor_kit.training.collapse import (
 )
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.optimizers import WSDSchedule
+from mentor_kit.training.tracker import Tracker
 
 WALL_CLOCK = ("step_time", "profiling", "train_", "epoch", "total_flos", "_runtime", "per_second")
 
@@ -47,6 +48,7 @@ class RunCallback(TrainerCallback):
         schedule: its decay begins at the target accuracy, and the end of that stops the training.
 
     Attributes:
+        tracker: gets validations as well, and whatever else is sent to it.
         measure: what is logged at a validation besides, under `val/`.
         spent: what an optimizer step cost, by the names of the metrics; for trainers that do not
             log it themselves.
@@ -66,9 +68,13 @@ class RunCallback(TrainerCallback):
             self._update(line)
         self.measure: Callable[[], Mapping[str, float]] = dict
         self.spent: Callable[[int], Mapping[str, float]] = lambda step: {}
+        self.tracker = Tracker(config.report_to)
         self.bar = StepBar(config.total_steps, student.name)
         self.started = 0.0
         self.best_before = 0  # step of the best student at the checkpoint before the last
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.tracker.open()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.started = time.perf_counter()
@@ -119,6 +125,7 @@ class RunCallback(TrainerCallback):
             raise not_a_number(PROBABILITY, None, step) from error
         line = {"step": step, **{f"val/{k}": v for k, v in metrics.items()}}
         self.run.log(line)
+        self.tracker.send(step, {k: v for k, v in line.items() if k != "step"})
         self.bar.show({"step": step, ACCURACY: line[ACCURACY]})
         self._update(line)
         if self.config.keep == "best" and self.validations.best[0] == step:

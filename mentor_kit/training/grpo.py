@@ -69,6 +69,7 @@ def train_grpo(student: Student, records: Sequence[Record], validation: Sequence
     producer = f"student:{student.name}"
     reward_function = RewardFunction(sampler.format, records, reward, run, producer)
     callback = RunCallback(run, student, validation, config)
+    reward_function.tracker = callback.tracker
     if teacher:
         teacher.check(student)
         callback.measure = lambda: teacher.held_out(student, [r.problem for r in validation],
@@ -215,7 +216,7 @@ def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_updates
     elif student.origin.loading is not None and student.origin.loading.fast_inference:
         vllm = {"vllm_mode": "colocate"}
     return dict(
-        output_dir=str(run.path("checkpoints")), max_steps=config.steps, seed=config.seed,
+        max_steps=config.steps, seed=config.seed,
         per_device_train_batch_size=config.rollouts // (batches * config.num_processes),
         steps_per_generation=batches,
         gradient_accumulation_steps=batches // config.updates_per_batch,
@@ -232,4 +233,4 @@ def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_updates
         learning_rate=config.learning_rate, warmup_steps=config.warmup_steps,
         lr_scheduler_type="constant_with_warmup" if config.warmup_steps else "constant",
         weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm, logging_steps=1,
-        remove_unused_columns=False, **aggregation, **common_arguments(config, student))
+        remove_unused_columns=False, **aggregation, **common_arguments(config, student, run))

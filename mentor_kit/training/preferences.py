@@ -188,13 +188,13 @@ def dpo_trainer(student: Student, rows: Sequence[dict[str, Any]], config: TrainC
     pairs = config.sft_batch // 2
     micro = config.sft_micro_batch // 2 or pairs
     asked = dict(
-        output_dir=str(run.path("checkpoints")), max_steps=config.steps, seed=config.seed,
+        max_steps=config.steps, seed=config.seed,
         per_device_train_batch_size=micro, gradient_accumulation_steps=pairs // micro,
         beta=config.dpo_beta, loss_type=["sigmoid"], precompute_ref_log_probs=True,
         max_length=None, padding_free=False, train_sampling_strategy="sequential",
         learning_rate=config.learning_rate, lr_scheduler_type="constant", warmup_steps=0,
         weight_decay=config.weight_decay, max_grad_norm=config.max_grad_norm, logging_steps=1,
-        remove_unused_columns=False, **common_arguments(config, student))
+        remove_unused_columns=False, **common_arguments(config, student, run))
     trainer = quiet(PairTrainer(
         model=student.model, args=exactly(DPOConfig, asked), processing_class=student.tokenizer,
         train_dataset=Dataset.from_list(list(rows)), callbacks=[callback],

@@ -19,6 +19,7 @@ from mentor_kit.runs.run import Run
 from mentor_kit.students.formats import CallFormat
 from mentor_kit.training import processes
 from mentor_kit.training.checkpoints import SHARDS
+from mentor_kit.training.tracker import Tracker
 
 LOGGED = {"correct": "judge_accuracy", "boxed": "box_rate", "set_match": "set_match",
           "unknown_tool": "unknown_tool",
@@ -40,6 +41,7 @@ class RewardFunction:
         reward: the reward being trained on.
 
     Attributes:
+        tracker: gets a table of every batch.
         left_out: scored rollouts of the present batch that are not trained on; stored and counted.
         facts: what else is logged of the present batch.
     """
@@ -50,6 +52,7 @@ class RewardFunction:
                  producer: str) -> None:
         self.format, self.records, self.reward = format, records, reward
         self.run, self.producer = run, producer
+        self.tracker: Tracker | None = None
         self.left_out: list[Record] = []
         self.facts: dict[str, float] = {}
 
@@ -89,6 +92,8 @@ class RewardFunction:
         stored = rollouts + self.left_out
         if processes.is_first():
             save_records(self.run.path(SHARDS) / f"step-{step:06d}.parquet", stored)
+            if self.tracker:
+                self.tracker.send_rollouts(step, rollouts)
         budget = dict.fromkeys(BUDGET, 0.0)
         budget[SAMPLED] = float(sum(r.trajectory.meta["tokens"] for r in stored))
         means = self.means(rollouts, scores, groups)

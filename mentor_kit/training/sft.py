@@ -123,7 +123,7 @@ def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_steps: 
     share = plan.batch_size // config.num_processes
     batch = share if whole_steps else plan.micro_batch or share
     return dict(
-        output_dir=str(run.path("checkpoints")), max_steps=plan.steps, seed=config.seed,
+        max_steps=plan.steps, seed=config.seed,
         per_device_train_batch_size=batch, gradient_accumulation_steps=share // batch,
         learning_rate=plan.learning_rate, lr_scheduler_type="constant", warmup_steps=0,
         weight_decay=0.0,
@@ -132,4 +132,4 @@ def _arguments(config: TrainConfig, student: Student, run: Run, *, whole_steps: 
         train_sampling_strategy="sequential",
         dataset_num_proc=None, loss_type="nll" if student.origin.backend == "unsloth"
         else "chunked_nll",
-        logging_steps=1, **common_arguments(config, student))
+        logging_steps=1, **common_arguments(config, student, run))

@@ -11,7 +11,7 @@ import torch
 from mentor_kit.core.toolbox import ToolboxFailure
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import write_atomic
-from mentor_kit.runs.run import SCRATCH
+from mentor_kit.runs.run import SCRATCH, Run
 from mentor_kit.students.backends import half_precision
 from mentor_kit.students.sampling import ScoresNotFinite
 from mentor_kit.students.student import Student
@@ -26,14 +26,20 @@ SAMPLING_FAILED = "probability tensor contains"  # in torch's refusal to sample 
 INTERRUPTED: WeakSet[torch.nn.Module] = WeakSet()
 
 
-def common_arguments(config: TrainConfig, student: Student) -> dict[str, Any]:
-    """What SFT and GRPO ask alike of a trainer: device, precision, checkpoints, tracking."""
+def common_arguments(config: TrainConfig, student: Student, run: Run) -> dict[str, Any]:
+    """What SFT and GRPO ask alike of a trainer: device, precision, checkpoints, tracking.
+
+    A tracker's run bears the method, the seed and the run's key, so a training that continues
+    continues there too.
+    """
     cuda = student.model.device.type == "cuda"
     save = {"save_strategy": "steps", "save_steps": config.save_every,
             "save_total_limit": KEPT}
     loading = student.origin.loading
     half = half_precision() if cuda else None
-    return {"use_cpu": not cuda, "bf16": half == torch.bfloat16, "fp16": half == torch.float16,
+    name = f"{config.method}-seed{config.seed}-{run.key}"
+    return {"output_dir": str(run.path(SCRATCH)), "run_name": name, "use_cpu": not cuda,
+            "bf16": half == torch.bfloat16, "fp16": half == torch.float16,
             "disable_tqdm": True,
             "optim": "adamw_torch_fused" if cuda else "adamw_torch",
             "gradient_checkpointing": loading is not None and loading.gradient_checkpointing,
