@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 from mentor_kit.core.files import find_path
 from mentor_kit.errors import UserError
+from mentor_kit.runs.files import read_json
 from mentor_kit.runs.open import load_run
 from mentor_kit.runs.parameters import configure
 from mentor_kit.runs.run import Run
@@ -25,6 +28,8 @@ from mentor_kit.students.source import check_source
 STUDENT = "student"
 SERVING = ("fastapi", "uvicorn", "python_multipart", "openai")  # what `transformers serve` needs
 CONVERTER = "convert_hf_to_gguf.py"
+INSTEAD = ("Serve this one by `mentor-kit serve`, or export a student trained from SmolLM2, Qwen or "
+           "Llama (params/smollm2-cpu.yaml).")
 LLAMA_CPP = "https://github.com/ggml-org/llama.cpp"
 
 
@@ -134,17 +139,50 @@ def export_gguf(source: str, target: Path) -> Path:
 
     Raises:
         UserError: not a student, no converter here, an existing target, or an architecture or
-            tokenizer that the converter does not know.
+            tokenizer that the converter does not know. Nothing is written then.
     """
     folder = student_folder(source)
     if target.exists():
         raise UserError(f"{str(target)!r} exists already: give another name, or delete it.")
+    _check_tokenizer(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run([sys.executable, str(find_converter()), str(folder), "--outfile",
                            str(target)], capture_output=True, text=True, check=False)
     if done.returncode or not target.is_file():
+        target.unlink(missing_ok=True)
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        raise UserError(f"llama.cpp's converter did not convert {str(folder)!r}: {lines[-1][:200]}")
+        reason = lines[-1][:200]
+        if missing := re.search(r"No module named '(\w+)", reason):
+            raise UserError(f"llama.cpp's converter needs the package {missing[1]}: pip install "
+                            f"{missing[1]}.")
+        if "get_vocab_base_pre" in reason:
+            raise UserError(f"llama.cpp does not know the tokenizer of {str(folder)!r}: it knows "
+                            "those of Qwen, SmolLM2, Llama and other models of its table. "
+                            f"{INSTEAD}")
+        raise UserError(f"llama.cpp's converter did not convert {str(folder)!r}: {reason}")
     return target
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """llama.cpp splits texts by a table of known tokenizers, and guesses a tokenizer's kind from
+    its settings.
+
+    Raises:
+        UserError: the embedded student's tokenizer, or one that would be taken for another kind
+            without a word.
+    """
+    from mentor_kit.students.tiny import PIECES
+
+    tokenizer = read_json(folder / "tokenizer.json") or {}
+    splits = json.dumps(tokenizer.get("pre_tokenizer"))
+    if json.dumps(PIECES) in splits:
+        raise UserError(f"{str(folder)!r} is an embedded student: its tokenizer was made of its "
+                        f"study's own questions, and llama.cpp does not know it. {INSTEAD}")
+    if "ByteLevel" in splits and tokenizer["model"].get("byte_fallback"):
+        raise UserError(f"{str(folder / 'tokenizer.json')!r} has byte_fallback true, and its "
+                        "tokens are bytes already: llama.cpp's converter would take it for "
+                        "another kind and write a file that reads texts wrongly. Set "
+                        "byte_fallback to false there (it changes nothing else), then export.")
 
 
 def find_converter() -> Path:
@@ -153,5 +191,6 @@ def find_converter() -> Path:
     found = Path(asked) / CONVERTER if asked else Path(shutil.which(CONVERTER) or CONVERTER)
     if not found.is_file():
         raise UserError(f"Exporting a GGUF file needs llama.cpp's {CONVERTER}: git clone "
-                        f"{LLAMA_CPP}, pip install gguf, and set LLAMA_CPP to that folder.")
+                        f"{LLAMA_CPP}, pip install gguf sentencepiece, and set LLAMA_CPP to that "
+                        "folder.")
     return found

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from tokenizers import decoders, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from mentor_kit.core.chat_markup import EOS
@@ -56,6 +57,10 @@ def convert_gguf(gguf_file: Path | str, folder: Path | str) -> Path:
     if missing:
         raise UserError(f"{str(file)!r} is no ChatML model: its vocabulary lacks "
                         f"{', '.join(sorted(missing))}; use SmolLM2, Qwen2.5 or Qwen3.")
+    backend = tokenizer.backend_tokenizer
+    if isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
+        # transformers writes sentencepiece's settings, by which llama.cpp would take it for another
+        backend.model.byte_fallback, backend.decoder = False, decoders.ByteLevel()
     tokenizer.chat_template, tokenizer.eos_token, tokenizer.pad_token = chat_template(), EOS, PAD
     tokenizer.clean_up_tokenization_spaces = False  # decoding must give the exact text back
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name,

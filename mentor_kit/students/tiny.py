@@ -30,7 +30,7 @@ SKELETON = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"
             "\n<|im_start|>user\n",
             "<|im_start|>system\nTools:\n", "(a, b)", "(x)", "(x, digits)", "(numbers)",
             "The answer is \\boxed{", "}.", "Put the final answer in \\boxed{}.")
-PIECES = Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]|\s+")
+PIECES = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]|\s+"
 
 
 def build_tokenizer(
@@ -49,7 +49,7 @@ def build_tokenizer(
     words, pieces = (toolbox.words, text_call_pieces(toolbox)) if toolbox else ((), ())
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(PIECES, "isolated"),
+        [pre_tokenizers.Split(Regex(PIECES), "isolated"),
          pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     added = len(SKELETON) + len(pieces) + len(words) + 3

@@ -59,24 +59,63 @@ def test_what_cannot_be_published_is_refused(trained, collected, tmp_path, monke
     with pytest.raises(UserError, match="There is no run at"):
         publish.student_folder(str(tmp_path / "nothing"))
     monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
-    with pytest.raises(UserError, match="git clone https.*LLAMA_CPP"):
-        publish.export_gguf(str(trained.dir), tmp_path / "x.gguf")
     with pytest.raises(UserError, match="use auto, transformers or vllm"):
         publish.serve_command(tmp_path, "127.0.0.1", 1, "other")
 
 
-def test_a_gguf_file_is_made_by_the_converter(trained, tmp_path, monkeypatch):
-    """A converter that copies stands for llama.cpp's: it gets the student's folder and the file."""
+@pytest.fixture
+def pretrained(tmp_path):
+    """A folder whose tokenizer splits texts as many models do."""
+    folder = by_heart().save(tmp_path / "pretrained")
+    change_tokenizer(folder, {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                              "use_regex": True})
+    return folder
+
+
+def change_tokenizer(folder, pre_tokenizer=None, **model):
+    file = folder / "tokenizer.json"
+    found = json.loads(file.read_text())
+    found["pre_tokenizer"] = pre_tokenizer or found["pre_tokenizer"]
+    found["model"] |= model
+    file.write_text(json.dumps(found))
+
+
+def test_a_gguf_file_is_made_by_the_converter(pretrained, tmp_path, monkeypatch):
+    """A script stands for llama.cpp's converter: it gets the student's folder and the file."""
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
+    with pytest.raises(UserError, match="git clone https.*gguf sentencepiece.*LLAMA_CPP"):
+        publish.export_gguf(str(pretrained), tmp_path / "x.gguf")
     (tmp_path / publish.CONVERTER).write_text(
         "import pathlib, sys\nassert (pathlib.Path(sys.argv[1]) / 'config.json').is_file()\n"
         "pathlib.Path(sys.argv[3]).write_bytes(b'GGUF')\n")
-    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
-    assert publish.export_gguf(str(trained.dir), tmp_path / "x.gguf").read_bytes() == b"GGUF"
+    file = tmp_path / "new" / "x.gguf"
+    assert publish.export_gguf(str(pretrained), file).read_bytes() == b"GGUF"
     with pytest.raises(UserError, match="exists already"):
-        publish.export_gguf(str(trained.dir), tmp_path / "x.gguf")
-    (tmp_path / publish.CONVERTER).write_text("raise SystemExit('tokenizer not known')")
-    with pytest.raises(UserError, match="did not convert.*tokenizer not known"):
+        publish.export_gguf(str(pretrained), file)
+
+
+@pytest.mark.parametrize(("script", "reason"), [
+    ("raise SystemExit('odd shape')", "did not convert.*odd shape"),
+    ("import no_such_package", "needs the package no_such_package: pip install no_such_package"),
+    ("raise NotImplementedError('not recognized - update get_vocab_base_pre()')",
+     "does not know the tokenizer.*Serve this one by `mentor-kit serve`"),
+])
+def test_what_the_converter_refuses_is_one_line_and_leaves_no_file(pretrained, tmp_path,
+                                                                   monkeypatch, script, reason):
+    half = "import pathlib, sys\npathlib.Path(sys.argv[3]).write_bytes(b'half')\n"
+    (tmp_path / publish.CONVERTER).write_text(half + script)
+    monkeypatch.setenv("LLAMA_CPP", str(tmp_path))
+    with pytest.raises(UserError, match=reason) as refused:
+        publish.export_gguf(str(pretrained), tmp_path / "y.gguf")
+    assert "\n" not in str(refused.value) and not (tmp_path / "y.gguf").exists()
+
+
+def test_tokenizers_that_llama_cpp_would_misread_are_refused_first(trained, pretrained, tmp_path):
+    with pytest.raises(UserError, match="is an embedded student.*llama.cpp does not know it"):
         publish.export_gguf(str(trained.dir), tmp_path / "y.gguf")
+    change_tokenizer(pretrained, byte_fallback=True)
+    with pytest.raises(UserError, match="Set byte_fallback to false there"):
+        publish.export_gguf(str(pretrained), tmp_path / "y.gguf")
 
 
 @pytest.mark.slow

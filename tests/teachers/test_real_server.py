@@ -124,6 +124,22 @@ def test_a_gguf_becomes_a_student(model):
         convert_gguf(model / "config.json", model)
 
 
+@pytest.mark.skipif("LLAMA_CPP" not in os.environ, reason="LLAMA_CPP names no llama.cpp")
+def test_it_goes_back_to_a_gguf_of_the_same_tokens_and_template(model, tmp_path):
+    from gguf import GGUFReader
+
+    from mentor_kit.cli.publish import export_gguf
+
+    fields = GGUFReader(export_gguf(str(model), tmp_path / "student.gguf")).fields
+    assert fields["tokenizer.ggml.model"].contents() == "gpt2"
+    assert fields["tokenizer.ggml.pre"].contents() == "smollm"
+    assert fields["tokenizer.chat_template"].contents() == \
+        (model / "chat_template.jinja").read_text()
+    vocabulary = json.loads((model / "tokenizer.json").read_text())["model"]["vocab"]
+    tokens = fields["tokenizer.ggml.tokens"].contents()
+    assert tokens == sorted(vocabulary, key=vocabulary.get)
+
+
 def test_the_probe_of_a_greedy_server(server, model):
     """Without do_sample in generation_config.json this server ignores temperature and seed."""
     config = configure(CollectConfig, problems=f"{__name__}:load", teacher="chat_endpoint",
