@@ -38,7 +38,7 @@ class Commands(TyperGroup):
 
 
 commands = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False,
-                       pretty_exceptions_enable=False,
+                       pretty_exceptions_enable=False, rich_markup_mode="markdown",
                    context_settings={"help_option_names": ["--help", "-h"]},
                    help="Distil tool use from a teacher into a small language model by "
                         "reinforcement learning.")

@@ -28,8 +28,8 @@ from mentor_kit.students.source import check_source
 STUDENT = "student"
 SERVING = ("fastapi", "uvicorn", "python_multipart", "openai")  # what `transformers serve` needs
 CONVERTER = "convert_hf_to_gguf.py"
-INSTEAD = ("Serve this one by `mentor-kit serve`, or export a student trained from SmolLM2, Qwen or "
-           "Llama (params/smollm2-cpu.yaml).")
+INSTEAD = ("Serve this one by `mentor-kit serve`, or export a student trained from SmolLM2, Qwen "
+           "or Llama (params/smollm2-cpu.yaml).")
 LLAMA_CPP = "https://github.com/ggml-org/llama.cpp"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from small_student import by_heart, steady_seed
 
 from mentor_kit.analysis.frame import load_results
@@ -30,6 +31,7 @@ from mentor_kit.runs.parameters import configure
 from mentor_kit.students import rollout
 
 pytestmark = pytest.mark.numeric
+ROOT = Path(__file__).parents[2]
 LOCAL = {"version": 1, "problems": "question_set", "toolbox": "arithmetic", "scorer": "judge",
          "licence": "none"}
 
@@ -51,12 +53,12 @@ def test_every_declaration_is_whole(name):
 def test_the_named_benchmarks_are_there():
     assert set(benchmark_names()) >= {"aime24", "aime25", "amc23", "minerva_math", "omni_math_512",
                                       "math_bench", "gsm8k",
-                                      "gsm_symbolic", "arithmetic_stories", "bfcl", "bamboogle",
-                                      "hotpotqa", "2wikimultihopqa"}
+                                      "gsm_symbolic", "arithmetic_stories", "registry", "bfcl",
+                                      "bamboogle", "hotpotqa", "2wikimultihopqa"}
 
 
 def test_offline_benchmarks_load_with_all_their_splits():
-    for name in ("gsm_symbolic", "arithmetic_stories"):
+    for name in ("gsm_symbolic", "arithmetic_stories", "registry"):
         benchmark, _ = load_benchmark(name)
         problems = benchmark.load(items=2)
         assert {p.split for p in problems} == {f"{name}/{s}" for s in benchmark.splits} and len(
@@ -66,6 +68,19 @@ def test_offline_benchmarks_load_with_all_their_splits():
         assert facts["version"] == 1 and len(facts["items_sha256"]) == 64
     provenance = load_benchmark("gsm_symbolic")[0].provenance([])
     assert provenance["revisions"] == ["reasoning-gym==0.1.25"]
+
+
+def test_the_registry_asks_what_the_demo_does_and_its_worked_solution_is_right(tmp_path):
+    study = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text())["fixed"]
+    sizes = dict(size.split(":") for size in study["split_sizes"])
+    benchmark, _ = load_benchmark("registry")
+    assert {name: str(n) for name, n in benchmark.splits.items()} == \
+        {name: n for name, n in sizes.items() if name not in ("pretrain", "train", "validation")}
+    assert benchmark.max_turns == study["max_turns"]
+    config = configure(EvaluateConfig, benchmarks=["registry"], benchmark_items=3)
+    _, records = evaluate_target("teacher:worked_solution", config, out=tmp_path / "run")
+    assert len(records) == 3 * len(benchmark.splits)
+    assert all(r.trajectory.meta["correct"] for r in records)
 
 
 def test_a_question_set_from_parquet_and_json(tmp_path):
