@@ -7,9 +7,16 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from mentor_kit.core.toolbox import load_toolbox
-from mentor_kit.problems import check_sizes, check_source_options, find_source
+from mentor_kit.problems import (
+    check_sizes,
+    check_source_options,
+    check_worked_toolbox,
+    find_source,
+)
 from mentor_kit.runs.parameters import StageConfig, checked, parse_options
 from mentor_kit.teachers import find_teacher, load_teacher
+
+WORKED = ("worked_solution", "quirky")  # teachers that make a worked solution's calls
 
 
 class CollectConfig(StageConfig):
@@ -34,6 +41,13 @@ class CollectConfig(StageConfig):
     selection: Literal["first", "shortest", "most_typical"] = Field(
         "first", description="which right sample is the reference: first | shortest | most_typical")
     data_seed: int = Field(0, ge=0, description="same seed, same problems, on any machine")
+
+    @field_validator("toolbox")
+    @classmethod
+    def _check_toolbox(cls, spec: str, known: ValidationInfo) -> str:
+        if spec and known.data.get("teacher") in WORKED:
+            check_worked_toolbox(known.data.get("problems", ""), spec)
+        return spec
 
     @field_validator("split_sizes")
     @classmethod

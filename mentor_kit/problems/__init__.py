@@ -13,10 +13,13 @@ from typing import Any
 from mentor_kit.core.plugins import PROBLEM_SOURCES, find
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.tables import check_path
+from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError, check_options
 
-# made of no file: asked for no item, they only check what is asked
-GENERATED = ("gsm_symbolic", "arithmetic_stories", "registry")
+# made of no file: asked for no item, they only check what is asked; and the toolbox that their
+# worked solutions call
+GENERATED = {"gsm_symbolic": "arithmetic", "arithmetic_stories": "arithmetic",
+             "registry": "registry"}
 
 
 def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any) -> list[Problem]:
@@ -87,6 +90,19 @@ def check_sizes(source: str, sizes: Mapping[str, Any]) -> None:
         raise UserError("There is no problem to ask: name at least one split and its size, such as "
                         "train:100.")
     _make_nothing(source, sizes, {})
+
+
+def check_worked_toolbox(source: str, toolbox: str) -> None:
+    """Raise UserError where a toolbox has none of the tools that the source's worked solutions
+    call."""
+    if source not in GENERATED:
+        return
+    called = load_toolbox(GENERATED[source]).names
+    if not set(called) & set(load_toolbox(toolbox).names):
+        raise UserError(f"it has none of the tools that the worked solutions of {source!r} call "
+                        f"({', '.join(called[:3])}, ...), so no attempt of this teacher could be "
+                        f"right: leave it empty (which is {GENERATED[source]!r}), or ask a model "
+                        "(chat_endpoint, local_model).")
 
 
 def check_source_options(source: str, sizes: Mapping[str, int], options: Mapping[str, Any]) -> None:

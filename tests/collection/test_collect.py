@@ -73,7 +73,8 @@ def test_own_source_and_toolbox(tmp_path, monkeypatch):
     ({"teacher": "nobody"}, "nobody"), ({"split_sizes": ["train"]}, "not of the form name:value"),
     ({"problem_options": ["nonsense:1"]}, "nonsense"),
     ({"split_sizes": ["train:0"]}, "There is no problem to ask"),
-    ({"toolbox": "no_such:BOX"}, "cannot be imported")])
+    ({"toolbox": "no_such:BOX"}, "cannot be imported"),
+    ({"problems": "registry", "toolbox": "search"}, "has none of the tools .* call .boss, ")])
 def test_bad_parameters_are_one_clear_line(parameters, match):
     with pytest.raises(UserError, match=match) as error:
         configure(CollectConfig,
