@@ -68,8 +68,9 @@ REFUSED = [
      "There is no file 'no.parquet'"),
     ("fixed: {toolbox: arith}",
      r"mine.yaml:3: toolbox='arith': Unknown toolbox 'arith': use one of"),
-    ("fixed: {toolbox: search}", r"mine.yaml:3: toolbox='search': it has none of the tools that the "
-     r"worked solutions of 'gsm_symbolic' call \(add, .*: leave it empty"),
+    ("fixed: {toolbox: search}",
+     r"mine.yaml:3: toolbox='search': it has none of the tools that the worked solutions of "
+     r"'gsm_symbolic' call \(add, .*: leave it empty"),
     ("fixed: {split_sizes: ['train:40', 'trial:8']}",
      "mine.yaml:3: split_sizes=.* has no split 'trial'"),
     ("fixed: {split_sizes: ['train:4.5']}",
