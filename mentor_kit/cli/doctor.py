@@ -36,7 +36,7 @@ def facts() -> dict[str, str]:
         "backend (auto)": "unknown without torch" if "torch" in missing else _backend(),
         "unsloth": "importable"
         if unsloth
-        else "not installed (needed on a GPU only: pip install -e .[gpu])",
+        else "not installed (needed on a GPU only: pip install 'mentor-kit[gpu]')",
         "devices": ", ".join(torch["gpus"] or []) or "CPU only",
         "cpu": f"{cpu_model()}, {usable_cores()} cores",
         "threads": f"torch {torch['torch_threads']}; OMP_NUM_THREADS="

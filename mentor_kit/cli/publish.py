@@ -78,8 +78,8 @@ def serve_command(folder: Path, host: str, port: int, engine: str) -> list[str]:
                 "--enable-auto-tool-choice", "--tool-call-parser", "hermes", *at]
     missing = [name for name in SERVING if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"`transformers serve` needs {', '.join(missing)}: pip install -e "
-                        "'.[real-server]'.")
+        raise UserError(f"`transformers serve` needs {', '.join(missing)}: pip install "
+                        "'mentor-kit[real-server]'.")
     return [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder), *at]
 
 

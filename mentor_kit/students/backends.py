@@ -51,11 +51,11 @@ def resolve_backend(backend: str) -> tuple[str, str]:
         )
     if backend == "unsloth" and not _installed("unsloth"):
         raise UserError("student_backend 'unsloth' needs the package unsloth: install the gpu "
-                        "extra (pip install -e '.[gpu]'), or use 'transformers'.")
+                        "extra (pip install 'mentor-kit[gpu]'), or use 'transformers'.")
     if backend == "unsloth" and _lacks_bitsandbytes():
         raise UserError("student_backend 'unsloth' needs the package bitsandbytes on a GPU, for "
-                        "16-bit students too: install the gpu extra (pip install -e '.[gpu]'), or "
-                        "use 'transformers'.")
+                        "16-bit students too: install the gpu extra (pip install "
+                        "'mentor-kit[gpu]'), or use 'transformers'.")
     if backend != "auto":
         return backend, "asked for"
     against = _against_unsloth()
@@ -224,7 +224,7 @@ def _check_bitsandbytes(source: str) -> None:
     """Without it Unsloth would load 16-bit weights and only print so."""
     if not _installed("bitsandbytes"):
         raise UserError(f"load_in_4bit=True for {source!r} needs the package bitsandbytes: install "
-                        "the gpu extra (pip install -e '.[gpu]'), or set load_in_4bit=False.")
+                        "the gpu extra (pip install 'mentor-kit[gpu]'), or set load_in_4bit=False.")
 
 
 def _with_adapters(model: Any, loading: LoadConfig) -> Any:

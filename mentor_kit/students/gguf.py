@@ -50,8 +50,8 @@ def convert_gguf(gguf_file: Path | str, folder: Path | str) -> Path:
     if folder.exists():
         raise UserError(f"{str(folder)!r} exists already: give a new folder.")
     if importlib.util.find_spec("gguf") is None:
-        raise UserError("Reading a GGUF file needs the package gguf: pip install -e "
-                        "'.[real-server]'.")
+        raise UserError("Reading a GGUF file needs the package gguf: pip install "
+                        "'mentor-kit[real-server]'.")
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     missing = {EOS, PAD, "<|im_start|>"} - set(tokenizer.get_vocab())
     if missing:

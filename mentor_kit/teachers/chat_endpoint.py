@@ -5,8 +5,8 @@ hosted API.
     teacher_options: ["base_url:http://127.0.0.1:8000/v1", "model:Qwen/Qwen3-32B", "key_env:none",
                       "concurrency:64"]
 
-Needs the `api` extra (`pip install -e '.[api]'`). The key is read from an environment variable and
-never stored.
+Needs the `api` extra (`pip install 'mentor-kit[api]'`). The key is read from an environment
+variable and never stored.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class ChatEndpointTeacher:
 
     def __post_init__(self) -> None:
         if find_spec("openai") is None:
-            raise UserError("The teacher 'chat_endpoint' needs the package openai: pip install -e "
-                            "'.[api]'.")
+            raise UserError("The teacher 'chat_endpoint' needs the package openai: pip install "
+                            "'mentor-kit[api]'.")
         for name, kind in get_type_hints(type(self)).items():
             _check_type(name, getattr(self, name), kind)
         _check_address(self.base_url, self.model)

@@ -43,7 +43,7 @@ def connect(what: str) -> Toolbox:
             no tool.
     """
     if find_spec("mcp") is None:
-        raise UserError("An MCP toolbox needs the package mcp: pip install -e '.[mcp]'.")
+        raise UserError("An MCP toolbox needs the package mcp: pip install 'mentor-kit[mcp]'.")
     if not what:
         raise UserError("toolbox 'mcp:' names no server: write mcp:COMMAND or mcp:ADDRESS.")
     server = Server(what)

@@ -168,8 +168,8 @@ def open_index(path: str, retriever: str = "bm25") -> Index:
     missing = [pin for module, pin in PACKAGES[retriever].items() if find_spec(module) is None]
     if missing:
         extra = "eval" if retriever == "bm25" else "dense"
-        raise UserError(f"retriever {retriever!r} needs {' and '.join(missing)}: pip install -e "
-                        f"'.[{extra}]'.")
+        raise UserError(f"retriever {retriever!r} needs {' and '.join(missing)}: pip install "
+                        f"'mentor-kit[{extra}]'.")
     folder = _stored(path, retriever)
     if retriever == "dense":
         return DenseIndex(StoredPassages(folder))

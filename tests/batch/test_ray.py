@@ -329,7 +329,7 @@ def test_a_wrong_address_is_one_line_with_the_fix(address, message):
 def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError,
-                       match=r"needs Ray, which is not installed: pip install -e '\.\[cluster\]'"):
+                       match=r"needs Ray, .*: pip install 'mentor-kit\[cluster\]'"):
         connect(None)
     with pytest.raises(UserError, match="not installed"):
         run_batch(make_walks(tmp_path), executor="ray")

@@ -100,7 +100,7 @@ def test_without_passages_or_packages_it_says_what_to_do(monkeypatch, files):
     with pytest.raises(UserError, match="retriever 'tfidf' is unknown"):
         open_index("x.jsonl", "tfidf")
     if find_spec("faiss") is None:
-        with pytest.raises(UserError, match=r"pip install -e '.\[dense\]'"):
+        with pytest.raises(UserError, match=r"pip install 'mentor-kit\[dense\]'"):
             open_index(str(files / "passages.jsonl"), "dense")
     monkeypatch.setenv("MENTOR_KIT_PASSAGES", str(files / "passages.jsonl"))
     assert len(search_module.require_index().passages) == 120

@@ -145,7 +145,7 @@ def test_a_server_that_returns_with_other_tools_stops_the_run(tmp_path, monkeypa
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(mcp, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install -e '.\[mcp\]'"):
+    with pytest.raises(UserError, match=r"pip install 'mentor-kit\[mcp\]'"):
         mcp.connect("x")
 
 

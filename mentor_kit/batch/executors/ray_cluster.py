@@ -184,8 +184,8 @@ def connect(address: str | None) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UserError("--executor ray needs Ray, which is not installed: pip install -e "
-                        "'.[cluster]' -c constraints.txt, on every node.") from error
+        raise UserError("--executor ray needs Ray, which is not installed: pip install "
+                        "'mentor-kit[cluster]' -c constraints.txt, on every node.") from error
     address = address or os.environ.get("RAY_ADDRESS") or "auto"
     if address != "auto":
         check_address(address)
