@@ -57,7 +57,10 @@ def serve(source: str, host: str, port: int, engine: str) -> None:
     Raises:
         UserError: not a student, an unknown engine, or packages that it needs are missing.
     """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     folder = student_folder(source)
+    Path(HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)  # /v1/models fails without it
     command = serve_command(folder, host, port, engine)
     print(f"serving {folder} at http://{host}:{port}/v1 by {command[2].partition('.')[0]}; its "
           f"model name is {folder}; Ctrl-C ends it", flush=True)
@@ -94,6 +97,7 @@ def push(source: str, repo: str, *, private: bool, dry_run: bool) -> str:
     from httpx import HTTPError
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError
+    from rich import filesize
 
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise UserError(f"{repo!r} is not a name on the hub: write owner/name.")
@@ -101,7 +105,7 @@ def push(source: str, repo: str, *, private: bool, dry_run: bool) -> str:
         kind, folder = _to_push(source, Path(made) / "dataset")
         files = sorted(p for p in folder.rglob("*") if p.is_file())
         size = sum(p.stat().st_size for p in files)
-        what = f"{kind} {repo}: {len(files)} files, {size / 1e6:.1f} MB"
+        what = f"{kind} {repo}: {len(files)} files, {filesize.decimal(size)}"
         if dry_run or not get_token():
             listing = "".join(f"\n  {p.relative_to(folder).as_posix()}" for p in files)
             why = "--dry-run" if dry_run else "no token: `hf auth login`, or set HF_TOKEN"

@@ -251,9 +251,21 @@ def load_student(folder: Path | str, toolbox: str | Toolbox = "arithmetic", *, n
 def model_card(name: str, facts: Mapping[str, Any] | None = None) -> str:
     """A short model card (YAML header, what it is, how to load it, the facts of its training)."""
     lines = "".join(f"- {k}: {v}\n" for k, v in (facts or {}).items())
-    return ("---\nlibrary_name: transformers\npipeline_tag: text-generation\nlicense: apache-2.0\n"
-            f"tags: [tool-use, mentor, grpo]\n---\n# {name}\n\nA student trained with MENTOR kit "
-            f"(method: arXiv 2510.18383).\n\n{lines}\n```python\nfrom transformers import "
-            "AutoModelForCausalLM, AutoTokenizer\nmodel = "
-            "AutoModelForCausalLM.from_pretrained(\".\")\ntokenizer = "
-            "AutoTokenizer.from_pretrained(\".\")\n```\n")
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [tool-use, mentor, grpo]
+---
+# {name}
+
+A student trained with MENTOR kit (method: arXiv 2510.18383). Its licence is that of the model it
+was trained from; one that the kit made from scratch is Apache-2.0.
+
+{lines}
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder = "."  # or the model's name on the hub
+model = AutoModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+```
+"""

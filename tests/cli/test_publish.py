@@ -44,7 +44,7 @@ def collected(tmp_path_factory):
 def test_a_push_without_a_token_lists_what_it_would_upload(trained, collected, monkeypatch):
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     said = publish.push(str(trained.dir), "me/student", private=True, dry_run=False)
-    assert said.startswith("would push model me/student: ") and "no token: " in said
+    assert said.startswith("would push model me/student: 7 files, ") and "no token: " in said
     assert {"README.md", "model.safetensors", "chat_template.jinja"} <= set(said.split())
     said = publish.push(str(collected.dir), "me/data", private=True, dry_run=True)
     assert said.startswith("would push dataset me/data: ") and "(--dry-run)" in said
@@ -120,7 +120,7 @@ def test_tokenizers_that_llama_cpp_would_misread_are_refused_first(trained, pret
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
-def test_a_served_student_calls_tools(trained):
+def test_a_served_student_calls_tools(trained, tmp_path):
     from openai import OpenAI
 
     with socket.socket() as free:
@@ -128,7 +128,8 @@ def test_a_served_student_calls_tools(trained):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mentor_kit", "serve", str(trained.dir), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL,
-                              env={**os.environ, "HF_HUB_OFFLINE": "1"})
+                              env={**os.environ, "HF_HUB_OFFLINE": "1",
+                                   "HF_HOME": str(tmp_path / "no cache yet")})
     try:
         for _ in range(900):
             assert server.poll() is None
@@ -138,6 +139,7 @@ def test_a_served_student_calls_tools(trained):
             except (URLError, OSError):
                 time.sleep(0.2)
         client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", timeout=120)
+        assert client.models.list().data == []
         student = by_heart()
         record = teacher_records(12)[0]
         reply = client.chat.completions.create(
