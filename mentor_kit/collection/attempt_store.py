@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,8 @@ from typing import Any, Self
 
 from mentor_kit.core.files import atomic_path
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.records import Record, row_to_trajectory
+from mentor_kit.core.records import Record, paused_gc, row_to_trajectory
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import canonical_json
 
@@ -32,7 +34,7 @@ LOG = b',"log":'  # where a line goes on with what is only kept for people to re
 
 
 class AttemptStore:
-    """Attempts by (problem, sample). Use as a context manager. Memory holds the attempts as JSON,
+    """Attempts by (problem, sample). Use as a context manager. Memory holds the trajectories,
     without their logs.
 
     Args:
@@ -46,7 +48,7 @@ class AttemptStore:
 
     def __init__(self, path: Path | str, identity: Mapping[str, Any]) -> None:
         self.path, self.damaged = Path(path), 0
-        self.rows: dict[Key, tuple[bytes, bool]] = {}  # JSON of the attempt, whether it failed
+        self.rows: dict[Key, tuple[Trajectory, bool]] = {}  # and whether the attempt failed
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
@@ -86,7 +88,7 @@ class AttemptStore:
             os.ftruncate(self._file, end)
 
     def _read(self, identity: Mapping[str, Any]) -> None:
-        with open(self.path, "rb", buffering=BLOCK) as lines:
+        with open(self.path, "rb", buffering=BLOCK) as lines, paused_gc():
             header = lines.readline()
             for line in lines:
                 self._remember(line)
@@ -101,12 +103,14 @@ class AttemptStore:
 
     def _remember(self, line: bytes) -> None:
         end = line.find(LOG)
-        text = line[:end] + b"}" if end >= 0 else line
         try:
-            row = json.loads(text.decode())
-            failed = row["failed"] or None in (row["response"], row["meta"])
-            self.rows[row["problem_id"], row["sample"], row["digest"]] = text, failed
-        except (ValueError, RecursionError, KeyError, TypeError):
+            row = json.loads((line[:end] + b"}" if end >= 0 else line).decode())
+            if None not in (row["response"], row["meta"]):
+                meta = {sys.intern(name): value for name, value in row["meta"].items()}
+                trajectory = row_to_trajectory(row, row["problem_id"], meta)
+                self.rows[row["problem_id"], row["sample"], row["digest"]] = \
+                    trajectory, row["failed"]
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             self.damaged += 1  # by a disk, not by a kill; that attempt is made again
 
     def _write(self, value: Mapping[str, Any]) -> bytes:
@@ -129,7 +133,7 @@ class AttemptStore:
     def done(self, problem: Problem, sample: int) -> bool:
         """Whether this attempt was made and answered; one that failed (network, server, deadline)
         is made again."""
-        _, failed = self.rows.get(key(problem, sample), (b"", True))
+        _, failed = self.rows.get(key(problem, sample), (None, True))
         return not failed
 
     def record(self, problem: Problem, sample: int) -> Record:
@@ -138,8 +142,7 @@ class AttemptStore:
         Raises:
             KeyError: it was never made.
         """
-        row = json.loads(self.rows[key(problem, sample)][0].decode())
-        return Record(problem, row_to_trajectory(row, problem.id, row["meta"]))
+        return Record(problem, self.rows[key(problem, sample)][0])
 
 
 def take_over(path: Path, identity: Mapping[str, Any]) -> None:

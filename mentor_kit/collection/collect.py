@@ -24,7 +24,7 @@ from mentor_kit.collection.dispatch import CollectionBar, Task, ask_all, run_asy
 from mentor_kit.collection.selection import select
 from mentor_kit.core.environment import OWN_FACTS
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.records import Record, save_records, to_json
+from mentor_kit.core.records import Record, paused_gc, save_records, to_json
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.core.turn import Turn
@@ -144,8 +144,9 @@ def collect(config: CollectConfig, run: Run, plan: CollectionPlan | None = None)
             records = _ask_and_store(plan.teacher, tasks, store, run.path(PROGRESS))
     if plan.left_out:
         write_atomic(run.path(LEFT_OUT), "".join(to_json(row) + "\n" for row in plan.left_out))
-    records = select(records, config.selection)
-    save_records(run.path(TRAJECTORIES), records)
+    with paused_gc():
+        records = select(records, config.selection)
+        save_records(run.path(TRAJECTORIES), records)
     return Collection(tuple(records))
 
 
@@ -171,7 +172,8 @@ def _identity(config: CollectConfig, teacher: Any) -> dict[str, Any]:
 def _ask_and_store(
     teacher: Any, tasks: Sequence[Task], store: AttemptStore, progress: Path
 ) -> list[Record]:
-    waiting = [task for task in tasks if not store.done(*task)]
+    with paused_gc():
+        waiting = [task for task in tasks if not store.done(*task)]
     bar = CollectionBar(len(tasks), len(tasks) - len(waiting), teacher, progress)
 
     def on_result(problem: Problem, sample: int, attempt: Attempt) -> None:
@@ -182,4 +184,5 @@ def _ask_and_store(
         ask_all(teacher, waiting, on_result, answered=len(waiting) < len(tasks))
     finally:
         bar.close()
-    return [store.record(problem, sample) for problem, sample in tasks]
+    with paused_gc():
+        return [store.record(problem, sample) for problem, sample in tasks]

@@ -7,8 +7,11 @@ without dates, so the same content gives the same bytes.
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +24,7 @@ from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 
+CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 ROW_GROUP = 5_000  # records that stand as a table beside themselves
 
 
@@ -36,9 +40,22 @@ class Record:
         return record_html(self)
 
 
+@contextmanager
+def paused_gc() -> Iterator[None]:
+    """For reading or writing many rows: they hold no circles, and Python's collector would walk
+    all of them again and again."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
 def to_json(value: Any) -> str:
     """Canonical JSON: sorted keys, no spaces. For columns whose content varies."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return CANONICAL.encode(value)
 
 
 # column -> how a record gives it
@@ -81,12 +98,12 @@ def row_to_record(row: dict[str, Any]) -> Record:
 def row_to_trajectory(row: Mapping[str, Any], problem_id: str, meta: Mapping[str, Any]
                       ) -> Trajectory:
     """The trajectory of a stored row; names of earlier versions become today's."""
-    renamed = {key: OLD_NAMES.get(meta[key], meta[key]) for key in ("failure", "reason")
-               if isinstance(meta.get(key), str)}
+    renamed = {key: OLD_NAMES[meta[key]] for key in ("failure", "reason")
+               if isinstance(meta.get(key), str) and meta[key] in OLD_NAMES}
     return Trajectory.from_text(row["response"], problem_id,
-                                finish=OLD_NAMES.get(row["finish"], row["finish"]),
-                                producer=row["producer"], sample=row["sample"],
-                                meta={**meta, **renamed})
+                                finish=sys.intern(OLD_NAMES.get(row["finish"], row["finish"])),
+                                producer=sys.intern(row["producer"]), sample=row["sample"],
+                                meta={**meta, **renamed} if renamed else meta)
 
 
 def save_records(path: Path | str, records: Iterable[Record]) -> Path:
@@ -121,7 +138,8 @@ def load_records(path: Path | str) -> list[Record]:
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         missing = [c for c in COLUMNS if c not in table.column_names]
-        records = [] if missing else [row_to_record(row) for row in table.to_pylist()]
+        with paused_gc():
+            records = [] if missing else [row_to_record(row) for row in table.to_pylist()]
     # damage shows as any of these
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
