@@ -87,6 +87,17 @@ def _later_turns(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
             for number, messages in enumerate(entry["question"][1:], start=1)]
 
 
+def scenario(problem: Problem) -> int | None:
+    """Which scenario a multi-turn item is (the categories are variants of the same ones); None for
+    any other problem."""
+    is_dialogue = problem.meta.get("environment") == "bfcl_multi_turn"
+    return scenario_number(problem.meta["entry"]) if is_dialogue else None
+
+
+def scenario_number(entry: str) -> int:
+    return int(entry.rpartition("_")[2])
+
+
 def tool_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     """A leaderboard function as a JSON schema that chat templates take. What it returns, where that
     is said, is told in its description, as the leaderboard does for APIs whose schemas have no

@@ -72,7 +72,10 @@ def _depth(value: Any) -> int:
 
 class MultiTurnEnvironment(Environment):
     """One attempt at a multi-turn item. Every call is executed by replaying the attempt's earlier
-    calls first, so a call that has to be killed harms nothing, and no state outlives a request."""
+    calls first, so a call that has to be killed harms nothing, and no state outlives a request. No
+    answer is boxed: the official checker says whether an attempt is right."""
+
+    boxed = False
 
     def __init__(self, problem: Problem, box: Sandbox | None = None) -> None:
         super().__init__(problem)
@@ -93,6 +96,11 @@ class MultiTurnEnvironment(Environment):
         user, self.steps = self.later.pop(0), 0
         self.schemas += user["tools"]
         return EnvResponse(message=user["message"], tools=user["tools"])
+
+    def verdict(self, trajectory: Trajectory) -> tuple[bool, str]:
+        """The official checker's, see `multi_turn_verdicts`."""
+        facts = _verdict(self.problem, trajectory, self.box)
+        return facts["correct"], facts["judged_by"]
 
     def execute(self, name: str, arguments: Mapping[str, Any]) -> Observation:
         """Carry out one call, as `Toolbox.execute` does: every failure is an observation with
@@ -141,14 +149,14 @@ def multi_turn_verdicts(
     An answer that was cut off or crashed is wrong; one that did not reach the user's last message
     is wrong, and a `max_turns` where the turn limit was why.
     """
-    return [_verdict(p, t) for p, t in zip(problems, trajectories, strict=True)]
+    return [_verdict(p, t, sandbox()) for p, t in zip(problems, trajectories, strict=True)]
 
 
-def _verdict(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
+def _verdict(problem: Problem, trajectory: Trajectory, box: Sandbox) -> dict[str, Any]:
     if facts := unfinished(trajectory):
         return facts
     turns = user_turns(trajectory, known_tools(problem))
-    reply = sandbox().ask("check", category=problem.meta["category"], entry=problem.meta["entry"],
+    reply = box.ask("check", category=problem.meta["category"], entry=problem.meta["entry"],
                           turns=turns)
     if "failure" in reply:
         return {"correct": False, "judged_by": f"bfcl:multi_turn:{reply['failure']}",

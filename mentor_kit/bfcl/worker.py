@@ -38,13 +38,18 @@ def load_package(folder: str) -> None:
 
 
 def entries(line: dict[str, Any]) -> list[dict[str, Any]]:
-    """The items of a category as the leaderboard asks them, with the hash of their file."""
+    """The items of a category as the leaderboard asks them, with the hash of their file, and those
+    of several turns with their gold calls (`ground_truth`)."""
     from bfcl_eval.constants.eval_config import PROMPT_PATH
     from bfcl_eval.utils import load_dataset_entry
 
     data = (PROMPT_PATH / f"BFCL_v4_{line['category']}.json").read_bytes()
     revision = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    return [{**e, "revision": revision} for e in load_dataset_entry(line["category"])]
+    found = [{**e, "revision": revision} for e in load_dataset_entry(line["category"])]
+    if line["category"].startswith("multi_turn"):
+        _, answers = truths(line["category"])
+        found = [{**e, "ground_truth": answers[e["id"]]} for e in found]
+    return found
 
 
 @cache

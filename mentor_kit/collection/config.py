@@ -23,9 +23,9 @@ class CollectConfig(StageConfig):
     """Notebook 01: problems of a source, and a teacher's attempt at each."""
 
     problems: Annotated[str, AfterValidator(checked(find_source))] = Field(
-        "gsm_symbolic", description="a source: gsm_symbolic | registry | arithmetic_stories | "
-                                    "hub_math | mentor_data | trajectory_file | "
-                                    "package.module:name")
+        "gsm_symbolic", description="a source: gsm_symbolic | registry | registry_changes | "
+                                    "bfcl_dialogues | arithmetic_stories | hub_math | mentor_data "
+                                    "| trajectory_file | package.module:name")
     teacher: Annotated[str, AfterValidator(checked(find_teacher))] = Field(
         "worked_solution", description="worked_solution | quirky | chat_endpoint | local_model | "
                                        "file | released_tools | package.module:name")

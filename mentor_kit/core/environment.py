@@ -4,8 +4,8 @@ Most problems are solved with a toolbox that keeps nothing between calls. A prob
 `meta["tool_schemas"]` has tools of its own; if nobody can carry them out, its first turn is the
 answer (BFCL's single-turn items). Where `meta["environment"]` names an Environment, by its name in
 `plugins.ENVIRONMENTS` or as 'package.module:name', that class answers: it executes calls on a state
-that lasts for the attempt, and speaks for the user when a turn calls no tool (BFCL's multi-turn
-items).
+that lasts for the attempt, speaks for the user when a turn calls no tool, and may have a say in
+whether an attempt is right (BFCL's multi-turn items, the registry whose entries change).
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from mentor_kit.core.chat_markup import escape_chat_markup, render_environment, render_user
 from mentor_kit.core.plugins import ENVIRONMENTS, load_object
 from mentor_kit.core.problem import Problem
+from mentor_kit.core.tool import Tool
 from mentor_kit.core.toolbox import Toolbox
+from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.core.turn import Turn
 
 OWN = "own"  # names the toolbox of problems that bring their own tools: it holds none
 OWN_TOOLBOX = Toolbox(OWN, [])
 # facts of a problem that brings its own tools
-OWN_FACTS = ("tool_schemas", "prompt_messages", "environment", "later_turns")
+OWN_FACTS = ("tool_schemas", "prompt_messages", "environment", "later_turns", "calls_per_message")
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,30 @@ class EnvResponse:
 class Environment:
     """One attempt at a problem whose tools nobody can carry out: its first turn is its answer.
 
-    `schemas`: the tools on offer now; `max_turns`: the most assistant turns an attempt has.
+    `schemas`: the tools on offer now; `max_turns`: the most assistant turns an attempt has;
+    `boxed`: the answer stands in a box, else the verdict is all that counts; `toolbox`: the tools
+    where they are functions.
     """
 
     max_turns = 1
+    boxed = True
+    toolbox = OWN_TOOLBOX
 
     def __init__(self, problem: Problem) -> None:
         self.schemas: list[Mapping[str, Any]] = list(problem.meta["tool_schemas"])
 
     def step(self, turn: Turn) -> EnvResponse | None:
         """What follows this turn; None where the attempt is over."""
+        return None
+
+    def answered(self, text: str) -> Turn:
+        """An assistant turn of this text, with what follows it."""
+        response = self.step(Turn(text))
+        return Turn(text, "eos", response.text if response else "")
+
+    def verdict(self, trajectory: Trajectory) -> tuple[bool, str] | None:
+        """Whether a stored attempt did what was asked for, and who says so; None where the answer
+        alone counts. Asked of an environment in which nothing has happened yet."""
         return None
 
 
@@ -92,22 +109,35 @@ class StatefulTools(Environment):
 
         Problem("q", "Put 2 and 3 into the till. How much is in it?", ("5",), "till", "train",
                 OWN, Till.facts())
+
+    What the user says later stands in `meta["later_turns"]`, as {"message": text, "tools": []}: a
+    turn that opens no call brings the next of them. `words`: see `Toolbox`.
     """
 
     max_turns = 5
+    words: tuple[str, ...] = ()
 
     def __init__(self, problem: Problem) -> None:
-        self.toolbox = Toolbox(OWN, [getattr(self, name) for name in self.tool_names()])
+        tools = [tool.carried_out_by(getattr(self, name))
+                 for name, tool in unbound_tools(type(self)).items()]
+        self.toolbox = Toolbox(OWN, tools, self.words)
         super().__init__(problem)
+        self.later = list(problem.meta.get("later_turns", ()))
         self.reset(problem)
 
     def reset(self, problem: Problem) -> None:
         """Bring the state to where this problem begins."""
 
     def step(self, turn: Turn) -> EnvResponse | None:
-        """The results of a turn's calls."""
+        """The results of a turn's calls, else the user's next message."""
         results = [self.toolbox.execute(c.name, c.arguments).content for c in turn.runnable_calls]
-        return EnvResponse(results) if results else None
+        if results:
+            return EnvResponse(results)
+        if turn.n_opened_calls or not self.later:
+            return None
+        user = self.later.pop(0)
+        self.schemas += user["tools"]
+        return EnvResponse(message=user["message"], tools=user["tools"])
 
     @classmethod
     def tool_names(cls) -> list[str]:
@@ -119,9 +149,15 @@ class StatefulTools(Environment):
     @classmethod
     def facts(cls) -> dict[str, Any]:
         """What `Problem.meta` needs to be answered with these tools."""
-        blank = object.__new__(cls)
-        tools = Toolbox(OWN, [getattr(blank, name) for name in cls.tool_names()])
-        return {"tool_schemas": tools.schemas, "environment": f"{cls.__module__}:{cls.__name__}"}
+        return {"tool_schemas": [tool.schema for tool in unbound_tools(cls).values()],
+                "environment": f"{cls.__module__}:{cls.__name__}"}
+
+
+@cache
+def unbound_tools(stateful: type[StatefulTools]) -> dict[str, Tool]:
+    """The tools of a class, of no attempt."""
+    blank = object.__new__(stateful)
+    return {name: Tool(getattr(blank, name)) for name in stateful.tool_names()}
 
 
 def make_environment(problem: Problem) -> Environment | None:
@@ -131,11 +167,13 @@ def make_environment(problem: Problem) -> Environment | None:
     Raises:
         UserError: `meta["environment"]` cannot be imported.
     """
+    found = environment_class(problem)
+    return found(problem) if found else None
+
+
+def environment_class(problem: Problem) -> type[Environment] | None:
+    """The class of which `make_environment` makes one."""
     if "tool_schemas" not in problem.meta:
         return None
     name = problem.meta.get("environment")
-    return (
-        load_object(ENVIRONMENTS.get(name, name), "environment")(problem)
-        if name
-        else Environment(problem)
-    )
+    return load_object(ENVIRONMENTS.get(name, name), "environment") if name else Environment

@@ -23,19 +23,22 @@ TOOLBOX_KINDS = {"mcp": "mentor_kit.toolboxes.mcp:connect",
 PROBLEM_SOURCES = {"gsm_symbolic": "mentor_kit.problems.gsm_symbolic:load",
                    "arithmetic_stories": "mentor_kit.problems.stories.source:load",
                    "registry": "mentor_kit.problems.registry.source:load",
+                   "registry_changes": "mentor_kit.problems.registry.changes:load",
                    "hub_math": "mentor_kit.problems.hub_math:load",
                    "mentor_data": "mentor_kit.problems.mentor_data:load",
                    "question_set": "mentor_kit.problems.question_set:load",
                    "multihop": "mentor_kit.problems.multihop:load",
                    "trajectory_file": "mentor_kit.teachers.trajectory_file:load",
-                   "bfcl": "mentor_kit.bfcl.items:load"}
+                   "bfcl": "mentor_kit.bfcl.items:load",
+                   "bfcl_dialogues": "mentor_kit.bfcl.dialogues:load"}
 TEACHERS = {"worked_solution": "mentor_kit.teachers.worked_solution:WorkedSolutionTeacher",
             "quirky": "mentor_kit.teachers.quirky:QuirkyTeacher",
             "chat_endpoint": "mentor_kit.teachers.chat_endpoint:ChatEndpointTeacher",
             "local_model": "mentor_kit.teachers.local_model:LocalModelTeacher",
             "file": "mentor_kit.teachers.trajectory_file:FileTeacher",
             "released_tools": "mentor_kit.teachers.released_tools:ReleasedToolsTeacher"}
-ENVIRONMENTS = {"bfcl_multi_turn": "mentor_kit.bfcl.multi_turn:MultiTurnEnvironment"}
+ENVIRONMENTS = {"bfcl_multi_turn": "mentor_kit.bfcl.multi_turn:MultiTurnEnvironment",
+                "registry_changes": "mentor_kit.problems.registry.changes:RegistryDesk"}
 
 
 def load_object(spec: str, what: str) -> Any:

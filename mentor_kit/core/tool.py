@@ -9,7 +9,7 @@ import math
 import re
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cached_property
@@ -85,6 +85,12 @@ class Tool:
         return {"type": "function", "function": {
             "name": self.name, "description": description or self.name,
             "parameters": {"type": "object", "properties": properties, "required": required}}}
+
+    def carried_out_by(self, function: Callable[..., Any]) -> Tool:
+        """The same tool with another function of the same signature, which is not read again."""
+        other = replace(self, function=function)
+        other.__dict__.update(parameters=self.parameters, schema=self.schema)
+        return other
 
     def bind(self, arguments: Any) -> dict[str, Any]:
         """Check and coerce arguments (see `mentor_kit.core.arguments`); None is no arguments.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mentor_kit.analysis.sentences import Finding
+from mentor_kit.bfcl.items import scenario
 from mentor_kit.collection.collection import Collection
 from mentor_kit.core.problem import LEARNT_FROM, known_tools
 from mentor_kit.core.records import Record
@@ -55,12 +56,25 @@ def evaluate_splits(config: EvaluateConfig, student: Student, collection: Collec
                           JUDGES[config.judge], attempts=attempts))
     if config.benchmarks:
         declared, provenance = benchmark_tasks(config, student, settings)
+        _refuse_learnt(declared, collection)
         write_provenance(provenance, run)
         tasks += declared
     tasks += perturbed_tasks(tasks, config.perturbations)
     return evaluate_tasks(tasks, run, samples=config.samples, batch_size=config.batch_size,
                           meta={"method": method, "seed": config.seed},
                           description=f"evaluate {method}")
+
+
+def _refuse_learnt(tasks: list[Task], collection: Collection) -> None:
+    """Raise UserError where a benchmark asks what the collection teaches: a student trained on
+    BFCL's dialogues may know them."""
+    learnt = {scenario(r.problem) for r in collection.records if r.problem.split in LEARNT_FROM}
+    for task in tasks:
+        seen = sum(scenario(p) in learnt - {None} for p in task.problems)
+        if seen:
+            raise UserError(f"{seen} of the {len(task.problems)} items of benchmark {task.name!r} "
+                            "are of scenarios that the teacher's collection trains on: leave it "
+                            "out of benchmarks and evaluate the collection's held-out splits.")
 
 
 def split_summary(records: list[Record]) -> pd.DataFrame:

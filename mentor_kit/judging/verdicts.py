@@ -5,26 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mentor_kit.core.environment import environment_class, make_environment
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.trajectory import Trajectory
-from mentor_kit.judging.judge import RULES, final_answer, judge, require_graders
+from mentor_kit.judging.judge import RULES, Verdict, final_answer, judge, require_graders
 
 
-def failure_kind(trajectory: Trajectory) -> str | None:
+def answer_of(problem: Problem, trajectory: Trajectory) -> str | None:
+    """What is judged: the last box. Where the problem's environment asks for none, the last turn's
+    text; None where the dialogue did not come to its end."""
+    environment = environment_class(problem)
+    if environment is None or environment.boxed:
+        return final_answer(trajectory)
+    return trajectory.turns[-1].text if trajectory.finish == "eos" else None
+
+
+def verdict_of(problem: Problem, trajectory: Trajectory, rules: str = "released") -> Verdict:
+    """Whether a trajectory is right: by its boxed answer, and where the problem's environment looks
+    at the state that was reached, by that too (`mentor_kit.core.environment.Environment.verdict`).
+    """
+    environment = make_environment(problem)
+    state = environment.verdict(trajectory) if environment else None
+    if state and not (state[0] and environment.boxed):
+        return Verdict(*state)
+    return judge(final_answer(trajectory), problem.answers, rules)
+
+
+def failure_kind(problem: Problem, trajectory: Trajectory) -> str | None:
     """Why a rollout has no judged answer (one of `trajectory.FAILURES`), or None where it has
     one."""
     if trajectory.finish != "eos":
         return trajectory.finish
-    return None if final_answer(trajectory) else "no_answer"
+    return "no_answer" if answer_of(problem, trajectory) is None else None
 
 
 def judge_trajectory(problem: Problem, trajectory: Trajectory,
                      rules: str = "released") -> dict[str, Any]:
     """The judge's verdict for the trajectory's meta: correct, judged_by, failure."""
-    failure = failure_kind(trajectory)
+    failure = failure_kind(problem, trajectory)
     if failure:
         return {"correct": False, "judged_by": "failure", "failure": failure}
-    verdict = judge(final_answer(trajectory), problem.answers, rules)
+    verdict = verdict_of(problem, trajectory, rules)
     return {"correct": verdict.correct, "judged_by": verdict.by, "failure": None}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -117,13 +118,18 @@ def call_counts(trajectory: Trajectory, known_names: Iterable[str]) -> dict[str,
 
 
 def repeats_teacher_exactly(record: Record) -> bool:
-    """Whether the written calls equal the teacher's in names, arguments and order (and there are
-    any)."""
+    """Whether the written calls equal the teacher's in names, arguments, order and after which of
+    the user's messages they stand (and there are any)."""
     if record.reference is None:
         return False
-    teacher, student = ([(c.name, c.arguments) for c in t.calls]
-                        for t in (record.reference, record.trajectory))
-    return bool(teacher) and teacher == student
+    teacher, student = (_calls_by_message(t) for t in (record.reference, record.trajectory))
+    return bool(record.reference.calls) and teacher == student
+
+
+def _calls_by_message(trajectory: Trajectory) -> list[Any]:
+    said = [[*((c.name, c.arguments) for c in turn.calls), *[turn.user] * (turn.user is not None)]
+            for turn in trajectory.turns]
+    return list(chain.from_iterable(said))
 
 
 def _last_result(trajectory: Trajectory) -> str | None:

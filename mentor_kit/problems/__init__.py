@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mentor_kit.core.plugins import PROBLEM_SOURCES, find
-from mentor_kit.core.problem import Problem
+from mentor_kit.core.problem import LEARNT_FROM, Problem
 from mentor_kit.core.tables import check_path
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError, check_options
@@ -19,7 +19,7 @@ from mentor_kit.errors import UserError, check_options
 # made of no file: asked for no item, they only check what is asked; and the toolbox that their
 # worked solutions call
 GENERATED = {"gsm_symbolic": "arithmetic", "arithmetic_stories": "arithmetic",
-             "registry": "registry"}
+             "registry": "registry", "registry_changes": "own"}
 
 
 def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any) -> list[Problem]:
@@ -32,7 +32,8 @@ def load_problems(spec: str, seed: int, sizes: Mapping[str, int], **options: Any
         options: passed on to the source.
 
     Raises:
-        UserError: for an unknown source, a repeated id, or a question that two splits share.
+        UserError: for an unknown source, a repeated id, or a question that a split to learn from
+            shares with another.
     """
     problems = bind_source(spec, sizes, options)(seed, sizes, **options)
     check_problems(problems)
@@ -65,7 +66,8 @@ def normalise_question(question: str) -> str:
 
 
 def check_problems(problems: Iterable[Problem]) -> None:
-    """Raise UserError where an id repeats, or where two splits share a question (a leak)."""
+    """Raise UserError where an id repeats, or where a split to learn from shares a question with
+    another one (a leak)."""
     ids: set[str] = set()
     first: dict[str, Problem] = {}
     for problem in problems:
@@ -74,7 +76,8 @@ def check_problems(problems: Iterable[Problem]) -> None:
                             "id.")
         ids.add(problem.id)
         other = first.setdefault(normalise_question(problem.question), problem)
-        if other.split != problem.split:
+        splits = {other.split, problem.split}
+        if len(splits) == 2 and splits & set(LEARNT_FROM):
             raise UserError(f"Problems {other.id!r} and {problem.id!r} of different splits ask the "
                             "same question: drop one of them.")
 
@@ -100,7 +103,7 @@ def check_worked_toolbox(source: str, toolbox: str) -> None:
     called = load_toolbox(GENERATED[source]).names
     if not set(called) & set(load_toolbox(toolbox).names):
         raise UserError(f"it has none of the tools that the worked solutions of {source!r} call "
-                        f"({', '.join(called[:3])}, ...), so no attempt of this teacher could be "
+                        f"({', '.join([*called[:3], '...'])}), so no attempt of this teacher could be "
                         f"right: leave it empty (which is {GENERATED[source]!r}), or ask a model "
                         "(chat_endpoint, local_model).")
 

@@ -11,7 +11,8 @@ from mentor_kit.core.problem import Problem, known_tools
 from mentor_kit.core.records import to_json
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.core.turn import ToolCall, written_calls
-from mentor_kit.judging.judge import Verdict, final_answer, judge
+from mentor_kit.judging.judge import Verdict
+from mentor_kit.judging.verdicts import answer_of, verdict_of
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,11 @@ class RewardContext:
 
     @cached_property
     def answer(self) -> str | None:
-        return final_answer(self.student)
+        return answer_of(self.problem, self.student)
 
     @cached_property
     def verdict(self) -> Verdict:
-        return judge(self.answer, self.problem.answers, self.judge)
+        return verdict_of(self.problem, self.student, self.judge)
 
     @cached_property
     def known(self) -> frozenset[str]:

@@ -154,7 +154,11 @@ def run_rollouts(student: Answerer, problems: Sequence[Problem], sampling: Sampl
 
 
 def _go_on_from(student: Answerer, row: Rollout, turns: Sequence[Turn]) -> None:
-    """Begin a rollout after these turns; they use up its budget of tokens."""
+    """Begin a rollout after these turns; they use up its budget of tokens, and their calls are made
+    in its environment."""
+    if row.environment is not None:
+        for turn in turns:
+            row.environment.step(turn)
     pieces = student.format.pieces(Trajectory("", tuple(turns))) if turns else ()
     row.completion = [i for ids, _ in pieces for i in ids]
     row.written, row.logprobs = [0] * len(row.completion), [0.0] * len(row.completion)

@@ -72,10 +72,15 @@ def build_tokenizer(
 
 
 def text_call_pieces(toolbox: Toolbox) -> tuple[str, ...]:
-    """The fixed parts of calls whose first argument is a text, and of their signatures."""
-    first = [next(iter(tool.parameters.items())) for tool in toolbox.tools.values()]
+    """The fixed parts of calls whose first argument is a text (and what stands before the texts
+    after it), and of their signatures."""
+    parameters = [list(tool.parameters.items()) for tool in toolbox.tools.values()]
+    first = [given[0] for given in parameters if given]
     names = dict.fromkeys(name for name, (kind, _) in first if kind is str)
     opened = [piece for n in names for piece in (f'", "arguments": {{"{n}": "', f"({n})")]
+    later = dict.fromkeys(name for given in parameters for name, (kind, _) in given[1:]
+                          if kind is str)
+    opened += [f'", "{n}": "' for n in later]
     others = ('"}}\n</tool_call>', f"\n</tool_response>{EOS}\n{ASSISTANT}", "{'error': 'Tool ",
               " not found.'}")
     return (*opened, *others) if names else ()

@@ -10,7 +10,7 @@ from typing import Any
 from mentor_kit.core.problem import Problem, known_tools
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.core.turn import ToolCall, Turn
-from mentor_kit.judging.judge import final_answer, judge
+from mentor_kit.judging.verdicts import answer_of, verdict_of
 
 ACCEPTED = "accepted"
 OTHER = "the teacher option tools:text, a text of its option system, or another model."
@@ -111,10 +111,9 @@ def reject_reason(trajectory: Trajectory, problem: Problem) -> str | None:
         if trajectory.finish == "max_turns" and executed and not any(c.ok for c in executed):
             return call_reason(executed, known)
         return trajectory.finish
-    answer = final_answer(trajectory)
-    if answer is None:
+    if answer_of(problem, trajectory) is None:
         return _no_answer_reason(trajectory.turns[-1])
-    if not judge(answer, problem.answers).correct:
+    if not verdict_of(problem, trajectory).correct:
         return "wrong_answer"
     return call_reason(trajectory.calls, known)
 

@@ -15,6 +15,10 @@ reinforcement learning something to find. One dial, `LEVELS`, says how often:
 | `repeated` | call | makes the call twice |
 | `extra` | chain | adds a relation before the last call |
 
+Where a problem changes entries (`mentor_kit.problems.registry.changes`), each chain of look-ups is
+demonstrated so, on an attempt's own table; of a change, `wrong_tool` and `invented` concern the
+entry.
+
 After an invented name half of the demonstrations call the tool by its name. The others go on with
 what they have, and guess a number where that was the last call.
 
@@ -26,20 +30,23 @@ steps, and the habits within 100. `repeated` and `extra` are our choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mentor_kit.core.chat_markup import render_call, render_environment
+from mentor_kit.core.environment import make_environment
 from mentor_kit.core.records import Record
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.core.turn import Turn
 from mentor_kit.errors import UserError
 from mentor_kit.problems.registry.world import ATTRIBUTES, DATA, RELATIONS, WORDS
+from mentor_kit.teachers.worked_solution import DONE
 
 MAX_TURNS = 8
 
@@ -123,15 +130,19 @@ def demonstrate(record: Record, rng: Random, habits: Habits) -> Record:
 
 
 class _Demonstration:
-    """The turns of one demonstration under way: `at` is what the next call is made on."""
+    """The turns of one demonstration under way: `at` is what the next call is made on, `found` what
+    each call of the problem's program gave, or what the demonstration has in its place."""
 
     def __init__(self, record: Record, rng: Random, habits: Habits) -> None:
         self.rng, self.habits, self.used = rng, habits, []
-        self.toolbox = load_toolbox(record.problem.toolbox)
-        meta = record.problem.meta
-        self.words = dict(zip(meta["chain"], meta["words"], strict=True))
-        self.chain = self._chain(list(meta["chain"]))
-        self.at = meta["program"][0]["arguments"]["person"]
+        meta, environment = record.problem.meta, make_environment(record.problem)
+        self.environment, self.program = environment, meta["program"]
+        self.toolbox = environment.toolbox if environment else load_toolbox(record.problem.toolbox)
+        self.words = dict(zip(_named(self.program), meta["words"], strict=True))
+        self.ends = list(accumulate(meta.get("calls_per_message", [len(self.program)])))
+        self.limit = environment.max_turns if environment else MAX_TURNS
+        self.left = len(self.program) + len(self.ends)  # turns that are still to come, at least
+        self.at, self.made, self.found = "", 0, {}
 
     def _shows(self, habit: str) -> bool:
         shown = self.rng.random() < getattr(self.habits, habit)
@@ -139,24 +150,52 @@ class _Demonstration:
         return shown
 
     def _chain(self, chain: list[str]) -> list[str]:
-        *relations, attribute = chain
+        relations = [tool for tool in chain if tool in RELATIONS.all]
         if len(relations) > 1 and self._shows("reversed"):
             relations.reverse()
         if relations and self._shows("short"):
             relations.pop()
         if self._shows("extra"):
             relations.append(self.rng.choice(RELATIONS.all))
-        return [*relations, attribute]
+        return [*relations, *(tool for tool in chain if tool in ATTRIBUTES.all)]
 
     def turns(self) -> Iterator[Turn]:
-        spare = MAX_TURNS - 1 - len(self.chain)
-        for position, tool in enumerate(self.chain):
+        first = 0
+        for end in self.ends:
+            while first < end:
+                last = self._last_of_chain(first, end)
+                step = self.program[first]
+                self.left -= last + 1 - first
+                if step["tool"] in WORDS:
+                    self.at = step["arguments"]["person"]
+                    yield from self._look_up([s["tool"] for s in self.program[first:last + 1]])
+                    self.found[last] = self.at
+                else:
+                    yield from self._change(step)
+                first = last + 1
+            self.left -= 1
+            if end < self.ends[-1]:
+                yield self.environment.answered(DONE)
+        yield Turn(f"The answer is \\boxed{{{self.at}}}.")
+
+    def _last_of_chain(self, first: int, end: int) -> int:
+        """The last call from this one on that is made on the result of the call before it."""
+        last = first
+        while last + 1 < end and self.program[last + 1]["arguments"]["person"] == {"result": last} \
+                and self.program[last + 1]["tool"] in WORDS:
+            last += 1
+        return last
+
+    def _look_up(self, chain: list[str]) -> Iterator[Turn]:
+        chain = self._chain(chain)
+        spare = self.limit - self.made - self.left - len(chain)
+        for position, tool in enumerate(chain):
             if self._shows("wrong_tool"):
                 tool = SIBLINGS[tool]
             if self._shows("invented"):
                 yield self._call(self._invented_name(tool))
                 if spare < 1 or self.rng.random() < 0.5:
-                    if position == len(self.chain) - 1:
+                    if position == len(chain) - 1 and tool in ATTRIBUTES.all:
                         self.at = str(self.rng.randrange(*DATA["numbers"]))
                     continue
                 spare -= 1
@@ -165,16 +204,35 @@ class _Demonstration:
             if spare > 0 and self._shows("repeated"):
                 spare -= 1
                 yield self._call(tool, asked)
-        yield Turn(f"The answer is \\boxed{{{self.at}}}.")
+
+    def _change(self, step: Mapping[str, Any]) -> Iterator[Turn]:
+        """A call that writes: of the entry's sibling, or by a name of the entry that the tool does
+        not know."""
+        given = {name: self.found[value["result"]] if isinstance(value, Mapping) else value
+                 for name, value in step["arguments"].items()}
+        entry = SIBLINGS[given["entry"]] if self._shows("wrong_tool") else given["entry"]
+        if self._shows("invented"):
+            yield self._carried_out(step["tool"], given | {"entry": self._invented_name(entry)})
+            if self.rng.random() < 0.5:
+                return
+        yield self._carried_out(step["tool"], given | {"entry": entry})
 
     def _invented_name(self, tool: str) -> str:
         word = self.words.get(tool, tool)
         return word if word != tool else self.rng.choice(WORDS[tool][1:])
 
     def _call(self, tool: str, person: str | None = None) -> Turn:
-        arguments = {"person": person or self.at}
-        observation = self.toolbox.execute(tool, arguments)
-        if observation.ok:
-            self.at = observation.content
+        turn = self._carried_out(tool, {"person": person or self.at})
+        if self.observation.ok:
+            self.at = self.observation.content
+        return turn
+
+    def _carried_out(self, tool: str, arguments: Mapping[str, Any]) -> Turn:
+        self.observation, self.made = self.toolbox.execute(tool, arguments), self.made + 1
         return Turn(render_call(tool, arguments), "eos",
-                    render_environment([observation.content]))
+                    render_environment([self.observation.content]))
+
+
+def _named(program: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each call names by one of its three words: the tool, or the entry that it changes."""
+    return [step["arguments"].get("entry", step["tool"]) for step in program]

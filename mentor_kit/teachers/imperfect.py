@@ -101,6 +101,10 @@ def with_habits(demonstration: Record | Trajectory, problem: Problem, rng: Rando
     if not 0 <= probability <= 1:
         raise UserError(f"probability={probability} is not a probability: give a number from 0 to "
                         "1.")
+    if "tool_schemas" in problem.meta:
+        raise UserError(f"{problem.id!r} brings tools of its own, which cannot be called on the "
+                        "side: leave the cold start out (start_run: none), train by sft first, or "
+                        "where the source has a split pretrain, set cold_start_level.")
     clean = demonstration.trajectory if isinstance(demonstration, Record) else demonstration
     _check(clean)
     toolbox = load_toolbox(problem.toolbox)

@@ -20,6 +20,7 @@ from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
 from mentor_kit.problems.worked.calls import Call
+from mentor_kit.teachers.attempt import Attempt
 from mentor_kit.teachers.worked_solution import WorkedSolutionTeacher
 
 
@@ -51,6 +52,17 @@ class QuirkyTeacher(WorkedSolutionTeacher):
             if not 0 <= getattr(self, option) <= 1:
                 raise UserError(f"Teacher option {option}={getattr(self, option)!r} is not a "
                                 "chance: give a number from 0 to 1.")
+
+    def solve(self, problem: Problem, sample: int = 0) -> Attempt:
+        """One attempt; each sample has idle calls of its own.
+
+        Raises:
+            UserError: the problem has an environment of its own, in which a call may not be idle.
+        """
+        if "calls_per_message" in problem.meta:
+            raise UserError("Teacher 'quirky' makes idle calls, and a call may change the state of "
+                            f"{problem.id!r}: use teacher 'worked_solution'.")
+        return super().solve(problem, sample)
 
     def _trajectory(self, calls: list[Call], problem: Problem, sample: int) -> Trajectory:
         who = zlib.crc32(problem.id.encode("utf-8", "replace"))

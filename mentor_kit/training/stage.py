@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mentor_kit.collection.collection import load_collection
+from mentor_kit.core.environment import make_environment
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
@@ -138,11 +139,13 @@ def _from_scratch(config: TrainConfig, data: TrainingData, backend: str,
     from mentor_kit.students.student import Origin, Student, load_student
     from mentor_kit.students.tiny import build_model, build_tokenizer
 
-    box = load_toolbox(data.train[0].problem.toolbox)
-    signatures = [f"{t.name}({', '.join(t.parameters)})" for t in box.tools.values()] * 20
+    problem = data.train[0].problem
+    box, environment = load_toolbox(problem.toolbox), make_environment(problem)
+    tools = environment.toolbox if environment else box
+    signatures = [f"{t.name}({', '.join(t.parameters)})" for t in tools.tools.values()] * 20
     texts = [t for r in data.train for t in (r.problem.question, r.trajectory.to_text())]
     tokenizer = AutoTokenizer.from_pretrained(vocabulary, padding_side="left") if vocabulary \
-        else build_tokenizer(signatures + texts, config.vocab_size, toolbox=box)
+        else build_tokenizer(signatures + texts, config.vocab_size, toolbox=tools)
     model = build_model(tokenizer, hidden_size=config.student_hidden, layers=config.student_layers,
                         seed=config.seed)
     student = Student(model.to(device()), tokenizer, box, config.method, Origin(loading=loading))

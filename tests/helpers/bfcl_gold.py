@@ -3,12 +3,10 @@ to say."""
 
 from __future__ import annotations
 
-import ast
-import json
-from functools import cache
 from typing import Any
 
 from mentor_kit.bfcl import checker as bfcl
+from mentor_kit.bfcl.dialogues import gold_calls
 from mentor_kit.bfcl.multi_turn import MultiTurnEnvironment
 from mentor_kit.core.chat_markup import render_call
 from mentor_kit.core.problem import Problem
@@ -20,29 +18,9 @@ DONE = "Done."
 
 
 def gold_turns(problem: Problem) -> list[Calls]:
-    """The gold calls of each user turn; an argument given by place gets the name that the tool's
-    schema has there."""
-    later = [tool for turn in problem.meta["later_turns"] for tool in turn["tools"]]
-    names = {s["function"]["name"]: list(s["function"]["parameters"]["properties"])
-             for s in [*problem.meta["tool_schemas"], *later]}
-    truth = _truths(problem.meta["category"])[problem.meta["entry"]]
-    return [[_call(text, names) for text in turn] for turn in truth]
-
-
-@cache
-def _truths(category: str) -> dict[str, list[list[str]]]:
-    path = (
-        bfcl.environment() / "bfcl_eval" / "data" / "possible_answer" / f"BFCL_v4_{category}.json"
-    )
-    return {row["id"]: row["ground_truth"]
-            for row in map(json.loads, path.read_text().splitlines())}
-
-
-def _call(text: str, names: dict[str, list[str]]) -> tuple[str, dict[str, Any]]:
-    call = ast.parse(text, mode="eval").body
-    by_place = zip(names[call.func.id], call.args, strict=False)
-    given = [*by_place, *((k.arg, k.value) for k in call.keywords)]
-    return call.func.id, {name: ast.literal_eval(value) for name, value in given}
+    """The gold calls of each user turn."""
+    entries = bfcl.read_entries(problem.meta["category"])
+    return gold_calls(problem, next(e for e in entries if e["id"] == problem.meta["entry"]))
 
 
 def say(calls: Calls, together: bool = True) -> list[str]:

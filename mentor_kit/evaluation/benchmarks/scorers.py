@@ -64,7 +64,7 @@ def qa_verdicts(
 
 
 def _qa_verdict(problem: Problem, trajectory: Trajectory) -> dict[str, Any]:
-    failure = failure_kind(trajectory)
+    failure = failure_kind(problem, trajectory)
     if failure:
         return {"correct": False, "judged_by": "failure", "failure": failure,
                 "scores": dict.fromkeys(QA_SCORES, 0.0)}
