@@ -102,10 +102,11 @@ def check_worked_toolbox(source: str, toolbox: str) -> None:
         return
     called = load_toolbox(GENERATED[source]).names
     if not set(called) & set(load_toolbox(toolbox).names):
+        shown = ", ".join([*called[:3], "..."])
         raise UserError(f"it has none of the tools that the worked solutions of {source!r} call "
-                        f"({', '.join([*called[:3], '...'])}), so no attempt of this teacher could be "
-                        f"right: leave it empty (which is {GENERATED[source]!r}), or ask a model "
-                        "(chat_endpoint, local_model).")
+                        f"({shown}), so no attempt of this teacher could be right: leave it empty "
+                        f"(which is {GENERATED[source]!r}), or ask a model (chat_endpoint, "
+                        "local_model).")
 
 
 def check_source_options(source: str, sizes: Mapping[str, int], options: Mapping[str, Any]) -> None:
