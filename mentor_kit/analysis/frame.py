@@ -15,7 +15,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,12 @@ class Results:
     def studies(self) -> list[str]:
         return sorted(self.runs["study"].unique())
 
-    @property
+    @cached_property
     def training(self) -> pd.DataFrame:
         """Curves of the training stages under the main conditions."""
         return at_main(self.curves[self.curves["stage"].str.startswith(TRAIN)])
 
-    @property
+    @cached_property
     def main_items(self) -> pd.DataFrame:
         """Evaluated items under the main conditions (see `conditions.main_cell`)."""
         return at_main(self.items)

@@ -52,8 +52,10 @@ def resampled_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 
     Items are drawn once for all columns, so differences between columns are paired.
     """
     values = _checked(values, 2, "Values")
-    n, rng = len(values), np.random.default_rng(seed)
-    step = max(1, CHUNK // n)
+    n = len(values)
+    if resamples == RESAMPLES and n * resamples <= CHUNK:
+        return _drawn(n, seed) @ values / n
+    rng, step = np.random.default_rng(seed), max(1, CHUNK // n)
     return np.concatenate([_weights(rng, n, min(step, resamples - i)) @ values / n
                            for i in range(0, resamples, step)])
 

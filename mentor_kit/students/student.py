@@ -107,14 +107,20 @@ class Student:
         """Token ids of the prompt, up to and including the assistant header."""
         return self.format.prompt_ids(prompt_messages(question), self.tool_schemas)
 
-    def encode(self, question: str | Problem, trajectory: Trajectory) -> dict[str, list[int]]:
+    def encode(self, question: str | Problem, trajectory: Trajectory,
+               prompt: Sequence[int] | None = None) -> dict[str, list[int]]:
         """Prompt and trajectory as `input_ids`, and `assistant_masks`: 1 on what the assistant
         wrote. A Problem may bring its own messages and tools.
 
         Encoded turn by turn, so the ids are those that a rollout joins; tool results get 0.
+
+        Args:
+            prompt: the question's `prompt_ids`, where they are known.
         """
-        ids = self.prompt_ids(question) if isinstance(question, str) else prompt_ids(self, question)
-        mask = [0] * len(ids)
+        if prompt is None:
+            prompt = self.prompt_ids(question) if isinstance(question, str) else \
+                prompt_ids(self, question)
+        ids, mask = list(prompt), [0] * len(prompt)
         for piece, written in self.format.pieces(trajectory):
             ids += piece
             mask += [written] * len(piece)

@@ -14,6 +14,7 @@ from trl import SFTConfig, SFTTrainer
 from mentor_kit.core.records import Record
 from mentor_kit.runs.run import Run
 from mentor_kit.students.adapters import keep_adapters_float32
+from mentor_kit.students.rollout import prompt_ids
 from mentor_kit.students.student import Student
 from mentor_kit.training.callback import RunCallback
 from mentor_kit.training.checkpoints import last_checkpoint, tiled_order
@@ -28,8 +29,11 @@ from mentor_kit.training.trainer_config import check_unchanged, exactly, store_t
 
 
 def sft_rows(student: Student, records: Sequence[Record]) -> list[dict[str, list[int]]]:
-    """Token ids and assistant mask of each record's trajectory; tool results get 0."""
-    return [student.encode(r.problem, r.trajectory) for r in records]
+    """Token ids and assistant mask of each record's trajectory; tool results get 0. The prompt of
+    a problem with several records is rendered once."""
+    problems = {id(r.problem): r.problem for r in records}
+    prompts = {key: prompt_ids(student, problem) for key, problem in problems.items()}
+    return [student.encode(r.problem, r.trajectory, prompts[id(r.problem)]) for r in records]
 
 
 def train_sft(student: Student, records: Sequence[Record], validation: Sequence[Record],
@@ -46,8 +50,10 @@ def train_sft(student: Student, records: Sequence[Record], validation: Sequence[
         The budget used: optimizer_steps, sampled_tokens (0), teacher_tokens (assistant tokens
             trained on), teacher_forwards (0).
     """
-    rows, plan = sft_rows(student, records), config.sft_plan
-    order = curriculum_order(parts or [(len(rows), plan.steps)], plan.batch_size, config.seed)
+    plan = config.sft_plan
+    order = curriculum_order(parts or [(len(records), plan.steps)], plan.batch_size, config.seed)
+    taken = list(dict.fromkeys(order))
+    rows = dict(zip(taken, sft_rows(student, [records[i] for i in taken]), strict=True))
     resume = last_checkpoint(run)
     schedule = WSDSchedule(min(10, plan.steps // 4), plan.cooldown)
     if plan.cooldown and not plan.target_accuracy:

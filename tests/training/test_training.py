@@ -32,7 +32,7 @@ from mentor_kit.training import stage
 from mentor_kit.training.checkpoints import tiled_order
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.grpo import train_grpo
-from mentor_kit.training.optimizers import MuonWithAdamW, WSDSchedule
+from mentor_kit.training.optimizers import MuonWithAdamW, StackedMuon, WSDSchedule
 from mentor_kit.training.sft import sft_rows, train_sft
 
 pytestmark = pytest.mark.numeric
@@ -72,7 +72,8 @@ def test_tiled_order_is_permutations_and_seeded():
 def test_sft_trains_on_assistant_tokens_alone(student):
     """The trained rows give tool results weight zero: changing them leaves the loss of other
     tokens' labels alone."""
-    row = sft_rows(student, RECORDS[:1])[0]
+    row, again = sft_rows(student, [RECORDS[0], RECORDS[0]])
+    assert row == again == student.encode(RECORDS[0].problem, RECORDS[0].trajectory)
     text = student.tokenizer.decode([i for i,
                                      m in zip(row["input_ids"], row["assistant_masks"], strict=True)
                                      if m])
@@ -202,6 +203,26 @@ def test_muon_state_round_trip():
         p.grad = torch.ones_like(p)
     fresh.step()
     assert all(torch.equal(after[k], v) for k, v in model.state_dict().items())
+
+
+def test_muon_on_stacks_of_matrices_is_muon_on_each():
+    """On one machine the bits are the same; elsewhere products in bfloat16 may be summed
+    otherwise."""
+    moved = []
+    for optimizer_class in (torch.optim.Muon, StackedMuon):
+        torch.manual_seed(0)
+        matrices = [torch.nn.Parameter(torch.randn(shape)) for shape in
+                    ((8, 8), (24, 8), (8, 8), (8, 24), (24, 8))]
+        optimizer = optimizer_class(matrices, lr=0.02, weight_decay=0.1, momentum=0.95)
+        for _ in range(4):
+            for matrix in matrices[:4]:  # the last one has no gradient
+                matrix.grad = torch.randn_like(matrix)
+            optimizer.step()
+        moved.append((matrices, optimizer.state_dict()))
+    (ours, our_state), (theirs, their_state) = moved
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=4 * 0.02 * 2**-7)  # bfloat16 has 8 bits
+    assert our_state["state"].keys() == their_state["state"].keys() == {0, 1, 2, 3}
 
 
 def test_adapters_are_matrices_only_and_muon_steps_them_alone(tmp_path):
