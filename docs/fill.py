@@ -28,6 +28,8 @@ HOME_AND_AWAY = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 SHOWN = ("cold_start", "sft", "sparse", "strict", "mentor")
 HERO = "demo"  # whose curves and question docs/make_hero.py draws
 GSM = "cpu-5-seeds"
+LEVELS = {"clean": 0, "easy": 1, "mid": 2, "hard": 3, "vhard": 4}
+WHITE_BOX = "white_box_teacher"
 RIVALS = ("opd", "rft", "dpo", "mixed", "turn_credit")
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MAIN = ("cold_start", "cold_start_constrained", "sft", "sparse", "mentor")
@@ -176,12 +178,13 @@ def rivals() -> str:
         by_cell.setdefault((row["level"], row["method"], row["teacher"]), []).append(row)
     names = ("in_domain", "out_of_domain", "sampled_tokens", "teacher_tokens", "teacher_forwards")
     rows = []
-    for (level, method, teacher), found in by_cell.items():
+    for (level, method, teacher), found in sorted(by_cell.items(), key=lambda c: LEVELS[c[0][0]]):
         means = [sum(float(r[name]) for r in found) / len(found) for name in names]
-        rows.append([level, label(method), teacher, str(len(found)), *map(short, means[:2]),
+        starts = "" if method == WHITE_BOX else str(len(found))
+        rows.append([level, label(method), teacher, starts, *map(short, means[:2]),
                      *(f"{mean:,.0f}" for mean in means[2:])])
-    return ("Means over cold starts; 128 items a split; out of domain is the mean of eight "
-            "splits.\n\n"
+    return ("Means over cold starts; 128 items a split; out of domain is the mean of eight splits. "
+            "Level\n`clean` is the white-box teacher of on-policy distillation.\n\n"
             + table(["level", "method", "references", "cold starts", "in domain", "out of domain",
                      "sampled tokens", "teacher tokens", "teacher forward passes"], rows))
 

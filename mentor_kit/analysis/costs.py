@@ -37,8 +37,8 @@ from mentor_kit.runs.open import load_run
 from mentor_kit.runs.run import Run
 
 CELL = ["level", "teacher"]
-COSTS = {"sampled_tokens": "sampled tokens (millions)",
-         "teacher_tokens": "teacher tokens (millions)"}
+COSTS = {"sampled_tokens": "sampled tokens (thousands)",
+         "teacher_tokens": "teacher tokens (thousands)"}
 TOKENS = [*COSTS, "teacher_forwards"]
 CLEAN, QUIRKY, NONE = "clean", "quirky", "none read"
 
@@ -128,9 +128,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, split: str, cost: str) -> None:
     methods = ordered(rows["method"].unique())
     for (method, teacher), group in rows.groupby(["method", "teacher"]):
         style, y = method_style(method, methods), group[split]
-        axes.errorbar([group[cost].mean() / 1e6], [y.mean()],
+        axes.errorbar([group[cost].mean() / 1e3], [y.mean()],
                       [[y.mean() - y.min()], [y.max() - y.mean()]], color=style.color,
                       marker=style.marker, linestyle="none", elinewidth=0.8,
                       markerfacecolor="white" if teacher == QUIRKY else style.color)
-    axes.set_xlim(left=-0.02 * max(rows[cost].max() / 1e6, 1e-6))
+    axes.set_xlim(left=-0.02 * max(rows[cost].max() / 1e3, 1e-3))
     unit_axis(axes)
