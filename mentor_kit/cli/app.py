@@ -270,11 +270,13 @@ def doctor() -> None:
 @commands.command()
 def serve(run: Annotated[str, typer.Argument(help="a training run's folder, or a student's")],
           host: str = "127.0.0.1", port: int = 8000,
-          engine: Annotated[str, typer.Option(help="auto, transformers or vllm")] = "auto") -> None:
+          engine: Annotated[str, typer.Option(help="auto, transformers or vllm")] = "auto",
+          parser: Annotated[str, typer.Option(help="vLLM's parser of the student's calls, where "
+                                                   "they are not Hermes")] = "") -> None:
     """Serve a student as an OpenAI-compatible endpoint, tools included."""
     from mentor_kit.cli import publish
 
-    publish.serve(run, host, port, engine)
+    publish.serve(run, host, port, engine, parser)
 
 
 @commands.command()

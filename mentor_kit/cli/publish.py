@@ -51,24 +51,29 @@ def student_folder(source: str) -> Path:
     return folder.resolve()
 
 
-def serve(source: str, host: str, port: int, engine: str) -> None:
+def serve(source: str, host: str, port: int, engine: str, parser: str = "") -> None:
     """Replace this process by an OpenAI-compatible server of a student, tools included.
 
     Raises:
-        UserError: not a student, an unknown engine, or packages that it needs are missing.
+        UserError: not a student, an unknown engine, packages that it needs are missing, or calls
+            that vLLM would not read.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
 
     folder = student_folder(source)
     Path(HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)  # /v1/models fails without it
-    command = serve_command(folder, host, port, engine)
+    command = serve_command(folder, host, port, engine, parser)
     print(f"serving {folder} at http://{host}:{port}/v1 by {command[2].partition('.')[0]}; its "
           f"model name is {folder}; Ctrl-C ends it", flush=True)
     os.execv(command[0], command)
 
 
-def serve_command(folder: Path, host: str, port: int, engine: str) -> list[str]:
-    """The server's command: vLLM where it is installed and there is a GPU, else transformers."""
+def serve_command(folder: Path, host: str, port: int, engine: str, parser: str = "") -> list[str]:
+    """The server's command: vLLM where it is installed and there is a GPU, else transformers.
+
+    Args:
+        parser: vLLM's name of the student's call format; "" is `hermes` where that is right.
+    """
     if engine not in ("auto", "transformers", "vllm"):
         raise UserError(f"--engine {engine}: use auto, transformers or vllm.")
     has_vllm = importlib.util.find_spec("vllm") is not None
@@ -78,12 +83,24 @@ def serve_command(folder: Path, host: str, port: int, engine: str) -> list[str]:
     at = ["--host", host, "--port", str(port)]
     if engine == "vllm" or (engine == "auto" and has_vllm and shutil.which("nvidia-smi")):
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder),
-                "--enable-auto-tool-choice", "--tool-call-parser", "hermes", *at]
+                "--enable-auto-tool-choice", "--tool-call-parser", parser or _hermes(folder), *at]
     missing = [name for name in SERVING if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"`transformers serve` needs {', '.join(missing)}: pip install "
                         "'mentor-kit[real-server]'.")
     return [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder), *at]
+
+
+def _hermes(folder: Path) -> str:
+    from transformers import AutoTokenizer
+
+    from mentor_kit.students.formats import writes_hermes
+
+    if not writes_hermes(AutoTokenizer.from_pretrained(folder)):
+        raise UserError(f"{str(folder)!r} does not write its calls in the Hermes form, so vLLM "
+                        "would not read them: name vLLM's parser for it, such as --parser "
+                        "llama3_json (vllm serve --help lists them).")
+    return "hermes"
 
 
 def push(source: str, repo: str, *, private: bool, dry_run: bool) -> str:

@@ -114,7 +114,7 @@ def call_format(tokenizer: Any, tools: Sequence[Mapping[str, Any]] = (),
     Raises:
         UserError: tools cannot be rendered, read back or continued in it.
     """
-    if tokenizer.eos_token == EOS and _writes_hermes(tokenizer):
+    if tokenizer.eos_token == EOS and writes_hermes(tokenizer):
         return Hermes(tokenizer)
     found = Native(tokenizer, tools, template=training_template(tokenizer))
     turns = [assistant("", CALLS[:1]), assistant("The answer is \\boxed{3}.")]
@@ -129,7 +129,7 @@ def call_format(tokenizer: Any, tools: Sequence[Mapping[str, Any]] = (),
     return found
 
 
-def _writes_hermes(tokenizer: Any) -> bool:
+def writes_hermes(tokenizer: Any) -> bool:
     """Whether turns are ChatML and calls JSON in `<tool_call>`."""
     header = tokenizer.apply_chat_template(PROBE, add_generation_prompt=True, tokenize=False)
     call = tokenizer.apply_chat_template([*PROBE, assistant("", CALLS[:1])], tokenize=False)

@@ -118,6 +118,17 @@ def test_tokenizers_that_llama_cpp_would_misread_are_refused_first(trained, pret
         publish.export_gguf(str(pretrained), tmp_path / "y.gguf")
 
 
+def test_vllm_gets_a_parser_that_reads_the_calls(trained, pretrained, monkeypatch):
+    monkeypatch.setattr(publish.importlib.util, "find_spec", lambda name: name)
+    at = ("127.0.0.1", 1, "vllm")
+    assert publish.serve_command(trained.dir / "student", *at)[-5] == "hermes"
+    template = pretrained / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<tool_call>", "<function>"))
+    with pytest.raises(UserError, match="does not write its calls in the Hermes form.*--parser"):
+        publish.serve_command(pretrained, *at)
+    assert "llama3_json" in publish.serve_command(pretrained, *at, "llama3_json")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 def test_a_served_student_calls_tools(trained, tmp_path):
