@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from other_process import printed_by
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -112,9 +113,7 @@ def test_importing_the_package_and_its_command_line_loads_nothing_heavy():
     heavy = "torch transformers datasets pandas numpy matplotlib papermill pydantic yaml"
     code = ("import sys, mentor_kit, mentor_kit.cli.app, mentor_kit.runs.run; print([m for m in "
             f"'{heavy}'.split() if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-                          check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed_by(code) == "[]"
 
 
 def test_scoring_analysis_and_the_nouns_do_not_import_torch():
@@ -124,9 +123,7 @@ def test_scoring_analysis_and_the_nouns_do_not_import_torch():
             f"for name in '{modules}'.split():\n"
             "    importlib.import_module('mentor_kit.' + name)\n"
             "    assert not {'torch', 'transformers'} & set(sys.modules), name")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-                          check=False)
-    assert done.returncode == 0, done.stderr
+    printed_by(code)
 
 
 def test_the_wheel_makes_a_project_in_an_empty_folder(tmp_path):

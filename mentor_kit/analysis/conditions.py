@@ -44,7 +44,9 @@ RANK: dict[str, Callable[[Any], float]] = {
 
 def run_conditions(run: Run, load: Callable[[Path], Run]) -> dict[str, Any]:
     """The conditions of a run's student; `load` opens the run of a folder."""
-    student = _followed(run, "student_run", load)
+    student = run
+    while (before := _input(student, "student_run", load)) is not None:
+        student = before
     teacher = _input(student, "teacher_run", load)
     asked = teacher.params if teacher else {}
     start = student  # a cold start may name a run, too, whose vocabulary it takes
@@ -52,17 +54,12 @@ def run_conditions(run: Run, load: Callable[[Path], Run]) -> dict[str, Any]:
             before := _input(start, "start_run", load)) is not None:
         start = before
     level = start.params.get("cold_start_level")
-    return {SIZE: _train_size(student, asked), LEVEL: level or np.nan, QUIRK: _quirk(asked),
+    quirk = float(_option(asked.get("teacher_options"), "repeat") or DOSE)
+    return {SIZE: _train_size(student, asked), LEVEL: level or np.nan,
+            QUIRK: quirk if asked.get("teacher") == "quirky" else 0.0,
             HOPS: _option(asked.get("problem_options"), "hops") or np.nan,
             TEMPERATURE: float(run.params.get("temperature", 0))
             if run.stage.startswith("evaluate") else np.nan}
-
-
-def _followed(run: Run, name: str, load: Callable[[Path], Run]) -> Run:
-    """The run at the end of a chain of inputs of this name."""
-    while (before := _input(run, name, load)) is not None:
-        run = before
-    return run
 
 
 def _input(run: Run, name: str, load: Callable[[Path], Run]) -> Run | None:
@@ -84,12 +81,6 @@ def _train_size(student: Run, asked: dict[str, Any]) -> float:
         return float(limited)
     sizes = (re.fullmatch(r"train\s*[:=]\s*(\d+)", str(s)) for s in asked.get("split_sizes", ()))
     return next((float(match[1]) for match in sizes if match), float("nan"))
-
-
-def _quirk(asked: dict[str, Any]) -> float:
-    if asked.get("teacher") != "quirky":
-        return 0.0
-    return float(_option(asked.get("teacher_options"), "repeat") or DOSE)
 
 
 def without_teacher(frame: pd.DataFrame) -> pd.DataFrame:

@@ -44,7 +44,8 @@ STUDY_TABLES: dict[str, Callable[[Results], Table]] = {
 }
 STUDY_TEXTS: dict[str, Callable[[Results], str]] = {
     "numbers.tex": lambda r: numbers_tex(r.main_items),
-    "summary.md": lambda r: f"{summary_markdown(r.main_items)}\n{_bullets(answer(r.items))}",
+    "summary.md": lambda r: f"{summary_markdown(r.main_items)}\n" + "".join(
+        f"- {line}\n" for line in answer(r.items).splitlines()),
     "findings.md": lambda r: study_findings(r),
 }
 CONDITIONS = ("regime_map", "quirk_dose", "data_scaling", "sampled_and_greedy",
@@ -84,10 +85,6 @@ def show_conditions(results: Results) -> Finding:
         except UserError as reason:
             absent.append(f"Not drawn, {name.replace('_', ' ')}: {reason}")
     return Finding("\n".join(absent))
-
-
-def _bullets(text: str) -> str:
-    return "".join(f"- {line}\n" for line in text.splitlines())
 
 
 def _write_study(results: Results, out: Path) -> list[Path]:

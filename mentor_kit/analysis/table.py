@@ -38,7 +38,9 @@ class Table:
 
     def to_csv(self) -> str:
         """Numbers with all their digits, to nine decimals; never as 1e+08."""
-        return self.numbers.to_csv(index=False, float_format=_digits, lineterminator="\n")
+        return self.numbers.to_csv(
+            index=False, lineterminator="\n",
+            float_format=lambda v: np.format_float_positional(round(v, 9) + 0.0, trim="-"))
 
     def to_latex(self) -> str:
         """A `tabular` with booktabs rules, scaled to the text width where it is wider."""
@@ -66,10 +68,6 @@ class Table:
 
     def _repr_html_(self) -> str:
         return self.to_html() + f"<p>{escape_html(self.caption)}</p>"
-
-
-def _digits(value: float) -> str:
-    return np.format_float_positional(round(value, 9) + 0.0, trim="-")
 
 
 def readable(frame: pd.DataFrame) -> Styler:

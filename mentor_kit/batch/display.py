@@ -83,8 +83,8 @@ class Display:
     def plan(self, states: Mapping[Job, str]) -> int:
         """List what would run; nothing is written."""
         for job in self.jobs:
-            given = ", ".join(f"{k}={_yaml(v)}" for k, v in job.given.items()
-                              if k not in ("run_dir", *job.inputs))
+            given = ", ".join(f"{k}={yaml_float(v) if isinstance(v, float) else v}"
+                              for k, v in job.given.items() if k not in ("run_dir", *job.inputs))
             self._say(f"{states[job]:>8}  {job}  -> {_short(job.run_dir)}  {given}",
                       STYLES[states[job]])
         stuck: list[Job] = []
@@ -188,10 +188,6 @@ def _size(folder: Path) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
-
-
-def _yaml(value: Any) -> str:
-    return yaml_float(value) if isinstance(value, float) else str(value)
 
 
 def _short(path: Path) -> str:

@@ -49,7 +49,7 @@ class Batch:
         ahead = chain_lengths(self.jobs)
         while True:
             ready = [job for job in self.jobs if self.state[job] == "waiting"
-                     and all(map(self._done, job.needed()))]
+                     and all(self.state.get(needed) == "done" for needed in job.needed())]
             for job in sorted(ready, key=lambda job: -ahead[job]):
                 if executor.has_room(self.study.stages[job.stage].resources):
                     self._start(job, executor)
@@ -74,9 +74,6 @@ class Batch:
     def waiting_stages(self) -> list[str]:
         return list(dict.fromkeys(job.stage for job in self.jobs
                                   if self.state[job] == "waiting"))
-
-    def _done(self, job: Job) -> bool:
-        return self.state.get(job) == "done"
 
     def _spec(self, job: Job) -> JobSpec:
         request = {"study": self.study.name, "stage": job.stage, "key": job.key,

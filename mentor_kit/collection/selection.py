@@ -48,9 +48,5 @@ def _choose(group: Sequence[Record], policy: str) -> Record:
         sets = Counter(frozenset(r.trajectory.tool_names) for r in group)
         most = max(sets.values())
         group = [r for r in group if sets[frozenset(r.trajectory.tool_names)] == most]
-    return min(group, key=_length)
-
-
-def _length(record: Record) -> tuple[int, int, int]:
-    trajectory = record.trajectory
-    return len(trajectory.calls), len(trajectory.to_text()), trajectory.sample
+    return min(group, key=lambda r: (len(r.trajectory.calls), len(r.trajectory.to_text()),
+                                     r.trajectory.sample))

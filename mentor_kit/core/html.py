@@ -102,11 +102,11 @@ def _marks(trajectory: TrajectoryLike, names: Sequence[str] | None) -> Iterator[
             yield Mark(step, f"T{number[id(step.call)]}", compact_call(step.call),
                        _call_troubles(step.call, names))
         elif step.kind == "O":
-            yield Mark(step, f"O{number[id(step.call)]}", step.text, () if step.call.ok
-                       else ("error",))
+            troubles = () if step.call.ok else ("error",)
+            yield Mark(step, f"O{number[id(step.call)]}", step.text, troubles)
         else:
-            yield Mark(step, step.kind, step.text, ("call never closed",)
-                       if "<tool_call>" in step.text else ())
+            troubles = ("call never closed",) if "<tool_call>" in step.text else ()
+            yield Mark(step, step.kind, step.text, troubles)
 
 
 def _call_troubles(call: Any, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -137,11 +137,8 @@ def _escape(text: str) -> str:
 
 def _cut(text: str) -> str:
     left_out = len(text) - MAX_CHARACTERS
-    return (
-        text
-        if left_out <= 0
-        else f"{text[:MAX_CHARACTERS]}\n[{left_out:,} more characters not shown]"
-    )
+    end = f"\n[{left_out:,} more characters not shown]" if left_out > 0 else ""
+    return text[:MAX_CHARACTERS] + end
 
 
 def _folded(text: str, style: str = TEXT) -> str:
@@ -251,13 +248,11 @@ def side_by_side(items: Sequence[tuple[str, RecordLike | TrajectoryLike]]) -> Ht
     records = [item for _, item in items if hasattr(item, "trajectory")]
     shared = len(records) == len(items) > 0 and len({r.problem.id for r in records}) == 1
     top = _card(_question_html(records[0])) if shared else ""
-    cells = "".join(
-        f"<div style='flex:1 1 18em;min-width:0'>{_cell_html(title, item, shared)}</div>"
-        for title, item in items
-    )
+    cells = (f"<div style='flex:1 1 18em;min-width:0'>{_cell_html(title, item, shared)}</div>"
+             for title, item in items)
     return Html(f"<div style='max-width:112em'>{top}<div "
                 "style='display:flex;flex-wrap:wrap;gap:8px;"
-                f"align-items:flex-start'>{cells}</div></div>")
+                f"align-items:flex-start'>{''.join(cells)}</div></div>")
 
 
 def _cell_html(title: str, item: RecordLike | TrajectoryLike, shared: bool) -> str:

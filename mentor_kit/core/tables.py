@@ -47,7 +47,10 @@ def read_rows(
         elif file.exists():
             rows = _read_folder(file, hub_split)
         else:
-            rows = _read_hub(path, hub_split, hub_config, revision)
+            from datasets import load_dataset
+
+            rows = list(load_dataset(path, hub_config or None, split=hub_split,
+                                     revision=revision or None))
     except UserError as error:
         raise UserError(f"The table {path!r} cannot be read: {error}") from None
     # readers raise errors of every kind for a bad file or a missing network
@@ -150,12 +153,6 @@ def _read_folder(folder: Path, split: str) -> list[Row]:
 
     data = load_from_disk(str(folder))
     return list(data[split] if isinstance(data, DatasetDict) else data)
-
-
-def _read_hub(name: str, split: str, config: str, revision: str) -> list[Row]:
-    from datasets import load_dataset
-
-    return list(load_dataset(name, config or None, split=split, revision=revision or None))
 
 
 def source_name(path: str) -> str:

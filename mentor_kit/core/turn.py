@@ -76,7 +76,7 @@ class Turn:
         calls."""
         found = CALL_OR_THOUGHT_RE.finditer(_until_last("</tool_call>", self.text))
         written = [_parse_call(m[1]) for m in found if m[1] is not None]
-        results = [_observation(r)
+        results = [Observation(r, ok=not r.startswith(ERROR_PREFIXES))
                    for r in RESPONSE_RE.findall(_until_last("</tool_response>", self.env_response))]
         wellformed = [c for c in written if c.name is not None]
         targets = wellformed if len(results) <= len(wellformed) else written
@@ -133,5 +133,3 @@ def _json_object(text: str) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _observation(content: str) -> Observation:
-    return Observation(content, ok=not content.startswith(ERROR_PREFIXES))

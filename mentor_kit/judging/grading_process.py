@@ -16,6 +16,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 MEMORY_BYTES = 2 << 30
@@ -83,24 +84,20 @@ class Graders:
         """Math-Verify's metric: the gold boxed again, the prediction bare; an error skips only that
         gold."""
         self._checked(prediction)
-        return any(self._metric_one(prediction, bare) for _, bare in self._short(golds))
-
-    def _metric_one(self, prediction: str, bare: str) -> bool:
-        try:
-            return self._metric([f"\\boxed{{{bare}}}"], [prediction])[0] > 0
-        except Exception:  # noqa: BLE001 - SymPy raises anything: it counts as no
-            return False
+        return self._any(lambda gold: self._metric([f"\\boxed{{{gold[1]}}}"], [prediction])[0] > 0,
+                         golds)
 
     def strict(self, prediction: str, golds: list[list[str]]) -> bool:
         """Our own; an error skips only that gold."""
         self._checked(prediction)
-        return any(self._strict_one(prediction, raw) for raw, _ in self._short(golds))
+        return self._any(lambda gold: self._equal(prediction, gold[0]), golds)
 
-    def _strict_one(self, prediction: str, gold: str) -> bool:
-        try:
-            return self._equal(prediction, gold)
-        except Exception:  # noqa: BLE001 - SymPy raises anything: it counts as no
-            return False
+    def _any(self, says_yes: Callable[[list[str]], bool], golds: list[list[str]]) -> bool:
+        for gold in self._short(golds):
+            with suppress(Exception):  # SymPy raises anything: it counts as no
+                if says_yes(gold):
+                    return True
+        return False
 
     def _short(self, golds: list[list[str]]) -> list[list[str]]:
         """The golds that may be parsed: a long one does not spoil the others."""

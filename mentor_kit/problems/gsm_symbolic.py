@@ -152,8 +152,9 @@ def _item(seed: int, split: str, i: int, pool: tuple[int, ...], share: float,
     rng = Random(sum(int(w) << 32 * k for k, w in enumerate(words)))
     kind = "unseen" if split == "distractor_unseen" else "seen"
     name = f"gsm_symbolic/{seed}/{split}/{i:05d}"
-    for problem in _draws(rng, name, split, _turned(pool, i), kind if rng.random() < share
-                          else None):
+    # the i-th template (in turn) first: every template gets the same share of a split
+    turned = pool[i % len(pool):] + pool[:i % len(pool)]
+    for problem in _draws(rng, name, split, turned, kind if rng.random() < share else None):
         question = normalise_question(problem.question)
         if question not in seen and (split != "teacher_rejected" or "reason" in problem.meta):
             seen.add(question)
@@ -161,11 +162,6 @@ def _item(seed: int, split: str, i: int, pool: tuple[int, ...], share: float,
     raise UserError(
         f"gsm_symbolic cannot make {i + 1} different items of {split!r}: ask for fewer."
     )
-
-
-def _turned(pool: tuple[int, ...], i: int) -> tuple[int, ...]:
-    """The templates, the i-th (in turn) first: every template gets the same share of a split."""
-    return pool[i % len(pool):] + pool[: i % len(pool)]
 
 
 def _draws(

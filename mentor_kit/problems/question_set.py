@@ -16,7 +16,7 @@ from typing import Any
 from mentor_kit.core.cells import answer_cell, as_texts, column, question_cell
 from mentor_kit.core.files import find_path
 from mentor_kit.core.problem import Problem
-from mentor_kit.core.tables import read_rows
+from mentor_kit.core.tables import read_rows, source_name
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import canonical_json, file_sha256
 
@@ -46,7 +46,7 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str, name: str = "", part
                         "tells them apart.")
     rows, revision = load_rows(path, name, part)
     gold = answer or next((c for c in ANSWERS if c in rows[0]), ANSWERS[0])
-    problems = []
+    problems, short = [], source_name(path).rpartition("/")[2]
     for split, size in sizes.items():
         chosen = [(i, row) for i, row in enumerate(rows) if not split_column
                   or as_texts(column(row, split_column, path)) == [split]]
@@ -55,7 +55,7 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str, name: str = "", part
                             "its data card.")
         for i, row in chosen[:size or None]:
             where = f"{path!r} row {i}"
-            problems.append(Problem(f"{_short(path)}/{split}/{i:05d}",
+            problems.append(Problem(f"{short}/{split}/{i:05d}",
                                     question_cell(row, question, where),
                                     tuple(answer_cell(row, gold, where, after)), path, split,
                                     toolbox, {"row": i, "revision": revision}))
@@ -88,9 +88,4 @@ def hub_commit(path: str) -> str | None:
         return HfApi().dataset_info(path, timeout=20).sha
     except (OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError):
         return None
-
-
-def _short(path: str) -> str:
-    file = find_path(path)
-    return file.stem if file.exists() else path.rpartition("/")[2]
 

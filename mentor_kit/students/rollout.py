@@ -211,15 +211,10 @@ def _processors(student: Answerer, rows: Sequence[Rollout], sampling: Sampling
     processors = LogitsProcessorList(
         sampling_processors(sampling.temperature, sampling.top_k, sampling.top_p))
     if sampling.constrain_tool_names:
-        names = [_tools_on_offer(student, row) for row in rows]
+        names = [student.toolbox.names if row.environment is None else
+                 tuple(s["function"]["name"] for s in row.environment.schemas) for row in rows]
         processors.insert(0, KnownToolNames(student.tokenizer, names))
     return processors
-
-
-def _tools_on_offer(student: Answerer, row: Rollout) -> tuple[str, ...]:
-    if row.environment is None:
-        return student.toolbox.names
-    return tuple(schema["function"]["name"] for schema in row.environment.schemas)
 
 
 def _begin_turn(row: Rollout, sampling: Sampling) -> Rollout:

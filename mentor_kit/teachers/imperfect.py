@@ -33,7 +33,7 @@ decodes greedily too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from random import Random
@@ -197,7 +197,7 @@ def _sums(arguments: dict[str, Any], execute: Execute) -> Iterator[Rewrite]:
 
 def _division(arguments: dict[str, Any], _: Execute) -> Iterator[Rewrite]:
     a, b = arguments["a"], arguments["b"]
-    if b and _terminates(b):
+    if b and (10**4 / Fraction(str(b))).denominator == 1:  # 1/b has at most four decimals
         yield from _as_one_call("by_reciprocal", "multiply", {"a": a, "b": 1 / b})
 
 
@@ -235,11 +235,6 @@ def _pairwise(numbers: list[Any], execute: Execute) -> Iterator[Made]:
         total = _json_number(execute("add", arguments))
 
 
-def _terminates(b: float) -> bool:
-    """Whether 1/b is written with at most four decimals."""
-    return (10**4 / Fraction(str(b))).denominator == 1
-
-
 def _json_number(text: str) -> int | float:
     value = Fraction(text)
     return int(value) if value.denominator == 1 else float(value)
@@ -256,14 +251,9 @@ def _demonstrate(turn: Turn, rewrite: Rewrite, toolbox: Toolbox) -> list[Turn]:
         else turn.reasoning
     )
     words = [turn.reasoning] + [later if turn.reasoning else ""] * len(rewrite.calls)
-    return [_turn(said, name, arguments, toolbox)
-            for said, (name, arguments) in zip(words, rewrite.calls, strict=False)]
-
-
-def _turn(words: str, name: str, arguments: Mapping[str, Any], toolbox: Toolbox) -> Turn:
-    result = toolbox.execute(name, arguments).content
-    return Turn("\n".join(filter(None, [words, render_call(name, arguments)])), "eos",
-                render_environment([result]))
+    return [Turn("\n".join(filter(None, [said, render_call(*call)])), "eos",
+                 render_environment([toolbox.execute(*call).content]))
+            for said, call in zip(words, rewrite.calls, strict=False)]
 
 
 REWRITES: dict[str, Callable[[dict[str, Any], Execute], Iterator[Rewrite]]] = {

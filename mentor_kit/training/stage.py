@@ -55,14 +55,10 @@ def inputs(config: TrainConfig, teacher: Run) -> dict[str, Run]:
         if (find_path(config.distill_from) / "params.yaml").is_file():
             found["distill_from"] = load_run(config.distill_from)
     if config.start_run != "none" and (config.start_run or config.kind != "cold_start"):
-        found["start_run"] = _start(config, teacher)
+        needs_one = not config.start_run and latest_run("cold_start") is None
+        found["start_run"] = (make_cold_start(config, teacher) if needs_one
+                              else load_run(config.start_run, stage="cold_start"))
     return found
-
-
-def _start(config: TrainConfig, teacher: Run) -> Run:
-    if not config.start_run and latest_run("cold_start") is None:
-        return make_cold_start(config, teacher)
-    return load_run(config.start_run, stage="cold_start")
 
 
 def make_cold_start(config: TrainConfig, teacher: Run) -> Run:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections import Counter
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import pandas as pd
 import pytest
 from legible import assert_legible, texts
 from matplotlib.colors import to_hex
+from other_process import printed_by
 from synthetic_results import (
     SPLITS,
     curve_rows,
@@ -482,7 +482,7 @@ def test_the_report_is_byte_identical_in_another_process(folder, tmp_path):
     )
     env = os.environ | {"PYTHONHASHSEED": "7",
                         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True, env=env)
+    printed_by(code, "-W", "error::UserWarning", **env)
     for path in first:
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes(), path.name
     assert sorted(p.name for p in first) == sorted(p.name for p in (tmp_path / "second").iterdir())

@@ -9,10 +9,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from other_process import wait_for
 from tiny_project import STUDY, make_project
 from typer.testing import CliRunner
 
@@ -94,13 +94,6 @@ def test_retry_failed_runs_just_the_failed_ones_and_a_third_run_has_nothing_to_d
     assert "nothing to do: all 6 jobs are done" in out
     assert "fit hang {'total': 10}" in out  # summary.md of the figures stage
     (study.root / "mended").unlink()
-
-
-def wait_for(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def is_free(lock: Path) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from other_process import wait_for
 from tiny_project import make_project, write_notebook
 
 from mentor_kit.batch.executors.process import JobSpec
@@ -97,13 +98,6 @@ def outcomes(study) -> dict[str, dict]:
 
 def states(study) -> dict[str, tuple[str, str]]:
     return {str(job): job_state(job.run_dir) for job in study.jobs}
-
-
-def wait_for(condition, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def is_alive(pid: str) -> bool:

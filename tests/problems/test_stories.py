@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
-import sys
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from other_process import printed_by
 
 from mentor_kit.core.problem import Problem
 from mentor_kit.core.toolbox import load_toolbox
@@ -73,11 +72,8 @@ def test_same_seed_same_problems_whatever_else_is_asked(stories):
 def test_same_problems_in_another_process_with_another_hash_seed(stories):
     code = ("from mentor_kit.problems.stories.source import load; "
             "print([p.question for p in load(7, {'train': 40})])")
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                             check=True,
-                             env={"PYTHONHASHSEED": "123", "PYTHONPATH": str(ROOT),
-                                  "PATH": ""}).stdout
-    assert printed.strip() == str([p.question for p in stories["train"][:40]])
+    printed = printed_by(code, PYTHONHASHSEED="123", PYTHONPATH=str(ROOT), PATH="")
+    assert printed == str([p.question for p in stories["train"][:40]])
 
 
 def test_a_known_story_stays_what_it_is():

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
 import trl.chat_template_utils as trl_templates
+from other_process import printed_by
 from safetensors.torch import load_file
 from small_student import BOX, new_run, teacher_records, untrained
 from transformers import AutoModelForCausalLM
@@ -117,9 +116,7 @@ def test_the_stage_chooses_a_backend_before_anything_imports_trl():
     code = ("import sys\nfrom mentor_kit.training import stage\nimport "
             "mentor_kit.students.backends\nprint([m for m in ('transformers', 'trl', 'peft') if m "
             "in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250,
-                          check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed_by(code) == "[]"
 
 
 def test_lora_trains_adapters_alone_from_a_seed(folder):

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from other_process import printed_by
 from safetensors.torch import load_file
 from small_student import BOX, untrained
 
@@ -162,21 +163,16 @@ def test_vllm_without_a_gpu_is_refused(project):
             "import LoadConfig\nasked = LoadConfig(finetuning='lora', fast_inference=True, "
             f"max_seq_length=512)\ntry:\n    load_model({str(project / 'student')!r}, 'unsloth', "
             "asked)\nexcept Exception as error:\n    print(type(error).__name__, error)\n")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
-                          check=True)
-    assert done.stdout.startswith("UserError student") and "needs a GPU" in done.stdout
+    printed = printed_by(code)
+    assert printed.startswith("UserError student") and "needs a GPU" in printed
 
 
 def test_trl_before_unsloth_is_refused_with_the_way_out():
     code = ("import trl.trainer.grpo_trainer\nfrom mentor_kit.errors import UserError\n"
             "from mentor_kit.students.backends import prepare_backend\n"
             "try:\n    prepare_backend('unsloth')\nexcept UserError as error:\n    print(error)\n")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
-                          check=True)
-    assert (
-        "TRL is already imported in this kernel: restart the kernel and run from the top"
-        in done.stdout
-    )
+    told = "TRL is already imported in this kernel: restart the kernel and run from the top"
+    assert told in printed_by(code)
 
 
 def test_packing_cannot_change_once_unsloth_is_there_and_auto_needs_a_gpu():
@@ -187,9 +183,7 @@ def test_packing_cannot_change_once_unsloth_is_there_and_auto_needs_a_gpu():
         "try:\n    prepare_backend('unsloth', grpo_packing=True)\nexcept UserError as error:\n "
         "   print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
-                          check=True)
-    auto, first, second, refused = done.stdout.splitlines()
+    auto, first, second, refused = printed_by(code).splitlines()
     assert auto == "('transformers', 'no CUDA device')" or torch.cuda.is_available()
     assert first == second == "('unsloth', 'asked for')"
     assert "differs from what Unsloth was imported with" in refused

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from other_process import wait_for
 from small_student import by_heart, new_run
 from training_project import ENVIRONMENT, make_inputs, parameters, train_command, train_elsewhere
 
@@ -120,11 +121,9 @@ def test_a_kill_of_a_process_or_of_their_parent_resumes(inputs, tmp_path):
 
 
 def wait_for_checkpoint(run_dir, newer_than):
-    deadline = time.monotonic() + 240
-    while not any(int(p.parent.name.rsplit("-", 1)[1]) > newer_than
-                  for p in run_dir.glob("checkpoints/checkpoint-*/trainer_state.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: any(
+        int(p.parent.name.rsplit("-", 1)[1]) > newer_than
+        for p in run_dir.glob("checkpoints/checkpoint-*/trainer_state.json")), 240)
 
 
 def processes_of(run_dir):

@@ -231,15 +231,11 @@ class _Work:
                 yield from ((sign * s, self._literal(n, points)) for s,
                             n in ((1, factor.top), (-1, factor.bottom))
                             if n.value != 1 or factor.bottom.value == 100)
-            elif isinstance(factor, eq.Product):
-                yield from ((sign * s, v) for s, v in self._factors(_without_ones(factor), points))
+            elif isinstance(factor, eq.Product):  # `3 feet / 1 yards` without its one
+                others = tuple(f for f in factor.factors if f[1] != eq.Number(Fraction(1)))
+                yield from ((sign * s, v) for s, v in self._factors(eq.Product(others), points))
             else:
                 yield sign, earlier or self._node(factor, points)
-
-
-def _without_ones(product: eq.Product) -> eq.Product:
-    """`3 feet / 1 yards` without its one."""
-    return eq.Product(tuple((s, f) for s, f in product.factors if f != eq.Number(Fraction(1))))
 
 
 def _stated_value(stated: eq.Number | eq.Ratio) -> Fraction:

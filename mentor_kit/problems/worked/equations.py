@@ -170,12 +170,7 @@ def _classify(raw: list[Token], i: int) -> Token:
                                                 or following.text in NUMBER_WORDS)
     if token.text in ("x", "X") and begins_operand and i > 0:
         return Token("op", "*", token.start, token.end)
-    if (
-        token.text in "-/"
-        and following is not None
-        and following.kind == "word"
-        and not begins_operand
-    ):
+    if token.text in "-/" and following and following.kind == "word" and not begins_operand:
         return Token("word", token.text, token.start, token.end)
     return Token(token.kind, OPERATORS.get(token.text, token.text) if token.kind == "op"
                  else token.text,
@@ -282,11 +277,8 @@ class _Parser:
 
     def _skip_units(self) -> None:
         start = self.at
-        while (
-            self.at < len(self.tokens)
-            and self.tokens[self.at].kind == "word"
-            and self.at - start < MAX_UNIT_WORDS
-        ):
+        while (self.at < len(self.tokens) and self.tokens[self.at].kind == "word"
+               and self.at - start < MAX_UNIT_WORDS):
             self.at += 1
         self.skipped = self.at - start
 
