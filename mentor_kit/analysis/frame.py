@@ -174,11 +174,8 @@ def _curve_rows(run: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _budget_rows(run: dict[str, Any]) -> list[dict[str, Any]]:
     path = run["folder"] / "budget.json"
-    return (
-        [json.loads(path.read_text(encoding="utf-8"))]
-        if run["stage"].startswith(TRAIN) and path.exists()
-        else []
-    )
+    return ([json.loads(path.read_text(encoding="utf-8"))] if run["stage"].startswith(TRAIN)
+            and path.exists() else [])
 
 
 def _timing_rows(run: dict[str, Any]) -> list[dict[str, Any]]:

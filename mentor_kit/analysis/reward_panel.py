@@ -99,9 +99,8 @@ def _widget(groups: Mapping[str, Sequence[Record]], reward: Reward) -> Any:
 
     def draw(_: Any = None) -> None:
         turned = with_weights(reward, {name: slider.value for name, slider in sliders.items()})
-        image.value = group_picture(
-            f"{reward.name}: {menu.value}", groups[menu.value], turned
-        )._repr_html_()
+        image.value = group_picture(f"{reward.name}: {menu.value}", groups[menu.value],
+                                    turned)._repr_html_()
 
     for control in (menu, *sliders.values()):
         control.observe(draw, "value")

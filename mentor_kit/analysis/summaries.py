@@ -128,9 +128,8 @@ def pooled_similarity(items: pd.DataFrame) -> float:
     return float(count_similarity(teacher.sum(0), student.sum(0))) if len(teacher) else float("nan")
 
 
-def paired_difference(
-    items: pd.DataFrame, column: str, method: str, baseline: str
-) -> Interval | None:
+def paired_difference(items: pd.DataFrame, column: str, method: str,
+                      baseline: str) -> Interval | None:
     """Mean difference of two methods' rates over the items both have, with its paired interval;
     None without such items."""
     table = per_item(items[items["method"].isin([method, baseline])], column).dropna()

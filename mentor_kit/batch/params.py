@@ -98,11 +98,8 @@ def _parameter(name: str, entry: dict[str, str], notebook: Path | str) -> Parame
                         "not a literal; write a number, a string, True, False or a "
                         "list.") from error
     annotation = entry["inferred_type_name"]
-    kind = (
-        type(default).__name__
-        if annotation in ("None", "", None)
-        else annotation.replace("List", "list")
-    )
+    kind = (type(default).__name__ if annotation in ("None", "", None)
+            else annotation.replace("List", "list"))
     if kind not in SCALARS and not LIST.match(kind):
         raise UserError(f"{notebook}: parameter {name!r} is annotated {kind!r}; use bool, int, "
                         "float, str or a list.")

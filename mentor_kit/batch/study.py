@@ -229,9 +229,8 @@ def _stage(name: str, entry: Mapping[str, Any], data: Mapping[str, Any], source:
     return Stage(name, root / "notebooks" / at, declared, inputs, tuple(axes), values, resources)
 
 
-def _stage_names(
-    name: str, parameter: str, needed: Any, data: Mapping[str, Any], source: SourceMap
-) -> tuple[str, ...]:
+def _stage_names(name: str, parameter: str, needed: Any, data: Mapping[str, Any],
+                 source: SourceMap) -> tuple[str, ...]:
     if needed == "all":
         waiting = {name}
         while more := {s for s, e in data["stages"].items() if s not in waiting

@@ -102,11 +102,8 @@ def read_yaml(file: Path, source: SourceMap, asked: str = "") -> dict[str, Any]:
     import yaml
 
     if not file.is_file():
-        known = (
-            ", ".join(sorted(p.name for p in file.parent.glob("*.yaml")))
-            if file.parent.is_dir()
-            else ""
-        )
+        known = (", ".join(sorted(p.name for p in file.parent.glob("*.yaml")))
+                 if file.parent.is_dir() else "")
         raise UserError(f"{asked + ': t' if asked else 'T'}here is no study file {str(file)!r}"
                         f"{f'; {file.parent}/ has {known}' if known else ''}.")
     try:

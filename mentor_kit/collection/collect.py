@@ -163,15 +163,13 @@ def _ask_at_once(teacher: Any, tasks: Sequence[Task]) -> list[Record]:
 def _identity(config: CollectConfig, teacher: Any) -> dict[str, Any]:
     """What all attempts of one store share. Sizes, samples, selection may change: more is then
     asked, or less used."""
-    own = (
-        teacher.identity() if hasattr(teacher, "identity") else {"options": config.teacher_options}
-    )
+    own = (teacher.identity() if hasattr(teacher, "identity")
+           else {"options": config.teacher_options})
     return {"teacher": config.teacher, **own}
 
 
-def _ask_and_store(
-    teacher: Any, tasks: Sequence[Task], store: AttemptStore, progress: Path
-) -> list[Record]:
+def _ask_and_store(teacher: Any, tasks: Sequence[Task], store: AttemptStore,
+                   progress: Path) -> list[Record]:
     with paused_gc():
         waiting = [task for task in tasks if not store.done(*task)]
     bar = CollectionBar(len(tasks), len(tasks) - len(waiting), teacher, progress)

@@ -89,9 +89,8 @@ def row_to_record(row: dict[str, Any]) -> Record:
                       row["split"],
                       row["toolbox"], json.loads(row["problem_meta"]))
     trajectory = row_to_trajectory(row, problem.id, json.loads(row["meta"]))
-    reference = (
-        Trajectory.from_text(row["reference"], problem.id) if row["reference"] is not None else None
-    )
+    reference = (Trajectory.from_text(row["reference"], problem.id) if row["reference"] is not None
+                 else None)
     return Record(problem, trajectory, reference)
 
 

@@ -25,9 +25,8 @@ KINDS = "a .parquet, .jsonl, .json or .csv file"
 Row = dict[str, Any]
 
 
-def read_rows(
-    path: str, hub_split: str = "train", *, hub_config: str = "", revision: str = ""
-) -> list[Row]:
+def read_rows(path: str, hub_split: str = "train", *, hub_config: str = "",
+              revision: str = "") -> list[Row]:
     """All rows of a table. A key that some JSON rows lack is None there.
 
     Args:

@@ -134,9 +134,8 @@ class Trajectory:
         return [m for turn in self.turns for m in _messages(turn)]
 
     @classmethod
-    def from_messages(
-        cls, messages: Iterable[Mapping[str, Any]], problem_id: str = "", **kwargs: Any
-    ) -> Trajectory:
+    def from_messages(cls, messages: Iterable[Mapping[str, Any]], problem_id: str = "",
+                      **kwargs: Any) -> Trajectory:
         """The trajectory of assistant, tool and later user messages, in any form that chat APIs
         write: arguments as an object or as JSON text, content as a text or as parts. What tools and
         users say cannot speak for the chat: marks are escaped. `finish` may be given for the last

@@ -107,10 +107,8 @@ class Turn:
     @property
     def without_calls(self) -> str:
         closed = _until_last("</tool_call>", self.text)
-        return (
-            CALL_OR_THOUGHT_RE.sub(lambda m: m[0] if m[1] is None else "", closed)
-            + self.text[len(closed) :]
-        )
+        return (CALL_OR_THOUGHT_RE.sub(lambda m: m[0] if m[1] is None else "", closed)
+                + self.text[len(closed) :])
 
 
 def written_calls(text: str) -> tuple[ToolCall, ...]:

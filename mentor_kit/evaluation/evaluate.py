@@ -186,9 +186,7 @@ class _Answers:
         self.keep(index, answer)
 
 
-def _raised_at(
-    request: EvalRequest, indices: Sequence[int], answers: _Answers
-) -> Exception | None:
+def _raised_at(request: EvalRequest, indices: Sequence[int], answers: _Answers) -> Exception | None:
     """Have some problems answered; returns what the solver raised."""
     try:
         request.answer(indices, answers.add)
@@ -209,9 +207,8 @@ def validation_metrics(student: Any, validation: Sequence[Record]) -> dict[str, 
     return {name: summary[key] for name, key in VALIDATED.items()}
 
 
-def sample_groups(
-    student: Any, teacher: Sequence[Record], group_size: int, sampling: Sampling
-) -> list[Record]:
+def sample_groups(student: Any, teacher: Sequence[Record], group_size: int,
+                  sampling: Sampling) -> list[Record]:
     """`group_size` sampled and judged rollouts of each accepted attempt's problem, group by
     group."""
     problems = [r.problem for r in teacher for _ in range(group_size)]

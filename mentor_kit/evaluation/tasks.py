@@ -109,9 +109,8 @@ def _refuse_twice(what: str, names: Sequence[str]) -> None:
         raise UserError(f"{what} {twice!r} is there twice: give each a name of its own.")
 
 
-def _records(
-    answers: Sequence[tuple[Problem, Trajectory]], task: Task, meta: Mapping[str, Any]
-) -> list[Record]:
+def _records(answers: Sequence[tuple[Problem, Trajectory]], task: Task,
+             meta: Mapping[str, Any]) -> list[Record]:
     references, accuracy = as_references(task.attempts), teacher_accuracy(task.attempts)
     records = []
     for problem, answer in answers:

@@ -137,9 +137,8 @@ def grade(graders: Graders, prediction: str, golds: list[list[str]], rules: str,
     return "timeout" if late else "refused" if graders.refused else "none"
 
 
-def _timed(
-    grader: Callable[..., bool], prediction: str, golds: list[list[str]], seconds: float
-) -> tuple[bool, bool]:
+def _timed(grader: Callable[..., bool], prediction: str, golds: list[list[str]],
+           seconds: float) -> tuple[bool, bool]:
     """(verdict, ran out of time). Any error of a grader counts as no, as in the released judge."""
     fired = []
 

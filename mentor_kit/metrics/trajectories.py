@@ -213,9 +213,8 @@ def summarise(records: Sequence[Record], known: Iterable[str] | None = None) -> 
                                  "n_reference": sum(r.reference is not None for r in records)}
     summary |= {name: _mean(row[name] for row in rows) for name in RATES}
     teacher, student = _pooled_counts(records, names)
-    summary["similarity_pooled"] = (
-        tool_similarity(teacher, student) if summary["n_reference"] else float("nan")
-    )
+    summary["similarity_pooled"] = (tool_similarity(teacher, student) if summary["n_reference"]
+                                    else float("nan"))
     summary["tokens"] = _mean(r.trajectory.meta.get("tokens") for r in records)
     for name in sorted({s for r in records for s in r.trajectory.meta.get("scores", {})}):
         summary[f"score/{name}"] = _mean(r.trajectory.meta.get("scores", {}).get(name)

@@ -130,9 +130,8 @@ def load(
             for p in _split(seed, split, int(sizes[split]), templates, distractor_share)]
 
 
-def _split(
-    seed: int, split: str, size: int, templates: Templates, distractor_share: float
-) -> list[Problem]:
+def _split(seed: int, split: str, size: int, templates: Templates,
+           distractor_share: float) -> list[Problem]:
     pool = {"held_out_templates": templates.held_out, "longer_solutions": templates.longer,
             "teacher_rejected": OFTEN_REJECTED}.get(split, templates.seen)
     if not pool:
@@ -164,9 +163,8 @@ def _item(seed: int, split: str, i: int, pool: tuple[int, ...], share: float,
     )
 
 
-def _draws(
-    rng: Random, name: str, split: str, pool: tuple[int, ...], kind: str | None
-) -> Iterator[Problem]:
+def _draws(rng: Random, name: str, split: str, pool: tuple[int, ...],
+           kind: str | None) -> Iterator[Problem]:
     """Candidates for one item."""
     for template in pool:
         for _ in range(MAX_DRAWS):
@@ -184,11 +182,8 @@ def _problem(example: dict[str, Any], template: int, name: str, split: str, rng:
             "position": None}
     if kind is not None:
         added = add_distractor(question, rng, kind, avoid=f"{solution} {example['answer']}")
-        question, meta["distractor"], meta["position"] = (
-            added.question,
-            added.family,
-            added.position,
-        )
+        question, meta["distractor"], meta["position"] = (added.question, added.family,
+                                                          added.position)
     return Problem(name, question, (example["answer"],), "gsm_symbolic", split, meta=meta)
 
 

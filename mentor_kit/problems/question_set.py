@@ -71,10 +71,8 @@ def load_rows(path: str, name: str = "", part: str = "test") -> tuple[Sequence[M
         return read_rows(path), f"sha256:{file_sha256(file)}"
     commit = None if file.exists() else hub_commit(path)
     rows = read_rows(path, part, hub_config=name, revision=commit or "")
-    return (
-        rows,
-        commit or f"rows-sha256:{hashlib.sha256(canonical_json(rows).encode()).hexdigest()}",
-    )
+    content = hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+    return rows, commit or f"rows-sha256:{content}"
 
 
 def hub_commit(path: str) -> str | None:

@@ -55,9 +55,8 @@ PATHOLOGIES = (
 )
 
 
-def pathologies(
-    preset: str | Reward = "mentor", repaired: str | Reward = "mentor_fixed"
-) -> pd.DataFrame:
+def pathologies(preset: str | Reward = "mentor",
+                repaired: str | Reward = "mentor_fixed") -> pd.DataFrame:
     """PAPER's pathologies as pairs of rollouts with their scores under a preset and under a
     repaired one.
 

@@ -49,9 +49,8 @@ def init_run(run_dir: Path | str = "", *, stage: str, params: Mapping[str, Any],
     names = {name: [str(r) for r in runs] if _is_list(runs) else str(runs) for name,
              runs in loaded.items()}
     key = run_key(stage, notebook_version(STAGE_NOTEBOOKS.get(stage, stage)), params, keys)
-    folder = (
-        Path(run_dir) if str(run_dir) else project_root() / "results" / "interactive" / stage / key
-    )
+    folder = (Path(run_dir) if str(run_dir)
+              else project_root() / "results" / "interactive" / stage / key)
     run = Run(folder, stage, key, params, names)
     if job := read_json(folder / "cell.json"):  # the batch says which stage and key this is
         run.stage, run.key = job["stage"], job["key"]

@@ -134,9 +134,8 @@ def _import_unsloth(grpo_packing: bool) -> None:
         importlib.import_module("unsloth")
 
 
-def load_model(
-    source: str, backend: str = "transformers", loading: LoadConfig | None = None
-) -> tuple[Any, Any]:
+def load_model(source: str, backend: str = "transformers",
+               loading: LoadConfig | None = None) -> tuple[Any, Any]:
     """Model and tokenizer from a local folder or a hub id.
 
     Args:

@@ -66,10 +66,8 @@ def convert_gguf(gguf_file: Path | str, folder: Path | str) -> Path:
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name,
                                                  quantization_config=GgufConfig(dequantize=True),
                                                  dtype="float32")
-    model.config.eos_token_id, model.config.pad_token_id = (
-        tokenizer.eos_token_id,
-        tokenizer.pad_token_id,
-    )
+    model.config.eos_token_id, model.config.pad_token_id = (tokenizer.eos_token_id,
+                                                            tokenizer.pad_token_id)
     tokenizer.model_max_length = model.config.max_position_embeddings
     student = Student(model, tokenizer, load_toolbox("arithmetic"), file.stem)
     return student.save(folder, card=CARD.format(name=file.stem, file=file.name))

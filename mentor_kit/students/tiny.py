@@ -33,10 +33,8 @@ SKELETON = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"
 PIECES = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]|\s+"
 
 
-def build_tokenizer(
-    texts: Iterable[str], vocab_size: int = 2048, max_length: int = 1024,
-    toolbox: Toolbox | None = None
-) -> PreTrainedTokenizerFast:
+def build_tokenizer(texts: Iterable[str], vocab_size: int = 2048, max_length: int = 1024,
+                    toolbox: Toolbox | None = None) -> PreTrainedTokenizerFast:
     """Train the student's tokenizer on `texts`. The same texts in the same order give the same
     tokenizer.
 

@@ -123,10 +123,8 @@ def with_habits(demonstration: Record | Trajectory, problem: Problem, rng: Rando
 
 
 def _check(clean: Trajectory) -> None:
-    if (
-        any(len(t.calls) != 1 or not t.calls[0].ok for t in clean.turns[:-1])
-        or clean.turns[-1].calls
-    ):
+    if (any(len(t.calls) != 1 or not t.calls[0].ok for t in clean.turns[:-1])
+        or clean.turns[-1].calls):
         raise UserError(f"Trajectory of {clean.problem_id!r} has a turn without exactly one "
                         "successful call: habits are added to accepted teacher trajectories only.")
 
@@ -163,11 +161,8 @@ def rewrites(call: ToolCall, toolbox: Toolbox, before: list[Turn]) -> list[Rewri
              if all(name in toolbox.tools for name, _ in r.calls)
              and execute(*r.calls[-1]) == result]
     latest = before[-1].calls[-1].observation if before else None
-    if (
-        call.name == "abs_value"
-        and latest is not None
-        and latest.content == result == str(call.arguments.get("x"))
-    ):
+    if (call.name == "abs_value" and latest is not None
+        and latest.content == result == str(call.arguments.get("x"))):
         found.append(Rewrite("skipped_abs", ()))
     return found
 
@@ -243,13 +238,8 @@ def _json_number(text: str) -> int | float:
 def _demonstrate(turn: Turn, rewrite: Rewrite, toolbox: Toolbox) -> list[Turn]:
     """The turns of a rewrite, executed; the first keeps the reasoning of the turn that it
     replaces."""
-    later = (
-        MENDED
-        if rewrite.habit == "invented"
-        else CHECKED
-        if rewrite.habit == "redundant"
-        else turn.reasoning
-    )
+    later = (MENDED if rewrite.habit == "invented" else CHECKED if rewrite.habit == "redundant"
+             else turn.reasoning)
     words = [turn.reasoning] + [later if turn.reasoning else ""] * len(rewrite.calls)
     return [Turn("\n".join(filter(None, [said, render_call(*call)])), "eos",
                  render_environment([toolbox.execute(*call).content]))

@@ -164,11 +164,8 @@ async def _diagnose(asker: Asker, toolbox: str, length: int, bare: int) -> str:
     tool = next(iter(load_toolbox(toolbox).tools.values()))
     call = render_call(tool.name, dict.fromkeys(tool.parameters, 1))
     copied, _ = await _with_tools(asker, toolbox, f"Repeat this text exactly:\n{call}")
-    told = (
-        f"its prompt holds the tools ({length - bare} tokens)"
-        if length
-        else "the server counts no tokens"
-    )
+    told = (f"its prompt holds the tools ({length - bare} tokens)" if length
+            else "the server counts no tokens")
     seen = _calls_seen(copied)
     return f"{told}; {f'a copied call gives {seen}' if seen else 'if this stays, try tools:text'}"
 

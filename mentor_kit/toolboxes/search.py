@@ -119,9 +119,8 @@ class DenseIndex:
         self.index.add(vectors)
 
     def _encode(self, texts: list[str]) -> Any:
-        return self.encoder.encode(
-            texts, normalize_embeddings=True, show_progress_bar=False
-        ).astype("float32")
+        return self.encoder.encode(texts, normalize_embeddings=True,
+                                   show_progress_bar=False).astype("float32")
 
     def search(self, query: str, k: int) -> list[Passage]:
         """The k nearest passages."""

@@ -132,10 +132,8 @@ def note_failure(run_dir: Path, error: BaseException) -> None:
 
 
 def _failure(run: Run, code: int) -> Exception:
-    file, again = (
-        run.dir / FAILURE,
-        "started again, the training continues from its last checkpoint",
-    )
+    file, again = (run.dir / FAILURE,
+                   "started again, the training continues from its last checkpoint")
     if not file.is_file():
         return RuntimeError(f"a training process was killed or did not start (exit code {code}; "
                             f"{again}; log: {run.dir / LOG}).")

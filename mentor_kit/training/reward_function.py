@@ -110,9 +110,8 @@ class RewardFunction:
         return [TermReward(self if i == 0 else None, shared, name, weight)
                 for i, (name, weight) in enumerate(weights.items())]
 
-    def score(
-        self, trajectory: Trajectory, tokens: int, teacher: Record, step: int
-    ) -> tuple[Record, Score]:
+    def score(self, trajectory: Trajectory, tokens: int, teacher: Record,
+              step: int) -> tuple[Record, Score]:
         """A rollout of `tokens` tokens that answers a training record, with what is stored of
         it."""
         score = self.reward(teacher.problem, teacher.trajectory, trajectory)
@@ -121,9 +120,8 @@ class RewardFunction:
         facts |= judge_trajectory(teacher.problem, trajectory)
         return Record(teacher.problem, trajectory.with_meta(**facts), teacher.trajectory), score
 
-    def means(
-        self, rollouts: Sequence[Record], scores: Sequence[Score], groups: Sequence[int]
-    ) -> dict[str, float]:
+    def means(self, rollouts: Sequence[Record], scores: Sequence[Score],
+              groups: Sequence[int]) -> dict[str, float]:
         """Batch means of what is logged, and the share of groups in which each term varies."""
         metrics = [record_metrics(r, known_tools(r.problem)) for r in rollouts]
         means = {name: fmean(float(m[key]) for m in metrics) for key, name in LOGGED.items()}

@@ -88,11 +88,8 @@ def make_student(config: TrainConfig, data: TrainingData, start: Run | None) -> 
                         f"student_source={config.student_source!r} has its own: leave start_run "
                         "empty.")
     start = None if vocabulary else start
-    made_here = (
-        start.params.get("student_source", "tiny") == "tiny"
-        if start
-        else config.student_source == "tiny"
-    )
+    made_here = (start.params.get("student_source", "tiny") == "tiny" if start
+                 else config.student_source == "tiny")
     if made_here and config.student_backend == "auto":
         chosen, why = "transformers", "the embedded student needs no other"
     # as its child processes will choose
@@ -112,9 +109,8 @@ def make_student(config: TrainConfig, data: TrainingData, start: Run | None) -> 
     else:
         student = load_student(source, toolbox, name=config.method, backend=chosen, loading=loading,
                                template=config.student_template)
-    named = (
-        f"{start.dir.parent.name}/{start.dir.name}/{STUDENT}" if start else config.student_source
-    )
+    named = (f"{start.dir.parent.name}/{start.dir.name}/{STUDENT}" if start
+             else config.student_source)
     student.origin = replace(student.origin, source=named, why=why)
     if not made_here:
         _check_lengths(config, student, data)
@@ -159,10 +155,8 @@ def _check_lengths(config: TrainConfig, student: Student, data: TrainingData) ->
     from mentor_kit.students.rollout import prompt_ids
 
     if config.kind in ("grpo", "dpo"):
-        longest = (
-            max(len(prompt_ids(student, r.problem)) for r in data.train)
-            + config.max_new_tokens
-        )
+        longest = (max(len(prompt_ids(student, r.problem)) for r in data.train)
+                   + config.max_new_tokens)
         lesson = "longest prompt and max_new_tokens together have"
     else:
         longest = max(len(student.encode(r.problem, r.trajectory)["input_ids"])

@@ -55,9 +55,8 @@ def answer_scores(prediction: str, gold: str) -> dict[str, float]:
             "recall": recall}
 
 
-def qa_verdicts(
-    problems: Sequence[Problem], trajectories: Sequence[Trajectory]
-) -> list[dict[str, Any]]:
+def qa_verdicts(problems: Sequence[Problem],
+                trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
     """Question answering: the best score over the accepted answers, metric by metric; `correct` is
     exact match."""
     return [_qa_verdict(p, t) for p, t in zip(problems, trajectories, strict=True)]

@@ -41,9 +41,8 @@ ROUNDING = {"floor", "ceil", "round_number"}
 NUMBERS_OF = {"validation": 0, "in_domain": 1, "other_phrasing": 1}
 
 
-def load(
-    seed: int, sizes: Mapping[str, int], *, min_calls: int = 1, max_calls: int = 3
-) -> list[Problem]:
+def load(seed: int, sizes: Mapping[str, int], *, min_calls: int = 1,
+         max_calls: int = 3) -> list[Problem]:
     """Short word problems in the splits asked for.
 
     Args:
