@@ -104,9 +104,8 @@ def perturb(what: str) -> Toolbox:
             told = f"This function may be called whenever it is needed. What it does: {told}"
         tools.append(PerturbedTool(tool.function, tool.given, tool, name,
                                    name if "undescribed" in asked else told, asked))
-    distracting = [f for f in DISTRACTORS if f.__name__ not in box.tools]
-    tools += map(Tool, draw.sample(distracting, min(int(asked.get("distracting", 0)),
-                                                    len(distracting))))
+    distracting = [tool for tool in DISTRACTORS if tool.name not in box.tools]
+    tools += draw.sample(distracting, min(int(asked.get("distracting", 0)), len(distracting)))
     if "reordered" in asked:
         draw.shuffle(tools)
     return Toolbox(perturbed_spec(how, spec), tools, box.words, box.waits)
@@ -176,68 +175,29 @@ FAULT: dict[str, Callable[[str, str, Random], str]] = {
 
 
 # --- tools that are of no use ---------------------------------------------------------------------
-NOTHING = "Nothing found."
+def find_nothing(**_: Any) -> str:
+    return "Nothing found."
 
 
-def get_weather(city: str) -> str:
-    """The weather in a city today."""
-    return NOTHING
-
-
-def convert_currency(amount: float, source: str, target: str) -> str:
-    """An amount of money in another currency."""
-    return NOTHING
-
-
-def translate(text: str, language: str) -> str:
-    """A text in another language."""
-    return NOTHING
-
-
-def send_email(address: str, text: str) -> str:
-    """Send an e-mail."""
-    return NOTHING
-
-
-def find_flights(start: str, end: str) -> str:
-    """Flights between two cities."""
-    return NOTHING
-
-
-def set_reminder(text: str, minutes: int) -> str:
-    """Remind of something in some minutes."""
-    return NOTHING
-
-
-def stock_price(company: str) -> str:
-    """The price of a company's share."""
-    return NOTHING
-
-
-def play_music(title: str) -> str:
-    """Play a piece of music."""
-    return NOTHING
-
-
-def find_recipe(ingredient: str) -> str:
-    """A recipe with an ingredient."""
-    return NOTHING
-
-
-def word_count(text: str) -> str:
-    """How many words a text has."""
-    return NOTHING
-
-
-def distance_between(start: str, end: str) -> str:
-    """The distance between two places."""
-    return NOTHING
-
-
-def random_fact(subject: str) -> str:
-    """A fact about a subject."""
-    return NOTHING
-
-
-DISTRACTORS = [get_weather, convert_currency, translate, send_email, find_flights, set_reminder,
-               stock_price, play_music, find_recipe, word_count, distance_between, random_fact]
+# name: description, and the JSON types of the arguments
+USELESS = {
+    "get_weather": ("The weather in a city today.", {"city": "string"}),
+    "convert_currency": ("An amount of money in another currency.",
+                         {"amount": "number", "source": "string", "target": "string"}),
+    "translate": ("A text in another language.", {"text": "string", "language": "string"}),
+    "send_email": ("Send an e-mail.", {"address": "string", "text": "string"}),
+    "find_flights": ("Flights between two cities.", {"start": "string", "end": "string"}),
+    "set_reminder": ("Remind of something in some minutes.",
+                     {"text": "string", "minutes": "integer"}),
+    "stock_price": ("The price of a company's share.", {"company": "string"}),
+    "play_music": ("Play a piece of music.", {"title": "string"}),
+    "find_recipe": ("A recipe with an ingredient.", {"ingredient": "string"}),
+    "word_count": ("How many words a text has.", {"text": "string"}),
+    "distance_between": ("The distance between two places.", {"start": "string", "end": "string"}),
+    "random_fact": ("A fact about a subject.", {"subject": "string"}),
+}
+DISTRACTORS = [
+    Tool(find_nothing, {"name": name, "description": told, "parameters": {
+        "type": "object", "properties": {n: {"type": kind} for n, kind in arguments.items()},
+        "required": list(arguments)}})
+    for name, (told, arguments) in USELESS.items()]

@@ -52,7 +52,8 @@ def test_a_prompt_changes_only_where_it_is_asked_to():
     assert [get_json_schema(f) for f in box("failing").as_functions()] == plain
     assert sorted(map(str, (get_json_schema(f) for f in box("reordered").as_functions()))) == \
         sorted(map(str, plain))
-    with_more = [get_json_schema(f) for f in box("distracting").as_functions()]
+    with_more = [f if isinstance(f, dict) else get_json_schema(f)
+                 for f in box("distracting").as_functions()]
     assert with_more[:12] == plain and len(with_more) == 17
 
 
