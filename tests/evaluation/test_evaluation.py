@@ -56,7 +56,7 @@ def as_student(record: Record, text: str, finish: str = "eos") -> Trajectory:
     ("\\boxed{3}" + EOS, "eos", None)])
 def test_failures_have_a_kind_and_count_as_wrong(text, finish, kind):
     trajectory = as_student(TEST[0], text, finish)
-    assert failure_kind(trajectory) == kind
+    assert failure_kind(TEST[0].problem, trajectory) == kind
     if kind:
         assert judge_trajectory(TEST[0].problem, trajectory) == {"correct": False,
                                                               "judged_by": "failure",
