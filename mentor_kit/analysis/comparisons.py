@@ -180,7 +180,8 @@ def _split_points(axes: Axes, rows: pd.DataFrame, dots: pd.DataFrame, method: st
 
 def _split_axis(axes: Axes, splits: list[str], table: pd.DataFrame, columns: int) -> None:
     counts = table.groupby("split")["n"].agg(["min", "max"])
-    ticks = [f"{split_label(s, lines=True)}\n(n = {_range(*counts.loc[s])})" for s in splits]
+    ticks = [f"{split_label(s, lines=True)}\n(n = {low}{f' to {high}' if high > low else ''})"
+             for s, (low, high) in zip(splits, counts.loc[splits].to_numpy(), strict=True)]
     axes.set_xticks(range(len(splits)), ticks)
     axes.set(xlim=(-0.5, columns - 0.5), ylabel="accuracy")
     unit_axis(axes)
@@ -188,10 +189,6 @@ def _split_axis(axes: Axes, splits: list[str], table: pd.DataFrame, columns: int
     for i in range(len(splits) - 1):
         rule = splits[i] == IN_DOMAIN or splits[i + 1] == LAST_SPLIT
         axes.axvline(i + 0.5, color="#404040" if rule else "#e4e4e4", linewidth=0.6)
-
-
-def _range(low: int, high: int) -> str:
-    return f"{low}" if low == high else f"{low} to {high}"
 
 
 ABLATIONS = (("correct", "Accuracy"), ("set_match", "Tool-set match"),

@@ -138,7 +138,9 @@ def collect(config: CollectConfig, run: Run, plan: CollectionPlan | None = None)
     if getattr(plan.teacher, "instant", False):
         records = _ask_at_once(plan.teacher, tasks)
     else:
-        identity = _identity(config, plan.teacher)
+        # what all attempts of one store share: sizes, samples and selection may change
+        own = getattr(plan.teacher, "identity", lambda: {"options": config.teacher_options})
+        identity = {"teacher": config.teacher, **own()}
         take_over(run.path(ATTEMPTS), identity)
         with AttemptStore(run.path(ATTEMPTS), identity) as store:
             records = _ask_and_store(plan.teacher, tasks, store, run.path(PROGRESS))
@@ -158,14 +160,6 @@ def _ask_at_once(teacher: Any, tasks: Sequence[Task]) -> list[Record]:
         bar.update()
     bar.close()
     return records
-
-
-def _identity(config: CollectConfig, teacher: Any) -> dict[str, Any]:
-    """What all attempts of one store share. Sizes, samples, selection may change: more is then
-    asked, or less used."""
-    own = (teacher.identity() if hasattr(teacher, "identity")
-           else {"options": config.teacher_options})
-    return {"teacher": config.teacher, **own}
 
 
 def _ask_and_store(teacher: Any, tasks: Sequence[Task], store: AttemptStore,

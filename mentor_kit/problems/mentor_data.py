@@ -51,7 +51,9 @@ def load(seed: int, sizes: Mapping[str, int], *, path: str = MENTOR_DATA, hub_sp
         problem = _problem(row, number, where, source_name(path), hub_split, toolbox)
         if problem is None or normalise_question(problem.question) in seen:
             continue
-        unknown = sorted({*_offered(row), *problem.meta["teacher_tools"]} - set(known))
+        info = as_mapping(row.get("extra_info")) or {}
+        offered = schema_names(info.get("func_schemas")) or defined_names(info.get("env"))
+        unknown = sorted({*offered, *problem.meta["teacher_tools"]} - set(known))
         if unknown and not skip_unknown:
             raise UserError(f"{where} brings the tool {unknown[0]!r}, which toolbox "
                             f"{toolbox!r} has not; code in data is never executed: write it as a "
@@ -81,12 +83,6 @@ def _problem(row: Row, number: int, where: str, name: str, hub_split: str,
             "data_source": str(row.get("data_source") or "")}
     return Problem(f"{name}/{hub_split}/{number:06d}", question, tuple(answers), name, hub_split,
                    toolbox, meta)
-
-
-def _offered(row: Row) -> set[str]:
-    """The tools that a row offers: its schemas', or without them those that `env` defines."""
-    info = as_mapping(row.get("extra_info")) or {}
-    return schema_names(info.get("func_schemas")) or defined_names(info.get("env"))
 
 
 def schema_names(schemas: Any) -> set[str]:
