@@ -42,7 +42,7 @@ IDENTITY = ["study", "stage", "key", "method", "seed", *CONDITIONS]
 
 @dataclass(frozen=True)
 class Results:
-    """The frames of some runs.
+    """The frames of some runs, to be read: `training` and `main_items` are made of them once.
 
     Args:
         runs: study, stage, key, method, seed, conditions, params (dict), folder.

@@ -216,8 +216,9 @@ def tool_histogram(attempts: Attempts) -> Picture:
     trajectories = _accepted(attempts)
     if not trajectories:
         return _no_reference()
-    used = Counter(n for t in trajectories for n in t.tool_names)
-    lengths = Counter(len(t.tool_names) for t in trajectories)
+    called = [t.tool_names for t in trajectories]
+    used = Counter(name for names in called for name in names)
+    lengths = Counter(map(len, called))
     names = sorted(used, key=lambda n: (-used[n], n))
     figure = Figure(figsize=(TEXT * 0.8, max(1.7, 0.7 + 0.16 * len(names))))
     left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
