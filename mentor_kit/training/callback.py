@@ -28,7 +28,7 @@ from mentor_kit.training.collapse import (
 )
 from mentor_kit.training.config import TrainConfig
 from mentor_kit.training.optimizers import WSDSchedule
-from mentor_kit.training.tracker import Tracker
+from mentor_kit.training.tracker import Tracker, run_name
 
 WALL_CLOCK = ("step_time", "profiling", "train_", "epoch", "total_flos", "_runtime", "per_second")
 
@@ -68,7 +68,7 @@ class RunCallback(TrainerCallback):
             self._update(line)
         self.measure: Callable[[], Mapping[str, float]] = dict
         self.spent: Callable[[int], Mapping[str, float]] = lambda step: {}
-        self.tracker = Tracker(config.report_to)
+        self.tracker = Tracker(config.report_to, run_name(config.method, config.seed, run))
         self.bar = StepBar(config.total_steps, student.name)
         self.started = 0.0
         self.best_before = 0  # step of the best student at the checkpoint before the last

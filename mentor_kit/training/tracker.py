@@ -13,8 +13,10 @@ from typing import Any
 import pandas as pd
 
 from mentor_kit.core.records import Record
+from mentor_kit.runs.run import Run
 from mentor_kit.training import processes
 
+PROJECT = "mentor-kit"
 WITH_TABLES = ("trackio", "wandb")
 ROWS = 32  # of a table: the first rollouts of the step, so groups stay together
 CHARACTERS = 4000  # of a prompt or a completion
@@ -27,11 +29,18 @@ class Tracker:
 
     Args:
         name: `report_to` of the training; others than trackio and wandb get nothing from here.
+        run_name: the tracker's name of the run.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, run_name: str) -> None:
         used = name in WITH_TABLES and processes.is_first()
         self.package = importlib.import_module(name) if used else None
+        if self.package and name == "trackio":
+            # the first opening of a project in a notebook would show its dashboard there, whose
+            # address holds a key: not for a stored notebook
+            self.package.init(PROJECT, run_name, resume="allow", embed=False, auto_log_cpu=False,
+                              auto_log_gpu=False)
+            self.package.finish()
         self.is_open = False
         self.waiting: list[tuple[int, dict[str, Any]]] = []
 
@@ -54,6 +63,11 @@ class Tracker:
         if self.package:
             frame = pd.DataFrame(rollout_rows(step, rollouts[:ROWS]))
             self.send(step, {"rollouts": self.package.Table(dataframe=frame)})
+
+
+def run_name(method: str, seed: int, run: Run) -> str:
+    """The tracker's name of a run: a training that continues continues there too."""
+    return f"{method}-seed{seed}-{run.key}"
 
 
 def rollout_rows(step: int, rollouts: Sequence[Record]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from mentor_kit.training.callback import RunCallback
 from mentor_kit.training.checkpoints import KEPT, restore_best
 from mentor_kit.training.collapse import PROBABILITY, not_a_number
 from mentor_kit.training.config import TrainConfig
+from mentor_kit.training.tracker import PROJECT, run_name
 
 SAMPLING_FAILED = "probability tensor contains"  # in torch's refusal to sample from nan
 # models of this process in or after a training that did not end
@@ -27,18 +28,14 @@ INTERRUPTED: WeakSet[torch.nn.Module] = WeakSet()
 
 
 def common_arguments(config: TrainConfig, student: Student, run: Run) -> dict[str, Any]:
-    """What SFT and GRPO ask alike of a trainer: device, precision, checkpoints, tracking.
-
-    A tracker's run bears the method, the seed and the run's key, so a training that continues
-    continues there too.
-    """
+    """What SFT and GRPO ask alike of a trainer: device, precision, checkpoints, tracking."""
     cuda = student.model.device.type == "cuda"
     save = {"save_strategy": "steps", "save_steps": config.save_every,
             "save_total_limit": KEPT}
     loading = student.origin.loading
     half = half_precision() if cuda else None
-    name = f"{config.method}-seed{config.seed}-{run.key}"
-    return {"output_dir": str(run.path(SCRATCH)), "run_name": name, "use_cpu": not cuda,
+    return {"output_dir": str(run.path(SCRATCH)), "project": PROJECT,
+            "run_name": run_name(config.method, config.seed, run), "use_cpu": not cuda,
             "bf16": half == torch.bfloat16, "fp16": half == torch.float16,
             "disable_tqdm": True,
             "optim": "adamw_torch_fused" if cuda else "adamw_torch",

@@ -34,7 +34,7 @@ def test_rollouts_are_rows_of_reward_and_terms_with_long_texts_cut(monkeypatch):
 
 @pytest.mark.parametrize("name", ["none", "tensorboard"])
 def test_a_training_without_tables_sends_nothing(name):
-    quiet = Tracker(name)
+    quiet = Tracker(name, "a run")
     quiet.send(0, {"val/accuracy": 1.0})
     quiet.send_rollouts(1, [])
     assert quiet.package is None and not quiet.waiting
@@ -48,6 +48,7 @@ def test_trackio_holds_the_metrics_the_validations_and_the_rollouts(tmp_path, mo
                                                        report_to="trackio"))
     with sqlite3.connect(next((tmp_path / "trackio").glob("*.db"))) as database:
         rows = database.execute("select run_name, metrics from metrics order by id").fetchall()
+    assert (tmp_path / "trackio" / f"{tracker.PROJECT}.db").is_file()
     assert {name for name, _ in rows} == {f"mentor-seed0-{run.key}"}
     lines = [json.loads(metrics) for _, metrics in rows]
     tables = [(line["train/global_step"], line["rollouts"]["_value"]) for line in lines
