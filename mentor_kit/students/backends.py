@@ -176,6 +176,20 @@ def training_dtype(loading: LoadConfig) -> torch.dtype:
     return half_precision() if frozen else torch.float32
 
 
+def computing_precision(loading: LoadConfig, cuda: bool) -> torch.dtype | None:
+    """The 16 bit in which passes compute; None is float32.
+
+    Raises:
+        UserError: this GPU has no bfloat16.
+    """
+    if loading.precision == "auto":
+        return half_precision() if cuda else None
+    if loading.precision == "bfloat16" and cuda and half_precision() != torch.bfloat16:
+        raise UserError("precision='bfloat16': this GPU computes in float16 (it is older than "
+                        "Ampere): set precision=auto.")
+    return torch.bfloat16 if loading.precision == "bfloat16" else None
+
+
 def half_precision() -> torch.dtype:
     """What the GPU computes with in 16 bit: bfloat16, or float16 before Ampere."""
     modern = torch.cuda.get_device_capability() >= BFLOAT16_GPU

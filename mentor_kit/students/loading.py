@@ -28,6 +28,9 @@ class LoadConfig(StageConfig):
     fast_inference: bool = Field(False, description="rollouts by vLLM inside Unsloth")
     grpo_packing: bool = Field(False, description="packing and shared prefixes inside Unsloth; see "
                                                   "make gpu-check")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the computing; weights that are trained stay float32: auto (16 bit "
+                            "on a GPU, float32 on a CPU) | float32 | bfloat16 (a CPU with AMX)")
     seed: int = Field(0, ge=0, description="of initialisation, order and sampling")
 
     @model_validator(mode="after")

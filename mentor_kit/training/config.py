@@ -48,6 +48,9 @@ class TrainConfig(TrainParameters):
         if self.kind == "grpo" and self.teacher_traces >= self.group_size:
             raise ValueError(f"teacher_traces={self.teacher_traces} leaves no rollout of the "
                              f"student in a group of group_size={self.group_size}: lower it")
+        if self.precision != "auto" and self.student_backend == "unsloth":
+            raise ValueError(f"precision={self.precision!r}: Unsloth chooses its own, so leave it "
+                             "at auto, or set student_backend to transformers")
         if dpo and self.sft_batch % 2:
             raise ValueError(f"sft_batch={self.sft_batch} trajectories are no pairs of a right "
                              "and a wrong one: choose an even number")

@@ -114,7 +114,7 @@ class DistillationTrainer(SharedPromptTrainer):
         for found in divergences(self.model, self.teacher.model, rows_of(inputs, mask),
                                  self.micro_batch, beta=self.divergence,
                                  temperature=self.temperature,
-                                 autocast=self.compute_loss_context_manager):
+                                 autocast=self.accelerator.autocast):
             place = (found.row, found.place)
             weight = weights[place] * step_weights(found.gap, found.row, turns[place],
                                                    self.turn_weight)

@@ -154,7 +154,7 @@ class SharedPromptTrainer(GRPOTrainer):
                        **options: Any) -> Iterator[Tokens]:
         return micro_batches(model, rows_of(inputs, scored), self.micro_batch, **options,
                              temperature=self.temperature,
-                             autocast=self.compute_loss_context_manager)
+                             autocast=self.accelerator.autocast)
 
     def _no_sums(self) -> dict[str, torch.Tensor]:
         """Zeros under the names of what is summed over tokens: in all processes the same."""

@@ -34,7 +34,7 @@ class SharedPrefixTrainer(SFTTrainer):
         weight = processes.count() / float(num_items_in_batch)  # gradients are means of processes
         loss = entropy = hits = torch.zeros((), device=inputs["labels"].device)
         for tokens in micro_batches(self.model, rows, self.micro_batch,
-                                    autocast=self.compute_loss_context_manager):
+                                    autocast=self.accelerator.autocast):
             part = -weight * tokens.logprobs.sum()
             self.accelerator.backward(part)
             loss = loss + part.detach()

@@ -12,7 +12,7 @@ from mentor_kit.core.toolbox import ToolboxFailure
 from mentor_kit.errors import UserError
 from mentor_kit.runs.files import write_atomic
 from mentor_kit.runs.run import SCRATCH, Run
-from mentor_kit.students.backends import half_precision
+from mentor_kit.students.backends import computing_precision
 from mentor_kit.students.sampling import ScoresNotFinite
 from mentor_kit.students.student import Student
 from mentor_kit.training import processes
@@ -33,7 +33,7 @@ def common_arguments(config: TrainConfig, student: Student, run: Run) -> dict[st
     save = {"save_strategy": "steps", "save_steps": config.save_every,
             "save_total_limit": KEPT}
     loading = student.origin.loading
-    half = half_precision() if cuda else None
+    half = computing_precision(config, cuda)
     return {"output_dir": str(run.path(SCRATCH)), "project": PROJECT,
             "run_name": run_name(config.method, config.seed, run), "use_cpu": not cuda,
             "bf16": half == torch.bfloat16, "fp16": half == torch.float16,

@@ -357,3 +357,22 @@ def test_the_train_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, te
     with pytest.raises(SystemExit):
         cli.app()
     assert match in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["my.yaml"]
+
+
+@pytest.mark.parametrize("method", ["sft", "mentor"])
+def test_bfloat16_computes_and_the_weights_stay_float32(student, tmp_path, method):
+    """Rollouts (without gradients) and updates run in bfloat16; parameters and their optimizer's
+    steps do not."""
+    learner, run, seen = clone(student), new_run(tmp_path), set()
+    learner.model.lm_head.register_forward_hook(
+        lambda module, given, scores: seen.add((torch.is_grad_enabled(), scores.dtype)))
+    config = TrainConfig(**SMALL, method=method, steps=1, precision="bfloat16", sft_batch=6,
+                         sft_micro_batch=6, save_every=0)
+    if method == "sft":
+        train_sft(learner, RECORDS[:6], [], config, run)
+        assert seen == {(True, torch.bfloat16)}
+    else:
+        train_grpo(learner, RECORDS[:6], [], load_reward("mentor"), config, run)
+        assert {(True, torch.bfloat16), (False, torch.bfloat16)} <= seen
+    assert {v.dtype for v in learner.model.state_dict().values()} == {torch.float32}
+    assert not equal(weights(learner), weights(student))
