@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mentor_kit.analysis.conditions import LEVEL, QUIRK, TEACHERLESS, run_conditions
 from mentor_kit.analysis.frame import EVALUATE, find_runs
 from mentor_kit.analysis.style import (
     TEXT,
@@ -72,22 +73,14 @@ def _row(run: Run) -> dict[str, Any]:
     budget = json.loads((student.dir / "budget.json").read_text(encoding="utf-8"))
     trained = student.stage.startswith("train")
     others = splits.drop(IN_DOMAIN, errors="ignore")
-    return {"level": student.params.get("cold_start_level", ""), "teacher": _teacher(student),
-            "method": student.params["method"] if trained else student.stage,
-            "seed": student.params["seed"], IN_DOMAIN: splits.get(IN_DOMAIN),
+    conditions = run_conditions(run, load_run)
+    method = student.params["method"] if trained else student.stage
+    read = trained and method not in TEACHERLESS
+    return {"level": conditions[LEVEL],
+            "teacher": (QUIRKY if conditions[QUIRK] else CLEAN) if read else NONE,
+            "method": method, "seed": student.params["seed"], IN_DOMAIN: splits.get(IN_DOMAIN),
             "out_of_domain": others.mean(), **others,
             **{name: budget.get(name, 0) if trained else 0 for name in TOKENS}}
-
-
-def _teacher(student: Run) -> str:
-    """Whose references a student was trained on."""
-    params, stage = student.params, student.stage
-    if not stage.startswith("train") or params["method"] in ("sparse", "opd", "rft", "dpo"):
-        return NONE
-    teacher = load_run(student.dir.parent.parent / student.inputs["teacher_run"]).params
-    doses = [float(option.split(":")[1]) for option in teacher["teacher_options"]
-             if option.split(":")[0] in ("repeat", "irrelevant")]
-    return QUIRKY if any(doses) else CLEAN
 
 
 @picture

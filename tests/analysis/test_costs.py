@@ -36,11 +36,14 @@ def finished(folder, stage, params, inputs=None, **files):
 def study(tmp_path):
     root = tmp_path / "study"
     teacher = finished(root / "collect" / "a", "collect",
-                       {"teacher_options": ["repeat:0.5", "reasoning:none"]})
+                       {"teacher": "quirky", "teacher_options": ["repeat:0.5", "reasoning:none"]})
+    start = finished(root / "cold_start" / "a", "cold_start",
+                     {"method": "cold_start", "seed": 0, "cold_start_level": "hard"})
     for method in ("mentor", "opd"):
         params = {"method": method, "seed": 0, "cold_start_level": "mid"}
         budget = '{"sampled_tokens": 2000, "teacher_forwards": 7, "teacher_tokens": 0}'
-        student = finished(root / "train" / method, "train", params, {"teacher_run": teacher},
+        student = finished(root / "train" / method, "train", params,
+                           {"teacher_run": teacher, "start_run": start},
                            budget=budget)
         run = init_run(root / "evaluate" / method, stage="evaluate", params={},
                        inputs={"student_run": student})
@@ -55,7 +58,7 @@ def study(tmp_path):
 def test_a_row_a_student(study):
     rows = evaluated_students(study)
     mentor = rows.set_index("method").loc["mentor"]
-    assert (mentor["level"], mentor["teacher"], mentor["in_domain"]) == ("mid", "quirky", 0.5)
+    assert (mentor["level"], mentor["teacher"], mentor["in_domain"]) == ("hard", "quirky", 0.5)
     assert mentor["out_of_domain"] == 0.5 and mentor["sampled_tokens"] == 2000
     assert rows.set_index("method").loc["opd", "teacher"] == "none read"
 
