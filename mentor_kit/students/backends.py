@@ -180,14 +180,22 @@ def computing_precision(loading: LoadConfig, cuda: bool) -> torch.dtype | None:
     """The 16 bit in which passes compute; None is float32.
 
     Raises:
-        UserError: this GPU has no bfloat16.
+        UserError: this GPU, or this CPU, does not compute in bfloat16.
     """
     if loading.precision == "auto":
         return half_precision() if cuda else None
     if loading.precision == "bfloat16" and cuda and half_precision() != torch.bfloat16:
         raise UserError("precision='bfloat16': this GPU computes in float16 (it is older than "
                         "Ampere): set precision=auto.")
+    if loading.precision == "bfloat16" and not cuda and not bfloat16_cpu():
+        raise UserError("precision='bfloat16': PyTorch does not use AVX-512 on this CPU, without "
+                        "which it would be slow and some of its passes fail: set precision=auto.")
     return torch.bfloat16 if loading.precision == "bfloat16" else None
+
+
+def bfloat16_cpu() -> bool:
+    """Whether this CPU, as PyTorch uses it, computes in bfloat16."""
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def half_precision() -> torch.dtype:

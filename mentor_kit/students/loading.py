@@ -30,7 +30,7 @@ class LoadConfig(StageConfig):
                                                   "make gpu-check")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the computing; weights that are trained stay float32: auto (16 bit "
-                            "on a GPU, float32 on a CPU) | float32 | bfloat16 (a CPU with AMX)")
+                            "on a GPU, float32 on a CPU) | float32 | bfloat16 (a CPU with AVX-512)")
     seed: int = Field(0, ge=0, description="of initialisation, order and sampling")
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ from mentor_kit.core.records import load_records
 from mentor_kit.errors import UserError
 from mentor_kit.rewards import load_reward
 from mentor_kit.runs.parameters import configure
+from mentor_kit.students.backends import bfloat16_cpu
 from mentor_kit.students.loading import LoadConfig
 from mentor_kit.students.rollout import Sampling
 from mentor_kit.students.student import load_student
@@ -368,6 +369,10 @@ def test_bfloat16_computes_and_the_weights_stay_float32(student, tmp_path, metho
         lambda module, given, scores: seen.add((torch.is_grad_enabled(), scores.dtype)))
     config = TrainConfig(**SMALL, method=method, steps=1, precision="bfloat16", sft_batch=6,
                          sft_micro_batch=6, save_every=0)
+    if not bfloat16_cpu():
+        with pytest.raises(UserError, match="does not use AVX-512 on this CPU"):
+            train_sft(learner, RECORDS[:6], [], config, run)
+        return
     if method == "sft":
         train_sft(learner, RECORDS[:6], [], config, run)
         assert seen == {(True, torch.bfloat16)}
