@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from killed_sandbox import killed_sandbox
 from small_student import BOX, by_heart, grpo_trainer_of, steady_seed, teacher_records
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -187,6 +188,19 @@ def test_an_mcp_server_that_is_killed_in_a_rollout_loses_nothing(student, tmp_pa
     for record in rollouts:
         assert [c.observation.content for c in record.trajectory.calls] == ["3.0", "alive", "3.0"]
     assert "was lost; it is started again." in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs seccomp")
+@pytest.mark.parametrize("engine", ["kit", "trl"])
+def test_a_python_sandbox_that_is_killed_in_a_rollout_loses_nothing(student, tmp_path, monkeypatch,
+                                                                    capfd, engine):
+    ask = render_call("python", {"code": "1 + 2"})
+    with killed_sandbox():
+        rollouts, _ = play(monkeypatch, replace(student, toolbox=load_toolbox("python")),
+                           tmp_path / engine, engine, [[ask + EOS, ask + EOS, ANSWER]] * 2)
+    for record in rollouts:
+        assert [c.observation.content for c in record.trajectory.calls] == ["3", "3"]
+    assert "The Python sandbox was killed; it is started again" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("options", "reason"), [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
+from killed_sandbox import killed_sandbox
 from small_student import new_run
 
 from mentor_kit.collection.collect import collect
@@ -39,13 +41,13 @@ def weather(number):
         "answers": [{"name": "weather", "arguments": {"city": city}}]}
 
 
-def collected(folder, rows, *options):
+def collected(folder, rows, *options, **more):
     path = folder / "theirs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = configure(
         CollectConfig, problems="trajectory_file", problem_options=[f"path:{path}"],
         teacher="file", teacher_options=[f"path:{path}", *options],
-        split_sizes=["train:16", "validation:4"])
+        split_sizes=["train:16", "validation:4"], **more)
     return collect(config, new_run(folder / "collect", "collect"))
 
 
@@ -67,6 +69,23 @@ def test_twenty_lines_are_collected_and_trained_on(tmp_path, row, options):
     assert record.problem.question in lesson and record.trajectory.to_text() in lesson
     assert ("Tools:\nweather(city)" in lesson) == (row is weather)
     assert student.ask(data.validation[0].problem).trajectory.turns
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs seccomp")
+def test_a_collection_whose_python_sandbox_is_killed_loses_nothing(tmp_path, capfd):
+    def computed(number):
+        call = {"id": "c", "type": "function", "function": {
+            "name": "python", "arguments": json.dumps({"code": f"{number} + 1"})}}
+        return {"messages": [
+            {"role": "user", "content": f"What follows {number}?"},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": f"{number + 1}"},
+            {"role": "assistant", "content": f"\\boxed{{{number + 1}}}"}], "answer": number + 1}
+
+    with killed_sandbox():
+        found = collected(tmp_path, map(computed, range(20)), toolbox="python")
+    assert found.counts()["accepted/train"] == 16
+    assert "The Python sandbox was killed; it is started again" in capfd.readouterr().err
 
 
 def test_rl_needs_tools_that_can_be_carried_out(tmp_path):
