@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from mentor_kit.analysis.conditions import LEVELS
 from mentor_kit.analysis.style import label
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +29,7 @@ HOME_AND_AWAY = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 SHOWN = ("cold_start", "sft", "sparse", "strict", "mentor")
 HERO = "demo"  # whose curves and question docs/make_hero.py draws
 GSM = "cpu-5-seeds"
-LEVELS = {"clean": 0, "easy": 1, "mid": 2, "hard": 3, "vhard": 4}
-WHITE_BOX = "white_box_teacher"
+WHITE_BOX, TEACHER_LEVEL = "white_box_teacher", "clean"
 RIVALS = ("opd", "rft", "dpo", "mixed", "turn_credit")
 BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MAIN = ("cold_start", "cold_start_constrained", "sft", "sparse", "mentor")
@@ -176,8 +176,9 @@ def rivals() -> str:
     for row in read("rivals", "students"):
         by_teacher = found.setdefault((row["level"], row["method"]), {})
         by_teacher.setdefault(row["teacher"], []).append(row)
+    order = (TEACHER_LEVEL, *LEVELS)
     rows = []
-    for (level, method), by_teacher in sorted(found.items(), key=lambda c: LEVELS[c[0][0]]):
+    for (level, method), by_teacher in sorted(found.items(), key=lambda c: order.index(c[0][0])):
         counts = {len(students) for students in by_teacher.values()}
         rows.append([level, label(method),
                      "" if method == WHITE_BOX else listed_range(counts),

@@ -33,7 +33,7 @@ from typing import Any
 from mentor_kit.bfcl.checker import read_entries
 from mentor_kit.bfcl.items import MULTI_TURN, scenario, scenario_number
 from mentor_kit.bfcl.items import load as load_items
-from mentor_kit.core.problem import Problem
+from mentor_kit.core.problem import Problem, check_splits
 from mentor_kit.core.records import to_json
 from mentor_kit.errors import UserError
 
@@ -61,10 +61,7 @@ def load(seed: int, sizes: Mapping[str, int]) -> list[Problem]:
         UserError: an unknown split, more dialogues than there are, or the checker's environment
             cannot be made.
     """
-    unknown = [s for s in sizes if s not in CATEGORY]
-    if unknown:
-        raise UserError(f"bfcl_dialogues has no split {unknown[0]!r}: use some of "
-                        f"{', '.join(CATEGORY)}.")
+    check_splits("bfcl_dialogues", sizes, CATEGORY)
     return [p for split, n in sizes.items() for p in _split(split, n)]
 
 

@@ -4,9 +4,10 @@ use."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from random import Random
 from typing import Any
 
 from mentor_kit.core.toolbox import load_toolbox
@@ -66,6 +67,28 @@ def sample_indices(problems: Sequence[Problem]) -> list[int]:
         indices.append(before[problem.id])
         before[problem.id] += 1
     return indices
+
+
+def check_splits(source: str, sizes: Mapping[str, int], splits: Collection[str]) -> None:
+    """Raise UserError where a source is asked for a split that it does not have."""
+    unknown = [s for s in sizes if s not in splits]
+    if unknown:
+        raise UserError(f"{source} has no split {unknown[0]!r}: use some of {', '.join(splits)}.")
+
+
+def check_drawn(source: str, sizes: Mapping[str, int], splits: Collection[str], seed: int) -> None:
+    """Raise UserError where a source that draws its problems cannot draw these."""
+    check_splits(source, sizes, splits)
+    if seed < 0 or any(n < 0 for n in sizes.values()):
+        raise UserError(f"{source}: seed {seed} and sizes {dict(sizes)} must not be negative.")
+
+
+def seeded(*key: int) -> Random:
+    """Random numbers that hang on these numbers alone, on any machine. The items of a source have
+    a key each, so a smaller split is a prefix of a larger one."""
+    import numpy as np
+
+    return Random(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
 def known_tools(problem: Problem) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mentor_kit.core.problem import Problem
+from mentor_kit.core.problem import Problem, check_splits
 from mentor_kit.errors import UserError
 from mentor_kit.problems import normalise_question
 from mentor_kit.problems.distractors import add_distractor
@@ -119,9 +119,7 @@ def load(
     Raises:
         UserError: for an unknown split, a size that cannot be reached or a bad option.
     """
-    unknown = [s for s in sizes if s not in SPLITS]
-    if unknown:
-        raise UserError(f"gsm_symbolic has no split {unknown[0]!r}: use one of {SPLITS}.")
+    check_splits("gsm_symbolic", sizes, SPLITS)
     if not 0 <= distractor_share <= 1:
         raise UserError(f"distractor_share={distractor_share} is not a share: give a number from 0 "
                         "to 1.")

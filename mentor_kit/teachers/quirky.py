@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-import numpy as np
-
-from mentor_kit.core.problem import Problem
+from mentor_kit.core.problem import Problem, seeded
 from mentor_kit.core.toolbox import load_toolbox
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import UserError
@@ -66,8 +64,7 @@ class QuirkyTeacher(WorkedSolutionTeacher):
 
     def _trajectory(self, calls: list[Call], problem: Problem, sample: int) -> Trajectory:
         who = zlib.crc32(problem.id.encode("utf-8", "replace"))
-        state = np.random.SeedSequence([self.seed, who, sample]).generate_state(1, np.uint64)
-        idle = list(self._with_idle(calls, problem, Random(int(state[0]))))
+        idle = list(self._with_idle(calls, problem, seeded(self.seed, who, sample)))
         return super()._trajectory(idle, problem, sample)
 
     def _with_idle(self, calls: list[Call], problem: Problem, rng: Random) -> Iterator[Call]:

@@ -29,10 +29,8 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-import numpy as np
-
 from mentor_kit.core.environment import OWN, StatefulTools
-from mentor_kit.core.problem import Problem
+from mentor_kit.core.problem import Problem, check_drawn, seeded
 from mentor_kit.core.toolbox import error_observation
 from mentor_kit.core.trajectory import Trajectory
 from mentor_kit.errors import ToolError, UserError
@@ -203,22 +201,14 @@ def load(seed: int, sizes: Mapping[str, int]) -> list[Problem]:
     Raises:
         UserError: for an unknown split, a bad size or seed, or a split that has no more problems.
     """
-    unknown = [s for s in sizes if s not in SPLITS]
-    if unknown:
-        raise UserError(f"registry_changes has no split {unknown[0]!r}: use some of "
-                        f"{', '.join(SPLITS)}.")
-    if seed < 0 or any(n < 0 for n in sizes.values()):
-        raise UserError(f"registry_changes: seed {seed} and sizes {dict(sizes)} must not be "
-                        "negative.")
+    check_drawn("registry_changes", sizes, SPLITS, seed)
     return [p for split, n in sizes.items() for p in _split(seed, split, n)]
 
 
 def _split(seed: int, split: str, size: int) -> list[Problem]:
     asked, problems = set(), []
     for i in range(size):
-        state = np.random.SeedSequence([seed, 0xDE5C, SPLITS.index(split), i]).generate_state(
-            1, np.uint64)
-        rng = Random(int(state[0]))
+        rng = seeded(seed, 0xDE5C, SPLITS.index(split), i)
         for _ in range(TRIES):
             problem = _draw(rng, split, f"registry_changes/{seed}/{split}/{i:05d}")
             if problem and problem.question not in asked:

@@ -33,9 +33,7 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-import numpy as np
-
-from mentor_kit.core.problem import Problem
+from mentor_kit.core.problem import Problem, check_drawn, seeded
 from mentor_kit.errors import UserError
 from mentor_kit.problems.registry.world import (
     ATTRIBUTES,
@@ -107,11 +105,7 @@ def load(seed: int, sizes: Mapping[str, int], *, hops: str = "2-3",
         UserError: for an unknown split or form, a bad size, seed or range of hops, or a split that
             has no more questions.
     """
-    unknown = [s for s in sizes if s not in SPLITS]
-    if unknown:
-        raise UserError(f"registry has no split {unknown[0]!r}: use some of {', '.join(SPLITS)}.")
-    if seed < 0 or any(n < 0 for n in sizes.values()):
-        raise UserError(f"registry: seed {seed} and sizes {dict(sizes)} must not be negative.")
+    check_drawn("registry", sizes, SPLITS, seed)
     if form not in DATA["forms"]:
         raise UserError(f"registry has no form {form!r}: use one of {', '.join(DATA['forms'])}.")
     lengths = read_hops(hops)
@@ -136,8 +130,7 @@ def read_hops(hops: str | int) -> tuple[int, int]:
 def _split(seed: int, split: str, size: int, hops: tuple[int, int], form: str) -> list[Problem]:
     eighths, asked, problems = EIGHTHS.get(split, EVALUATED), set(), []
     for i in range(size):
-        state = np.random.SeedSequence([seed, SPLITS.index(split), i]).generate_state(1, np.uint64)
-        rng = Random(int(state[0]))
+        rng = seeded(seed, SPLITS.index(split), i)
         length = _length(rng, split, hops)  # fixed, so that no rule below favours short chains
         for _ in range(TRIES):
             draft = _draw(rng, split, length, form)

@@ -18,9 +18,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-import numpy as np
-
-from mentor_kit.core.problem import Problem
+from mentor_kit.core.problem import Problem, check_drawn, seeded
 from mentor_kit.core.toolbox import Toolbox, load_toolbox
 from mentor_kit.errors import UserError
 from mentor_kit.problems.stories.structures import (
@@ -66,13 +64,7 @@ def load(seed: int, sizes: Mapping[str, int], *, min_calls: int = 1,
         UserError: for an unknown split, a bad size, seed or range of calls, or a split that has no
             (more) stories.
     """
-    unknown = [s for s in sizes if s not in SPLITS]
-    if unknown:
-        raise UserError(f"arithmetic_stories has no split {unknown[0]!r}: use some of "
-                        f"{', '.join(SPLITS)}.")
-    if seed < 0 or any(n < 0 for n in sizes.values()):
-        raise UserError(f"arithmetic_stories: seed {seed} and sizes {dict(sizes)} must not be "
-                        "negative.")
+    check_drawn("arithmetic_stories", sizes, SPLITS, seed)
     if not 1 <= min_calls <= max_calls:
         raise UserError(f"arithmetic_stories: min_calls={min_calls}, max_calls={max_calls} is not "
                         "a range; choose 1 <= min_calls <= max_calls.")
@@ -124,8 +116,7 @@ def _split(seed: int, split: str, size: int, pool: Sequence[Structure]) -> list[
     asked: set[str] = set()
     problems = []
     for i in range(size):
-        state = np.random.SeedSequence([seed, SPLITS.index(split), i]).generate_state(1, np.uint64)
-        facts = _story(random.Random(int(state[0])), split, pool, asked)
+        facts = _story(seeded(seed, SPLITS.index(split), i), split, pool, asked)
         asked.add(facts["question"])
         answer = facts.pop("answer")
         problems.append(Problem(f"arithmetic_stories/{seed}/{split}/{i:05d}", facts.pop("question"),
