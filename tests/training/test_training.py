@@ -361,14 +361,17 @@ def test_the_train_command_refuses_in_one_line(tmp_path, monkeypatch, capsys, te
 
 
 @pytest.mark.parametrize("method", ["sft", "mentor"])
-def test_bfloat16_computes_and_the_weights_stay_float32(student, tmp_path, method):
+def test_bfloat16_computes_and_the_weights_stay_float32(student, tmp_path, monkeypatch, method):
     """Rollouts (without gradients) and updates run in bfloat16; parameters and their optimizer's
-    steps do not."""
+    steps do not. Rollouts are scripted, so that groups differ on any CPU."""
+    from mentor_kit.training import grpo as module
+
+    monkeypatch.setattr(module, "KitRollouts", scripted(RECORDS, varied))
     learner, run, seen = clone(student), new_run(tmp_path), set()
     learner.model.lm_head.register_forward_hook(
         lambda module, given, scores: seen.add((torch.is_grad_enabled(), scores.dtype)))
-    config = TrainConfig(**SMALL, method=method, steps=1, precision="bfloat16", sft_batch=6,
-                         sft_micro_batch=6, save_every=0)
+    config = TrainConfig(**{**SMALL, "max_new_tokens": 256}, method=method, steps=1,
+                         precision="bfloat16", sft_batch=6, sft_micro_batch=6, save_every=0)
     if not bfloat16_cpu():
         with pytest.raises(UserError, match="does not use AVX-512 on this CPU"):
             train_sft(learner, RECORDS[:6], [], config, run)
