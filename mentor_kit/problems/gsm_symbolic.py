@@ -2,9 +2,9 @@
 
 The templates are called directly, one random generator an item, so the same seed makes the same
 problems on any machine and an item does not depend on how many others are asked for. Splits cannot
-share a question, whatever
-the sizes and even when they are made by separate calls: the hash of the plain question says whether
-it may be used for training, validation, evaluation or `teacher_rejected`.
+share a question, whatever the sizes and even when they are made by separate calls: the hash of the
+plain question says whether it may be used for training, validation, evaluation, or for `pretrain`
+and `teacher_rejected` (which share no template).
 
 Of the 100 templates 85 are active (reasoning-gym marks 15 as broken).
 """
@@ -28,9 +28,10 @@ from mentor_kit.problems.worked.calls import work_out
 
 SPLITS = ("train", "validation", "in_domain", "distractor_seen", "distractor_unseen",
           "held_out_templates",
-          "longer_solutions", "teacher_rejected")
+          "longer_solutions", "teacher_rejected", "pretrain")
 # of 10; others: 7, 8
-SIDES = {"train": range(6), "validation": range(6, 7), "teacher_rejected": range(9, 10)}
+SIDES = {"train": range(6), "validation": range(6, 7), "pretrain": range(9, 10),
+         "teacher_rejected": range(9, 10)}
 MAX_DRAWS = 400  # of one template for one item, before the next template is tried
 MIN_YIELD = 0.9
 PROBE_ITEMS = 100  # per template
@@ -101,12 +102,13 @@ def load(
         seed: whole number >= 0.
         sizes: split name (see `SPLITS`) -> number of items. `train` and `validation` are the raw
             mix: items that the teacher rejects are among them, and collection drops those with a
-            reason.
+            reason. `pretrain` is broad: templates of every other split, both families of
+            distractors; a cold start trains on it where it is asked for.
         max_calls: tool calls of the longest template trained on; longer ones are the split
             `longer_solutions`.
         held_out: number of short templates that are never trained on.
-        distractor_share: share of `train` and `validation` items with an irrelevant sentence of a
-            seen family.
+        distractor_share: share of `train`, `validation` and `pretrain` items with an irrelevant
+            sentence (of a seen family; in `pretrain` of either).
         longest: calls of the longest item of `longer_solutions`; 4 and the answer are the paper's
             five turns.
         template_subset: `short`, or `all` to train on every active template.
@@ -131,14 +133,16 @@ def load(
 def _split(seed: int, split: str, size: int, templates: Templates,
            distractor_share: float) -> list[Problem]:
     pool = {"held_out_templates": templates.held_out, "longer_solutions": templates.longer,
-            "teacher_rejected": OFTEN_REJECTED}.get(split, templates.seen)
+            "teacher_rejected": OFTEN_REJECTED,
+            "pretrain": tuple(t for pool in (templates.seen, templates.held_out, templates.longer)
+                              for t in pool if t not in OFTEN_REJECTED)}.get(split, templates.seen)
     if not pool:
         raise UserError(f"No template is left for {split!r}: use template_subset='short' or a "
                         "smaller max_calls.")
-    share = {"train": distractor_share, "validation": distractor_share,
-             "distractor_seen": 1.0, "distractor_unseen": 1.0}.get(split, 0.0)
+    share = dict.fromkeys(("train", "validation", "pretrain"), distractor_share) | dict.fromkeys(
+        ("distractor_seen", "distractor_unseen"), 1.0)
     seen: set[str] = set()
-    return [_item(seed, split, i, pool, share, seen) for i in range(size)]
+    return [_item(seed, split, i, pool, share.get(split, 0.0), seen) for i in range(size)]
 
 
 def _item(seed: int, split: str, i: int, pool: tuple[int, ...], share: float,
@@ -147,7 +151,8 @@ def _item(seed: int, split: str, i: int, pool: tuple[int, ...], share: float,
     split's side."""
     words = np.random.SeedSequence([seed, SPLITS.index(split), i]).generate_state(4)
     rng = Random(sum(int(w) << 32 * k for k, w in enumerate(words)))
-    kind = "unseen" if split == "distractor_unseen" else "seen"
+    broad = split == "pretrain"
+    kind = "unseen" if split == "distractor_unseen" or broad and rng.random() < 0.5 else "seen"
     name = f"gsm_symbolic/{seed}/{split}/{i:05d}"
     # the i-th template (in turn) first: every template gets the same share of a split
     turned = pool[i % len(pool):] + pool[:i % len(pool)]

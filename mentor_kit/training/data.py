@@ -34,15 +34,16 @@ class TrainingData:
 
 def load_training_data(collection: Collection, config: TrainConfig) -> TrainingData:
     """Training and validation records of a method: all methods train on the same accepted problems
-    (the first `references` of them, where that is above 0). A cold start at a level trains on
-    `pretrain`.
+    (the first `references` of them, where that is above 0). A cold start trains on `pretrain` at a
+    level, and without one where the teacher collected it.
 
     Raises:
         UserError: the collection has no accepted item in `train` (or `pretrain`) or `validation`,
             or RL is asked for where tools cannot be carried out.
     """
     staged = config.kind == "cold_start" and config.cold_start_level
-    split = "pretrain" if staged else "train"
+    broad = staged or config.kind == "cold_start" and collection.accepted("pretrain")
+    split = "pretrain" if broad else "train"
     train = collection.accepted(split)[:config.references or None]
     validation = collection.accepted("validation")[:config.validation_items]
     for name, records in ((split, train), ("validation", validation)):

@@ -63,9 +63,11 @@ def test_first_question_is_pinned(problems):
 def test_splits_share_no_question_even_over_seeds(problems):
     assert len({normalise_question(p.question) for p in problems}) == len(problems)
     train = {p.question for s in range(6)
-             for p in load_problems("gsm_symbolic", s, {"train": 300}, distractor_share=0)}
+             for p in load_problems("gsm_symbolic", s, {"train": 300, "pretrain": 300},
+                                    distractor_share=0)}
     tested = load_problems("gsm_symbolic", 9,
-                           {"in_domain": 300, "validation": 100, "teacher_rejected": 50})
+                           {"in_domain": 300, "validation": 100, "teacher_rejected": 50,
+                            "held_out_templates": 100, "longer_solutions": 100})
     assert not train & {p.question for p in tested}
 
 
@@ -88,6 +90,14 @@ def test_templates_of_splits(problems):
     assert all(gsm.CALLS[t] > 3 for t in used["longer_solutions"])
     everything = gsm.choose_templates(template_subset="all")
     assert len(everything.seen) == 75 and everything.held_out == templates.held_out
+
+
+def test_pretraining_is_broad(problems):
+    broad = load_problems("gsm_symbolic", 3, {"pretrain": 200})
+    templates = gsm.choose_templates()
+    assert {p.meta["template"] for p in broad} == {
+        *templates.seen, *templates.held_out, *templates.longer} - set(gsm.OFTEN_REJECTED)
+    assert {p.meta["distractor"] for p in broad} == {None, *SEEN, *UNSEEN}
 
 
 def test_templates_have_equal_shares(problems):

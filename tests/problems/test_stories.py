@@ -128,6 +128,18 @@ def test_every_structure_is_met_in_every_split_that_draws_from_it(stories):
         assert {p.meta["structure"] for p in stories[split]} == {s.id for s in TRAINED}, split
 
 
+def test_pretraining_is_broad(stories):
+    broad = [p for p in load(7, SIZES | {"pretrain": 1500}) if p.split == "pretrain"]
+    assert {p.meta["structure"] for p in broad} == {s.id for s in TRAINED + CHAINS + UNSEEN}
+    by_id = {s.id: s for s in TRAINED}
+    assert {p.meta["phrasing"] >= len(by_id[p.meta["structure"]].phrasings) for p in broad
+            if p.meta["structure"] in by_id} == {False, True}
+    for split in ("validation", "in_domain", "other_phrasing"):
+        assert not numbers_of(stories[split]) & numbers_of(broad)
+    assert not {p.question for p in broad} & {p.question for split, made in stories.items()
+                                              if split != "pretrain" for p in made}
+
+
 def numbers_of(problems: list[Problem]) -> set[tuple]:
     return {(p.meta["structure"], *literals(p)) for p in problems}
 

@@ -25,11 +25,15 @@ SMALL = {"method": "cold_start", "cold_start_level": "mid", "cold_start_steps": 
          "max_turns": 8, "max_new_tokens": 64}
 
 
-@pytest.fixture(scope="module")
-def collection() -> Collection:
+def collected(source: str) -> Collection:
     teacher = load_teacher("worked_solution", reasoning="none")
     sizes = {"pretrain": 30, "train": 5, "validation": 2}
-    return Collection(tuple(attempt(p, teacher) for p in load_problems("registry", 0, sizes)))
+    return Collection(tuple(attempt(p, teacher) for p in load_problems(source, 0, sizes)))
+
+
+@pytest.fixture(scope="module")
+def collection() -> Collection:
+    return collected("registry")
 
 
 def test_names_numbers_and_fixed_parts_are_one_token_each(collection):
@@ -66,6 +70,9 @@ def test_a_level_trains_on_the_pretraining_split_and_methods_on_the_references(c
     assert sum(steps for _, steps in lessons.parts) == 7
     others = stage.load_training_data(collection, TrainConfig(method="sft"))
     assert {r.problem.split for r in others.train} == {"train"} and not others.parts
+    plain = stage.load_training_data(collected("arithmetic_stories"),
+                                      TrainConfig(method="cold_start"))
+    assert {r.problem.split for r in plain.train} == {"pretrain"} and not plain.parts
     without = Collection(tuple(r for r in collection.records if r.problem.split != "pretrain"))
     with pytest.raises(UserError, match="split 'pretrain'"):
         stage.load_training_data(without, TrainConfig(**SMALL))

@@ -31,11 +31,11 @@ from mentor_kit.problems.stories.structures import (
 )
 
 SPLITS = ("train", "validation", "in_domain", "longer_chains", "bigger_numbers", "other_phrasing",
-          "unseen_combinations")
+          "unseen_combinations", "pretrain")
 MAX_RESULT = 6  # characters of any result of a worked solution
 TRIES = 3000  # draws of numbers for one structure before another structure is drawn
 ROUNDING = {"floor", "ceil", "round_number"}
-# eighth of the number combinations; train: 2-7
+# eighth of the number combinations; train and pretrain: 2-7
 NUMBERS_OF = {"validation": 0, "in_domain": 1, "other_phrasing": 1}
 
 
@@ -58,7 +58,9 @@ def load(seed: int, sizes: Mapping[str, int], *, min_calls: int = 1,
 
     No question occurs twice. `validation`, `in_domain` and `other_phrasing` use number combinations
     that no seed's `train` uses (a fixed eighth of them each, by hash; the last two share theirs, so
-    that they differ in phrasing alone).
+    that they differ in phrasing alone). `pretrain` is broad: every structure, phrasing and size
+    of numbers, but no combination of numbers of those three splits and no question of a split asked
+    for at the same time; a cold start trains on it where it is asked for.
 
     Raises:
         UserError: for an unknown split, a bad size, seed or range of calls, or a split that has no
@@ -68,14 +70,20 @@ def load(seed: int, sizes: Mapping[str, int], *, min_calls: int = 1,
     if not 1 <= min_calls <= max_calls:
         raise UserError(f"arithmetic_stories: min_calls={min_calls}, max_calls={max_calls} is not "
                         "a range; choose 1 <= min_calls <= max_calls.")
-    return [p for split, n in sizes.items()
-            for p in _split(seed, split, n, structures(split, min_calls, max_calls))]
+    made: dict[str, list[Problem]] = {}
+    for split in sorted(sizes, key=SPLITS.index):  # `pretrain` last: it leaves out what others ask
+        pool = structures(split, min_calls, max_calls)
+        others = {p.question for problems in made.values() for p in problems}
+        made[split] = _split(seed, split, sizes[split], pool,
+                             others if split == "pretrain" else set())
+    return [p for split in sizes for p in made[split]]
 
 
 def structures(split: str, min_calls: int = 1, max_calls: int = 3) -> tuple[Structure, ...]:
     """The structures that a split draws from. Raises UserError where there are none."""
     trained = [s for s in TRAINED + CHAINS if min_calls <= s.n_calls <= max_calls]
-    pools = {"longer_chains": [s for s in TRAINED + CHAINS if s.n_calls > max_calls],
+    pools = {"pretrain": TRAINED + CHAINS + UNSEEN,
+             "longer_chains": [s for s in TRAINED + CHAINS if s.n_calls > max_calls],
              "unseen_combinations": [s for s in UNSEEN if min_calls <= s.n_calls <= max_calls],
              "other_phrasing": [s for s in trained if s.others]}
     pool = pools.get(split, trained)
@@ -112,8 +120,8 @@ def _toolbox() -> Toolbox:
     return load_toolbox("arithmetic")
 
 
-def _split(seed: int, split: str, size: int, pool: Sequence[Structure]) -> list[Problem]:
-    asked: set[str] = set()
+def _split(seed: int, split: str, size: int, pool: Sequence[Structure],
+           asked: set[str]) -> list[Problem]:
     problems = []
     for i in range(size):
         facts = _story(seeded(seed, SPLITS.index(split), i), split, pool, asked)
@@ -131,7 +139,8 @@ def _story(rng: random.Random, split: str, pool: Sequence[Structure], asked: set
     for _ in range(100):
         structure = rng.choice(pool)
         drawn = _numbers(rng, split, structure)
-        texts = structure.others if split == "other_phrasing" else structure.phrasings
+        texts = {"other_phrasing": structure.others,
+                 "pretrain": structure.phrasings + structure.others}.get(split, structure.phrasings)
         phrasing = rng.randrange(len(texts))
         (n, m), o = rng.sample(NAMES, 2), rng.choice(OBJECTS)
         if drawn is None:
@@ -152,8 +161,9 @@ def _numbers(rng: random.Random, split: str, structure: Structure) -> tuple[dict
                                                                             list[str]] | None:
     """Numbers for a structure that belong to the split and give a natural solution, its program and
     results."""
+    bigger = split == "bigger_numbers" or split == "pretrain" and rng.random() < 0.5
     for _ in range(TRIES):
-        numbers = structure.draw_numbers(rng, bigger=split == "bigger_numbers")
+        numbers = structure.draw_numbers(rng, bigger=bigger)
         if numbers is None or not _belongs(split, structure, numbers):
             continue
         program = _program(structure, numbers)
@@ -164,7 +174,7 @@ def _numbers(rng: random.Random, split: str, structure: Structure) -> tuple[dict
 
 
 def _belongs(split: str, structure: Structure, numbers: Mapping[str, float]) -> bool:
-    if split not in NUMBERS_OF and split != "train":
+    if split not in (*NUMBERS_OF, "train", "pretrain"):
         return True
     eighth = sha256(f"{structure.id} {list(numbers.values())}".encode()).digest()[0] % 8
     return eighth == NUMBERS_OF[split] if split in NUMBERS_OF else eighth not in NUMBERS_OF.values()
