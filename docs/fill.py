@@ -16,15 +16,17 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mentor_kit.analysis.conditions import LEVELS
-from mentor_kit.analysis.style import label
+from mentor_kit.analysis.style import label, split_label
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results" / "reference"
 HEADLINE = "regime-map"
 LEVEL, REFERENCES = "mid", 64  # of the headline's table
 DOSES = {0.0: "clean", 0.5: "quirky"}
+NUMBERS = ("quirk", "train_size", "temperature")
 HOME_AND_AWAY = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 SHOWN = ("cold_start", "sft", "sparse", "strict", "mentor")
 HERO = "demo"  # whose curves and question docs/make_hero.py draws
@@ -70,9 +72,8 @@ def method_table(study: str, methods: tuple[str, ...], columns: dict[str, tuple[
 
 def headline() -> str:
     """Accuracy of each method at one level of the cold start, by teacher; then the claims there."""
-    rows = [r for r in read(HEADLINE, "conditions") if r["cold_start_level"] == LEVEL
-            and float(r["train_size"]) == REFERENCES]
-    found = {(r["method"], float(r["quirk"]), r["split"]): r for r in rows}
+    rows = conditions(cold_start_level=LEVEL, train_size=REFERENCES)
+    found = {(r["method"], r["quirk"], r["split"]): r for r in rows}
     methods = [m for m in SHOWN if (m, 0.0, "in_domain") in found]
     body = [[f"**{label(m)}**" if m == "mentor" else label(m),
              *(with_bounds(found[m, dose, split]) for dose in DOSES for split in HOME_AND_AWAY)]
@@ -96,8 +97,8 @@ def claims() -> list[list[str]]:
         value, low, high = (100 * float(row[name]) for name in ("estimate", "low", "high"))
         told.setdefault(row["claim"], {})[float(row["quirk"])] = (
             f"{row['verdict']}: {value:+.1f} [{low:.1f}, {high:.1f}]")
-    return [[claim, *(by_dose.get(dose, "") for dose in DOSES)]
-            for claim, by_dose in told.items() if len(by_dose) == len(DOSES)][:3]
+    return [[claim, *(by_dose[dose] for dose in DOSES)]
+            for claim, by_dose in told.items() if by_dose.keys() >= DOSES.keys()][:3]
 
 
 def with_bounds(row: dict[str, str]) -> str:
@@ -108,17 +109,71 @@ def with_bounds(row: dict[str, str]) -> str:
 
 
 def regimes() -> str:
-    """Every level, teacher and number of references of the headline study, in and out of domain."""
-    by_cell: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
-    for row in read(HEADLINE, "conditions"):
-        if row["split"] in HOME_AND_AWAY:
-            cell = (row["cold_start_level"], row["quirk"], row["train_size"], row["method"])
-            by_cell.setdefault(cell, {})[row["split"]] = row
-    body = [[level, f"{float(quirk):g}", f"{float(size):g}", label(method),
-             *(with_bounds(found[split]) for split in HOME_AND_AWAY), found["in_domain"]["seeds"]]
-            for (level, quirk, size, method), found in by_cell.items()]
-    return table(["cold start", "dose of idle calls", "references", "method",
-                  *HOME_AND_AWAY.values(), "cold starts"], body)
+    """Every method from each level of the headline study, by teacher, in and out of domain."""
+    return pivot(conditions(train_size=REFERENCES), ("cold_start_level", "method"),
+                 ("quirk", "split"), {(dose, split): f"{teacher} teacher, {where}"
+                                      for dose, teacher in DOSES.items()
+                                      for split, where in HOME_AND_AWAY.items()})
+
+
+def doses() -> str:
+    """Accuracy against the teacher's idle calls."""
+    rows = conditions(cold_start_level=LEVEL, train_size=REFERENCES)
+    return pivot(only_varied(rows, "quirk"), ("method", "split"), ("quirk",),
+                 {(dose,): f"dose {dose:g}" for dose in values(rows, "quirk")})
+
+
+def references() -> str:
+    """Accuracy against the number of references, clean teacher."""
+    rows = conditions(cold_start_level=LEVEL, quirk=0.0)
+    return pivot(only_varied(rows, "train_size"), ("method", "split"), ("train_size",),
+                 {(size,): f"{size:g} references" for size in values(rows, "train_size")})
+
+
+def sampled() -> str:
+    """Accuracy of greedy answers and of samples, in domain."""
+    warm = conditions(temperature=1.0, split="in_domain")
+    methods = {r["method"] for r in warm}
+    rows = warm + [r for r in conditions(train_size=REFERENCES, split="in_domain")
+                   if r["method"] in methods and r["quirk"] in DOSES]
+    levels = {r["cold_start_level"] for r in warm}
+    return pivot([r for r in rows if r["cold_start_level"] in levels],
+                 ("cold_start_level", "method"), ("quirk", "temperature"),
+                 {(dose, warmth): f"{teacher} teacher, {word}" for dose, teacher in DOSES.items()
+                  for warmth, word in ((0.0, "greedy"), (1.0, "sampled"))})
+
+
+def conditions(**wanted: Any) -> list[dict[str, Any]]:
+    """Rows of the headline study under these conditions; greedy unless a temperature is wanted."""
+    wanted = {"temperature": 0.0} | wanted
+    rows = [row | {name: float(row[name]) for name in NUMBERS}
+            for row in read(HEADLINE, "conditions") if row["split"] in HOME_AND_AWAY]
+    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
+def values(rows: list[dict[str, Any]], name: str) -> list[float]:
+    return sorted({row[name] for row in rows})
+
+
+def only_varied(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The rows of methods that ran at each value of a condition, and differ by it."""
+    wanted = set(values(rows, name))
+    return [row for row in rows if row["method"] != "cold_start" and wanted == {
+        r[name] for r in rows if r["method"] == row["method"]}]
+
+
+def pivot(rows: list[dict[str, Any]], index: tuple[str, ...], columns: tuple[str, ...],
+          heads: dict[tuple[Any, ...], str]) -> str:
+    """A row for each value of `index`, a column for each of `heads`: estimate, interval."""
+    found: dict[tuple[Any, ...], dict[tuple[Any, ...], str]] = {}
+    for row in rows:
+        cell = found.setdefault(tuple(row[name] for name in index), {})
+        cell[tuple(row[name] for name in columns)] = with_bounds(row)
+    say = {"method": label, "split": HOME_AND_AWAY.get, "cold_start_level": str}
+    head = ["cold start" if name == "cold_start_level" else "" for name in index]
+    return table([*head, *heads.values()],
+                 [[*(say[n](v) for n, v in zip(index, key, strict=True)),
+                   *(cell.get(column, "") for column in heads)] for key, cell in found.items()])
 
 
 def notebooks() -> str:
@@ -166,6 +221,21 @@ def stories() -> str:
     columns = {"accuracy, in domain": ("correct", "in_domain"),
                "set match": ("set_match", "in_domain")}
     return method_table("demo-stories", MAIN, columns)
+
+
+def broad(study: str) -> str:
+    """Accuracy by split after a broad cold start; then the claims, judged over cold starts."""
+    rows = read(study, "main_table")
+    columns = {split_label(r["split"]): ("correct", r["split"]) for r in rows}
+    judged = [r for r in read(study, "claims") if r["metric"] == "correct"]
+    seeds = listed_range({int(r["seeds"]) for r in judged if r["seeds"]})
+    told: dict[str, dict[str, str]] = {}
+    for row in judged:
+        told.setdefault(row["claim"], {})[row["split"]] = f"{row['verdict']}: {interval(row)}"
+    return (f"Means over {seeds} cold starts:\n\n" + method_table(study, MAIN, columns)
+            + "\n" + table(["claim", *HOME_AND_AWAY.values()],
+                           [[claim, *(by_split.get(s, "") for s in HOME_AND_AWAY)]
+                            for claim, by_split in told.items()]))
 
 
 def rivals() -> str:
@@ -219,7 +289,10 @@ def listed_range(numbers: set[int]) -> str:
 COLUMNS = {"in_domain": short, "out_of_domain": short, "sampled_tokens": "{:,.0f}".format,
            "teacher_tokens": "{:,.0f}".format, "teacher_forwards": "{:,.0f}".format}
 BLOCKS: dict[str, Callable[[], str]] = {"headline": headline, "notebooks": notebooks,
-                                        "study": study, "regimes": regimes,
+                                        "study": study, "regimes": regimes, "doses": doses,
+                                        "references": references, "sampled": sampled,
+                                        "broad_gsm": partial(broad, "broad-gsm"),
+                                        "broad_stories": partial(broad, "broad-stories"),
                                         "stories": stories, "rivals": rivals,
                                         **{f"evidence_{m}": partial(evidence, m) for m in RIVALS}}
 

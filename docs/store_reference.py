@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from mentor_kit.analysis.conditions import LEVEL, QUIRK, SIZE, at, cells
+from mentor_kit.analysis.conditions import LEVEL, QUIRK, SIZE, TEMPERATURE, at, cells
 from mentor_kit.analysis.frame import Results, load_results
 from mentor_kit.analysis.report import write_report
 from mentor_kit.analysis.summaries import (
@@ -38,7 +38,7 @@ from mentor_kit.core.problem import known_tools
 from mentor_kit.core.records import Record, load_records, save_records
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
-CONDITIONS = (LEVEL, QUIRK, SIZE)
+CONDITIONS = (LEVEL, QUIRK, SIZE, TEMPERATURE)
 KEPT = (".png", ".csv", ".md", ".json")
 CURVES = {"val/accuracy": "accuracy", "val/set_match": "set_match"}
 ALSO, NOT_KEPT = "numbers.tex", "wall_times.csv"  # wall times are of one machine
@@ -67,7 +67,7 @@ def condition_rates(items: pd.DataFrame) -> pd.DataFrame:
         here = at(items, cell)
         shifted = in_and_out(here)
         for part in (here, shifted[shifted["split"] == OUT_OF_DOMAIN]):
-            for split in ordered_splits(part["split"]) or [OUT_OF_DOMAIN]:
+            for split in ordered_splits(part["split"]) or part["split"].unique():
                 found = seed_intervals(part[part["split"] == split])
                 rows.append(found.rename(columns={"n": "items"}).assign(split=split, **cell))
     return pd.concat(rows)[[*cell, "method", "split", "estimate", "low", "high", "items", "seeds"]]
