@@ -232,7 +232,8 @@ def broad(study: str) -> str:
     told: dict[str, dict[str, str]] = {}
     for row in judged:
         told.setdefault(row["claim"], {})[row["split"]] = f"{row['verdict']}: {interval(row)}"
-    return (f"Means over {seeds} cold starts:\n\n" + method_table(study, MAIN, columns)
+    methods = tuple(m for m in MAIN if any(r["method"] == m for r in rows))
+    return (f"Means over {seeds} cold starts:\n\n" + method_table(study, methods, columns)
             + "\n" + table(["claim", *HOME_AND_AWAY.values()],
                            [[claim, *(by_split.get(s, "") for s in HOME_AND_AWAY)]
                             for claim, by_split in told.items()]))
