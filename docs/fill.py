@@ -108,9 +108,9 @@ def with_bounds(row: dict[str, str]) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def regimes() -> str:
-    """Every method from each level of the headline study, by teacher, in and out of domain."""
-    return pivot(conditions(train_size=REFERENCES), ("cold_start_level", "method"),
+def regimes(study: str = HEADLINE) -> str:
+    """Every method from each level of a study, by teacher, in and out of domain."""
+    return pivot(conditions(study, train_size=REFERENCES), ("cold_start_level", "method"),
                  ("quirk", "split"), {(dose, split): f"{teacher} teacher, {where}"
                                       for dose, teacher in DOSES.items()
                                       for split, where in HOME_AND_AWAY.items()})
@@ -143,11 +143,11 @@ def sampled() -> str:
                   for warmth, word in ((0.0, "greedy"), (1.0, "sampled"))})
 
 
-def conditions(**wanted: Any) -> list[dict[str, Any]]:
-    """Rows of the headline study under these conditions; greedy unless a temperature is wanted."""
+def conditions(study: str = HEADLINE, **wanted: Any) -> list[dict[str, Any]]:
+    """Rows of a study under these conditions; greedy unless a temperature is wanted."""
     wanted = {"temperature": 0.0} | wanted
     rows = [row | {name: float(row[name]) for name in NUMBERS}
-            for row in read(HEADLINE, "conditions") if row["split"] in HOME_AND_AWAY]
+            for row in read(study, "conditions") if row["split"] in HOME_AND_AWAY]
     return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
@@ -291,6 +291,7 @@ COLUMNS = {"in_domain": short, "out_of_domain": short, "sampled_tokens": "{:,.0f
            "teacher_tokens": "{:,.0f}".format, "teacher_forwards": "{:,.0f}".format}
 BLOCKS: dict[str, Callable[[], str]] = {"headline": headline, "notebooks": notebooks,
                                         "study": study, "regimes": regimes, "doses": doses,
+                                        "long": partial(regimes, "regime-map-long"),
                                         "references": references, "sampled": sampled,
                                         "broad_gsm": partial(broad, "broad-gsm"),
                                         "broad_stories": partial(broad, "broad-stories"),

@@ -53,10 +53,9 @@ def store(results: Results, target: Path) -> None:
     curves = results.training.dropna(subset=list(CURVES))[["method", "seed", "step", *CURVES]]
     curves.rename(columns=CURVES).to_csv(target / "curves.csv", index=False, lineterminator="\n")
     save_records(target / "before_after.parquet", before_and_after(results))
-    rates = condition_rates(results.items)
-    if rates.groupby("method").size().nunique() > 1:
-        rates.to_csv(target / "conditions.csv", index=False, lineterminator="\n",
-                     float_format="%.9g")
+    if len(cells(results.items, CONDITIONS)) > 1:
+        condition_rates(results.items).to_csv(target / "conditions.csv", index=False,
+                                              lineterminator="\n", float_format="%.9g")
 
 
 def condition_rates(items: pd.DataFrame) -> pd.DataFrame:
