@@ -41,9 +41,9 @@ def load_training_data(collection: Collection, config: TrainConfig) -> TrainingD
         UserError: the collection has no accepted item in `train` (or `pretrain`) or `validation`,
             or RL is asked for where tools cannot be carried out.
     """
-    staged = config.kind == "cold_start" and config.cold_start_level
-    broad = staged or config.kind == "cold_start" and collection.accepted("pretrain")
-    split = "pretrain" if broad else "train"
+    cold = config.kind == "cold_start"
+    staged = cold and config.cold_start_level
+    split = "pretrain" if staged or cold and "pretrain" in collection.splits else "train"
     train = collection.accepted(split)[:config.references or None]
     validation = collection.accepted("validation")[:config.validation_items]
     for name, records in ((split, train), ("validation", validation)):
@@ -60,7 +60,7 @@ def load_training_data(collection: Collection, config: TrainConfig) -> TrainingD
         parts = curriculum(train, config.cold_start_level, config.cold_start_steps, config.seed)
         return TrainingData(tuple(r for shown, _ in parts for r in shown), tuple(validation),
                             tuple((len(shown), steps) for shown, steps in parts))
-    if config.kind == "cold_start":
+    if cold:
         train = demonstrations(train, config)
     return TrainingData(tuple(train), tuple(validation))
 
