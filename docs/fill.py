@@ -94,9 +94,7 @@ def claims() -> list[list[str]]:
             and r["metric"] == "correct"]
     told: dict[str, dict[float, str]] = {}
     for row in rows:
-        value, low, high = (100 * float(row[name]) for name in ("estimate", "low", "high"))
-        told.setdefault(row["claim"], {})[float(row["quirk"])] = (
-            f"{row['verdict']}: {value:+.1f} [{low:.1f}, {high:.1f}]")
+        told.setdefault(row["claim"], {})[float(row["quirk"])] = verdict(row)
     return [[claim, *(by_dose[dose] for dose in DOSES)]
             for claim, by_dose in told.items() if by_dose.keys() >= DOSES.keys()][:3]
 
@@ -217,6 +215,11 @@ def interval(row: dict[str, str]) -> str:
     return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
 
 
+def verdict(row: dict[str, str]) -> str:
+    """supported: +4.6 [1.9, 7.3]"""
+    return f"{row['verdict']}: {interval(row)}"
+
+
 def stories() -> str:
     columns = {"accuracy, in domain": ("correct", "in_domain"),
                "set match": ("set_match", "in_domain")}
@@ -231,7 +234,7 @@ def broad(study: str) -> str:
     seeds = listed_range({int(r["seeds"]) for r in judged if r["seeds"]})
     told: dict[str, dict[str, str]] = {}
     for row in judged:
-        told.setdefault(row["claim"], {})[row["split"]] = f"{row['verdict']}: {interval(row)}"
+        told.setdefault(row["claim"], {})[row["split"]] = verdict(row)
     methods = tuple(m for m in MAIN if any(r["method"] == m for r in rows))
     return (f"Means over {seeds} cold starts:\n\n" + method_table(study, methods, columns)
             + "\n" + table(["claim", *HOME_AND_AWAY.values()],

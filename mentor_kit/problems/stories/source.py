@@ -72,10 +72,9 @@ def load(seed: int, sizes: Mapping[str, int], *, min_calls: int = 1,
                         "a range; choose 1 <= min_calls <= max_calls.")
     made: dict[str, list[Problem]] = {}
     for split in sorted(sizes, key=SPLITS.index):  # `pretrain` last: it leaves out what others ask
-        pool = structures(split, min_calls, max_calls)
-        others = {p.question for problems in made.values() for p in problems}
-        made[split] = _split(seed, split, sizes[split], pool,
-                             others if split == "pretrain" else set())
+        others = (p.question for problems in made.values() for p in problems)
+        made[split] = _split(seed, split, sizes[split], structures(split, min_calls, max_calls),
+                             set(others) if split == "pretrain" else set())
     return [p for split in sizes for p in made[split]]
 
 
