@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from training_project import TINY, make_inputs
 
@@ -70,12 +72,20 @@ def test_a_level_trains_on_the_pretraining_split_and_methods_on_the_references(c
     assert sum(steps for _, steps in lessons.parts) == 7
     others = stage.load_training_data(collection, TrainConfig(method="sft"))
     assert {r.problem.split for r in others.train} == {"train"} and not others.parts
-    plain = stage.load_training_data(collected("arithmetic_stories"),
-                                      TrainConfig(method="cold_start"))
-    assert {r.problem.split for r in plain.train} == {"pretrain"} and not plain.parts
     without = Collection(tuple(r for r in collection.records if r.problem.split != "pretrain"))
     with pytest.raises(UserError, match="split 'pretrain'"):
         stage.load_training_data(without, TrainConfig(**SMALL))
+
+
+def test_a_cold_start_without_a_level_trains_on_pretrain_where_it_was_collected():
+    stories, cold = collected("arithmetic_stories"), TrainConfig(method="cold_start")
+    plain = stage.load_training_data(stories, cold)
+    assert {r.problem.split for r in plain.train} == {"pretrain"} and not plain.parts
+    rejected = Collection(tuple(
+        replace(r, trajectory=replace(r.trajectory, meta=r.trajectory.meta | {"accepted": False}))
+        if r.problem.split == "pretrain" else r for r in stories.records))
+    with pytest.raises(UserError, match="no accepted item in split 'pretrain'"):
+        stage.load_training_data(rejected, cold)
 
 
 @pytest.mark.numeric
